@@ -1,0 +1,98 @@
+import { assert } from './errors.ts';
+
+/**
+ * Every bound of the system, with its unit at the end of its name. What an operator may change is in the
+ * configuration and defaults to a value here; what is fixed by a format says so.
+ */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Format: records start and superblocks end on this boundary. */
+export const RECORD_ALIGN_BYTES = 8;
+export const SUPERBLOCK_BYTES = 4096;
+/** Format: one CRC for each of these in a payload that is larger than one. */
+export const CHUNK_BYTES = 64 * KIB;
+/** Format: a slot word keeps 27 bits of offset / 8. */
+export const BLOCK_BYTES_MAX = 1024 * MIB;
+export const BLOCK_BYTES_DEFAULT = 64 * MIB;
+export const BLOCK_BYTES_MIN = 64 * KIB;
+
+export const PICTURE_BYTES_MAX_DEFAULT = 16 * MIB;
+/** Format: aliases a block may hold. */
+export const ALIASES_PER_BLOCK_MAX = 65_536;
+export const REPLICAS_MAX = 8;
+export const SERVERS_MAX = 4096;
+
+/** Group commit: what one write and one fdatasync carry at most (or one record, if it is larger). */
+export const BATCH_BYTES_MAX = MIB;
+export const BATCH_RECORDS_MAX = 512;
+/** Records waiting for a commit in one block. */
+export const APPEND_QUEUE_BYTES_MAX = 16 * MIB;
+export const OPEN_BLOCKS_DEFAULT = 2;
+export const SPARE_BLOCKS_DEFAULT = 4;
+export const SPARE_FILL_BYTES_PER_SECOND_BUSY = 16 * MIB;
+
+export const OPS_LOG_BYTES_MAX = 4 * MIB;
+/** Operations whose opId is remembered in a snapshot. */
+export const RECENT_OPS_MAX = 1024;
+export const OPS_RESERVE_BYTES = MIB;
+
+/** Frames: header and payload together; a picture, a batch, or a page of a block report fits. */
+export const FRAME_BYTES_MAX = 64 * MIB + 64 * KIB;
+export const FRAME_HEADER_BYTES_MAX = 4 * MIB;
+export const HANDSHAKE_MS_MAX = 5_000;
+export const CALLS_IN_FLIGHT_PER_CONNECTION_MAX = 4096;
+export const CONNECTIONS_PER_SERVER_MAX = 4096;
+/** Answers queued on one connection before the server stops reading requests from it. */
+export const CONNECTION_OUT_BYTES_MAX = 32 * MIB;
+
+export const UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX = 256 * MIB;
+export const UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX = 64 * MIB;
+export const MULTIPART_PARTS_MAX = 100;
+export const URL_BYTES_MAX = 2048;
+export const HTTP_HEADER_BYTES_MAX = 16 * KIB;
+export const IDEMPOTENCY_KEY_BYTES_MAX = 255;
+export const SUFFIX_BYTES_MAX = 64;
+/** Bodies up to this are verified whole before the first byte leaves; larger ones by chunk. */
+export const WHOLE_READ_BYTES_MAX = MIB;
+
+export const HEARTBEAT_MS = 1_000;
+/** A DataServer is chosen for new blocks only while its last heartbeat is younger. */
+export const ELIGIBLE_HEARTBEAT_AGE_MS_MAX = 2_500;
+export const SERVER_DOWN_AFTER_MS = 5_000;
+export const SUSPECT_LINK_MS = 60_000;
+export const PROVISIONAL_AFTER_MS = 3_000;
+export const MEMBER_ACK_MS_MAX = 1_000;
+export const REAPPEND_MS_MAX = 3_000;
+export const OPEN_BLOCK_AGE_MS_MAX = 24 * 3600 * 1000;
+export const UNDELETE_WINDOW_MS_DEFAULT = 3 * 24 * 3600 * 1000;
+export const HOT_PICTURE_CHECK_MS = 1_000;
+
+/** Block counters a NameServer reserves durably at a time. */
+export const COUNTER_RESERVE = 256;
+export const COUNTERS_PER_SERIES = 65_536;
+export const SERIES_MAX = 32_767;
+
+export const RPC_MS_DEFAULT = 5_000;
+export const CLIENT_BUDGET_MS_DEFAULT = 10_000;
+export const CLIENT_ATTEMPTS_MAX = 12;
+
+export const INDEX_BUDGET_BYTES_DEFAULT = 512 * MIB;
+export const OPEN_FILES_DEFAULT = 4096;
+export const KV_CACHE_BYTES_DEFAULT = 64 * MIB;
+
+/** sysexits.h EX_CONFIG: the process manager must not restart a server that refuses to start. */
+export const EXIT_REFUSED = 78;
+
+assert(BLOCK_BYTES_MAX / RECORD_ALIGN_BYTES <= 1 << 27, 'an offset fits the 27 bits of a slot word');
+assert(SUPERBLOCK_BYTES % RECORD_ALIGN_BYTES === 0, 'the first record is aligned');
+assert(CHUNK_BYTES % RECORD_ALIGN_BYTES === 0, 'chunks are aligned');
+assert(
+  PICTURE_BYTES_MAX_DEFAULT * 2 <= BLOCK_BYTES_DEFAULT,
+  'a block holds more than one picture of any size',
+);
+assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block fits a frame');
+assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
+assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
+assert(BATCH_BYTES_MAX <= APPEND_QUEUE_BYTES_MAX, 'a queue holds a batch');

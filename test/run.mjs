@@ -1,0 +1,93 @@
+// Runs every *.test.ts below test/, one process a file, and ends with the line "N passed, N failed".
+// usage: node test/run.mjs [-j PROCESSES] [-t SECONDS_A_FILE] [path-part ...]
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join, relative } from 'node:path';
+
+const root = join(import.meta.dirname, '..');
+let processes = Math.max(2, Math.min(4, cpus().length));
+let secondsMax = 240;
+const wanted = [];
+for (let args = process.argv.slice(2); args.length > 0; args = args.slice(1)) {
+  if (args[0] === '-j') processes = Number((args = args.slice(1))[0]);
+  else if (args[0] === '-t') secondsMax = Number((args = args.slice(1))[0]);
+  else wanted.push(args[0]);
+}
+const files = readdirSync(join(root, 'test'), { recursive: true })
+  .filter((file) => file.endsWith('.test.ts'))
+  .map((file) => join('test', file))
+  .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+  // The long end-to-end files start first, so that they do not run alone at the end.
+  .sort((a, b) => Number(b.includes('/e2e/')) - Number(a.includes('/e2e/')) || a.localeCompare(b));
+
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+
+function runFile(file) {
+  return new Promise((resolve) => {
+    const startedMs = Date.now();
+    const child = spawn(process.execPath, ['--import', 'tsx', file], {
+      cwd: root,
+      detached: true,
+      env: { ...process.env, FORCE_COLOR: '0' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    child.stdout.on('data', (data) => {
+      output += data;
+    });
+    child.stderr.on('data', (data) => {
+      output += data;
+    });
+    let expired = false;
+    const timer = setTimeout(() => {
+      expired = true;
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // The group ended by itself between the timer and the signal.
+      }
+    }, secondsMax * 1000);
+    child.on('close', (code, signal) => {
+      clearTimeout(timer);
+      const totals = [...output.matchAll(/Total:\s+(\d+)/g)].map((match) => Number(match[1]));
+      const passes = [...output.matchAll(/Passed:\s+(\d+)/g)].map((match) => Number(match[1]));
+      const total = totals.reduce((sum, n) => sum + n, 0);
+      const good = passes.reduce((sum, n) => sum + n, 0);
+      const skips = [...output.matchAll(/^SKIPPED .*$/gm)].length;
+      const skipsAll = total === 0 && code === 0 && /^SKIPPED/m.test(output);
+      let why = '';
+      if (expired)
+        why = `longer than ${secondsMax} s${total > 0 && good === total ? ' (an open handle?)' : ''}`;
+      else if (code !== 0) why = `exit ${code ?? signal}`;
+      else if (total === 0 && !skipsAll) why = 'no test ran';
+      passed += good;
+      skipped += skips;
+      failed += total - good;
+      if (why && total === good) failed++;
+      const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+      if (why) console.log(`not ok ${relative('test', file)}: ${why} (${seconds} s)\n${output}`);
+      else
+        console.log(
+          `ok ${relative('test', file)} (${good} tests${skips ? `, ${skips} skipped` : ''}, ${seconds} s)`,
+        );
+      for (const line of output.match(/^(SKIPPED|FIGURE) .*$/gm) ?? []) console.log(`   ${line}`);
+      resolve();
+    });
+  });
+}
+
+let next = 0;
+await Promise.all(
+  Array.from({ length: processes }, async () => {
+    while (next < files.length) await runFile(files[next++]);
+  }),
+);
+if (files.length === 0) {
+  console.log(`no test file matches ${wanted.join(' ')}`);
+  failed++;
+}
+process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
