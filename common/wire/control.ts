@@ -1,0 +1,293 @@
+/**
+ * Control messages: rare, so their headers are JSON, checked here on arrival. Byte strings are hex. An unknown key is
+ * dropped, so that a newer server can talk to an older one during a rolling restart.
+ */
+
+import { z } from 'zod';
+import { TfsError } from '../errors.ts';
+import {
+  type BlockId,
+  type Epoch,
+  epochOf,
+  type Incarnation,
+  incarnationOf,
+  type ServerId,
+  type Session,
+  serverId,
+} from '../ids.ts';
+
+const u32 = z.number().int().min(0).max(0xffff_ffff);
+const u16 = z.number().int().min(0).max(0xffff);
+const zBlock = u32.transform((n) => n as BlockId);
+const zServer = u16.min(1).transform((n) => serverId(n) as ServerId);
+const zIncarnation = u32.transform((n) => incarnationOf(n) as Incarnation);
+const zSession = u32.min(1).transform((n) => n as Session);
+const zEpoch = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 48 - 1)
+  .transform((n) => epochOf(n) as Epoch);
+const zVersion = z.object({ epoch: zEpoch, n: u16 });
+const zHost = z.string().min(1).max(255);
+const zAddress = z.object({ host: zHost, port: u16.min(1) });
+const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
+const label = z.string().min(1).max(64);
+
+/** The right to command: a NameServer's reign, and which NameServer it is (0 or 1). */
+export const zReign = z.object({ epoch: zEpoch, nameserver: z.number().int().min(0).max(1) });
+export type Reign = z.infer<typeof zReign>;
+
+export const zMember = z.object({ id: zServer, incarnation: zIncarnation, address: zAddress });
+export type Member = z.infer<typeof zMember>;
+
+const zSpace = z.object({ totalBytes: z.number(), freeBytes: z.number(), usedBytes: z.number() });
+const zIo = z.object({
+  healthy: z.boolean(),
+  readOnly: z.boolean(),
+  /** Duration of the last probe write with its fdatasync. */
+  probeMs: z.number(),
+  reason: z.string().max(500).optional(),
+});
+
+/** DataServer -> every NameServer, when it starts and when it is told UNREGISTERED. */
+export const zRegister = z.object({
+  clusterUuid: hex(16),
+  server: zServer,
+  incarnation: zIncarnation,
+  address: zAddress,
+  adminPort: u16,
+  pid: z.number().int(),
+  mount: z.string().max(4096),
+  domain: label,
+  capacityBytes: z.number().positive(),
+  blockBytes: u32,
+  space: zSpace,
+  promise: zReign,
+  /** Every DataServer this one ever heard of, kept durably beside its promise. */
+  knownMembers: z.array(zServer).max(4096),
+  /** Highest block id it holds or has dropped, for each series and NameServer: id >>> 16 -> counter. */
+  highestIds: z.array(z.object({ page: u16, counter: u16 })).max(65_536),
+});
+export type Register = z.infer<typeof zRegister>;
+
+/** The DataServer makes `reign` its durable promise (refusing a lower one) and then sends REPORT pages. */
+export const zRegisterReply = z.object({
+  reign: zReign,
+  leader: z.boolean(),
+  members: z.array(zServer).max(4096),
+  replicas: z.number().int().min(1).max(8),
+  minWrite: z.number().int().min(1).max(8),
+});
+export type RegisterReply = z.infer<typeof zRegisterReply>;
+
+/** One page of the block table; the payload is block entries. `sequence` numbers all changes this incarnation sent. */
+export const zReport = z.object({
+  server: zServer,
+  incarnation: zIncarnation,
+  promise: zReign,
+  page: u32,
+  last: z.boolean(),
+  /** Change number up to which this report is current; heartbeats go on from it. */
+  sequence: z.number().int().min(0),
+});
+export type Report = z.infer<typeof zReport>;
+
+/** The payload is the block entries that changed since the last heartbeat. */
+export const zHeartbeat = z.object({
+  server: zServer,
+  incarnation: zIncarnation,
+  promise: zReign,
+  /** Number of this batch of changes: one more than the last, else the NameServer asks for a new report. */
+  sequence: z.number().int().min(0),
+  space: zSpace,
+  io: zIo,
+  /** Peers this server could not reach, or found slow, in the last minute. */
+  suspects: z.array(zServer).max(4096),
+  openBlocks: u32,
+  blocks: u32,
+  files: z.number().int().min(0),
+  aliases: z.number().int().min(0),
+});
+export type Heartbeat = z.infer<typeof zHeartbeat>;
+
+export const zHeartbeatReply = z.object({
+  reign: zReign,
+  leader: z.boolean(),
+  /** Send the whole table again. */
+  resync: z.boolean(),
+  members: z.array(zServer).max(4096),
+});
+export type HeartbeatReply = z.infer<typeof zHeartbeatReply>;
+
+/** Primary -> leading NameServer: a new block with me as the primary. */
+export const zOpenBlock = z.object({
+  server: zServer,
+  incarnation: zIncarnation,
+  avoid: z.array(zServer).max(4096),
+});
+export type OpenBlock = z.infer<typeof zOpenBlock>;
+
+/** The primary is `members[0]`. */
+export const zOpenBlockReply = z.object({
+  block: zBlock,
+  reign: zReign,
+  version: zVersion,
+  targetReplicas: z.number().int().min(1).max(8),
+  members: z.array(zMember).min(1).max(8),
+});
+export type OpenBlockReply = z.infer<typeof zOpenBlockReply>;
+
+/** Primary -> every other member. The payload is the 4096 bytes of the superblock. */
+export const zCreateBlock = z.object({
+  block: zBlock,
+  reign: zReign,
+  version: zVersion,
+  opsPrimary: zServer,
+  members: z.array(zMember).min(1).max(8),
+});
+export type CreateBlock = z.infer<typeof zCreateBlock>;
+
+/** Primary -> leading NameServer: this session is over, seal the block. */
+export const zEndSession = z.object({
+  server: zServer,
+  block: zBlock,
+  session: zSession,
+  reason: z.enum(['full', 'member', 'age', 'io', 'stop', 'small']),
+  /** Members that failed it. */
+  failed: z.array(zServer).max(8),
+});
+export type EndSession = z.infer<typeof zEndSession>;
+
+export const zFence = z.object({ block: zBlock, reign: zReign });
+export type Fence = z.infer<typeof zFence>;
+
+export const zSealFact = z.object({ length: u32, slots: u32, digest: hex(32), epoch: zEpoch });
+export type SealFact = z.infer<typeof zSealFact>;
+
+const zHole = z.object({ start: u32, end: u32 });
+
+/** From the append queue, after everything queued before it is durable or failed. */
+export const zFenceReply = z.object({
+  /** Whether this server holds the block at all. */
+  known: z.boolean(),
+  /** End of the last valid record. */
+  validLength: u32,
+  slots: u32,
+  /** Spans before `validLength` that do not verify here although later watermarks say they were acked. */
+  holes: z.array(zHole).max(65_536),
+  /** The process has run since the block was opened, had no I/O error, and re-read its tail just now. */
+  clean: z.boolean(),
+  /** Over the record headers up to `validLength`; absent where there are holes. */
+  digest: hex(32).optional(),
+  seal: zSealFact.optional(),
+  members: z.array(zServer).max(8),
+});
+export type FenceReply = z.infer<typeof zFenceReply>;
+
+/** What is missing below `length` is fetched from `sources`; nothing below `length` is ever cut. */
+export const zSeal = z.object({
+  block: zBlock,
+  reign: zReign,
+  length: u32,
+  slots: u32,
+  /** Absent for the member that is to find it out. */
+  digest: hex(32).optional(),
+  /** Epoch of an adopted SEAL, or the leader's own. */
+  epoch: zEpoch,
+  sources: z.array(zMember).max(8),
+});
+export type Seal = z.infer<typeof zSeal>;
+
+export const zSealReply = z.object({ digest: hex(32), length: u32, slots: u32 });
+export type SealReply = z.infer<typeof zSealReply>;
+
+/** The reply's payload is the bytes, cut at the end of the valid part. */
+export const zReadRaw = z.object({ block: zBlock, generation: u32, offset: u32, length: u32 });
+export type ReadRaw = z.infer<typeof zReadRaw>;
+
+/** The reply's payload is ops after `seq`, in the layout of an OPS payload; its header is an OPS header. */
+export const zOpsTail = z.object({ block: zBlock, afterSeq: u32 });
+export type OpsTail = z.infer<typeof zOpsTail>;
+
+/** Leading NameServer -> a replica whose ops log is behind: fetch the rest from the sequencer. */
+export const zSyncOps = z.object({ block: zBlock, reign: zReign, from: zMember });
+export type SyncOps = z.infer<typeof zSyncOps>;
+export const zSyncOpsReply = z.object({ seq: u32 });
+
+const zServerInfo = z.object({
+  id: zServer,
+  address: zAddress,
+  adminPort: u16,
+  state: z.enum(['up', 'down', 'missing']),
+  capacityBytes: z.number(),
+  domain: label,
+  pid: z.number().int(),
+  incarnation: zIncarnation,
+  mount: z.string(),
+  space: zSpace,
+  io: zIo,
+  heartbeatAgeMs: z.number(),
+  blocks: z.number(),
+  openBlocks: z.number(),
+  files: z.number(),
+  aliases: z.number(),
+});
+export type ServerInfo = z.infer<typeof zServerInfo>;
+
+/** Anyone -> NameServer. */
+export const zClusterMap = z.object({
+  clusterUuid: hex(16),
+  /** 1..9: the second character of every name. */
+  clusterDigit: z.number().int().min(1).max(9),
+  reign: zReign,
+  leader: z.boolean(),
+  completeView: z.boolean(),
+  safeMode: z.boolean(),
+  mapVersion: u32,
+  replicas: z.number().int(),
+  minWrite: z.number().int(),
+  servers: z.array(zServerInfo).max(4096),
+  blocks: z.object({
+    total: z.number(),
+    open: z.number(),
+    sealed: z.number(),
+    awaitingSeal: z.number(),
+    underReplicated: z.number(),
+    suspect: z.number(),
+  }),
+});
+export type ClusterMap = z.infer<typeof zClusterMap>;
+
+/** Anyone -> anyone. */
+export const zStatus = z.object({
+  kind: z.enum(['nameserver', 'dataserver', 'gateway']),
+  id: z.string(),
+  pid: z.number().int(),
+  address: z.string(),
+  mount: z.string().optional(),
+  role: z.enum(['primary', 'standby']).optional(),
+  state: z.string(),
+  startedAtMs: z.number(),
+  version: z.string(),
+  details: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])).optional(),
+});
+export type Status = z.infer<typeof zStatus>;
+
+export const zEmpty = z.object({});
+
+/** @throws TfsError PROTOCOL when the bytes are not JSON of that shape */
+export function decodeControl<T>(schema: z.ZodType<T>, header: Buffer, what: string): T {
+  let value: unknown;
+  try {
+    value = header.length === 0 ? {} : JSON.parse(header.toString('utf8'));
+  } catch (cause) {
+    throw new TfsError('PROTOCOL', `${what}: not JSON`, { cause });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new TfsError('PROTOCOL', `${what}: ${issue?.path.join('.') ?? ''} ${issue?.message ?? 'malformed'}`);
+}
+
+export const encodeControl = (message: object): Buffer => Buffer.from(JSON.stringify(message), 'utf8');
