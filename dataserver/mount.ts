@@ -1,0 +1,127 @@
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { NodeDisk } from '../common/adapters/node-disk.ts';
+import { isTfsError, TfsError } from '../common/errors.ts';
+import { type Incarnation, incarnationOf, type ServerId, serverId } from '../common/ids.ts';
+import type { Disk } from '../common/seams/disk.ts';
+import { readDurable, writeDurable } from './durable-file.ts';
+
+/** Says whose disk this is; its presence is what makes a directory a mount. Written last by {@link formatMount}. */
+export const MOUNT_FILE = 'mount.tfs';
+const INCARNATION_FILE = 'incarnation.tfs';
+export const MOUNT_DIRECTORIES = ['blocks', 'spare', 'surplus', 'kv'] as const;
+/** What a freshly made file system may hold already. */
+const IGNORED = new Set(['lost+found']);
+
+const zMount = z.object({
+  format: z.literal(1),
+  clusterUuid: z.string().regex(/^[0-9a-f]{32}$/),
+  server: z
+    .number()
+    .int()
+    .transform((n) => serverId(n)),
+  formattedAt: z.string(),
+});
+export type MountIdentity = z.infer<typeof zMount>;
+
+export interface MountOwner {
+  readonly path: string;
+  /** 32 hex digits. */
+  readonly clusterUuid: string;
+  readonly server: ServerId;
+}
+
+/**
+ * Makes an empty directory a mount of this cluster. Refuses a directory that holds anything, so that a wrong path
+ * or somebody's data is never taken over.
+ */
+export async function formatMount({ path, clusterUuid, server }: MountOwner): Promise<MountIdentity> {
+  await mkdir(path, { recursive: true });
+  const found = (await readdir(path)).filter((name) => !IGNORED.has(name));
+  if (found.length > 0) {
+    const known = found.includes(MOUNT_FILE) ? ' (it is formatted already)' : '';
+    throw refused(
+      `${path} is not empty${known}: it holds ${found.slice(0, 3).join(', ')}${found.length > 3 ? ', …' : ''}. ` +
+        'Give an empty directory, or empty this one yourself if nothing in it is needed.',
+    );
+  }
+  const disk = await NodeDisk.open(path);
+  for (const directory of MOUNT_DIRECTORIES) await disk.mkdir(directory);
+  await disk.syncDirectory('');
+  const identity: MountIdentity = { format: 1, clusterUuid, server, formattedAt: new Date().toISOString() };
+  await writeDurable(disk, MOUNT_FILE, identity);
+  return identity;
+}
+
+/** @returns who the directory belongs to, or undefined when it is not a formatted mount */
+export async function readMount(path: string): Promise<MountIdentity | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(path, MOUNT_FILE), 'utf8');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw new TfsError('IO', `${path}: cannot read ${MOUNT_FILE} (${code ?? String(cause)})`, { cause });
+  }
+  if (text === '')
+    throw refused(`${path}/${MOUNT_FILE} is empty: the disk lost it. Restore the mount or replace it.`);
+  const disk = await NodeDisk.open(path);
+  const parsed = zMount.safeParse(await readDurable(disk, MOUNT_FILE));
+  if (!parsed.success) throw refused(`${path}/${MOUNT_FILE} is of a format this version does not know`);
+  return parsed.data;
+}
+
+/**
+ * Opens the mount of a DataServer that is about to start.
+ *
+ * @throws TfsError REFUSED, which ends the process with exit code 78: the directory is missing, not formatted or not
+ *   mounted, belongs to another cluster, or is another DataServer's disk
+ */
+export async function openMount({ path, clusterUuid, server }: MountOwner): Promise<{ disk: Disk }> {
+  const isDirectory = await stat(path).then(
+    (s) => s.isDirectory(),
+    () => false,
+  );
+  if (!isDirectory) throw refused(`${path} does not exist. Is the disk of DataServer ${server} mounted?`);
+  const identity = await readMount(path);
+  if (identity === undefined) {
+    throw refused(
+      `${path} is not a formatted mount. If the disk of DataServer ${server} is not mounted, mount it; ` +
+        `for a new, empty disk run: tfs format ${path}`,
+    );
+  }
+  if (identity.clusterUuid !== clusterUuid) {
+    throw refused(`${path} belongs to cluster ${identity.clusterUuid}, this is cluster ${clusterUuid}`);
+  }
+  if (identity.server !== server) {
+    throw refused(`${path} is the disk of DataServer ${identity.server}, not of DataServer ${server}`);
+  }
+  const disk = await NodeDisk.open(path);
+  // Derived data may have been removed by hand; what holds pictures may not.
+  await disk.mkdir('kv');
+  await disk.mkdir('spare');
+  await disk.mkdir('surplus');
+  return { disk };
+}
+
+/** Grows the mount's incarnation by one, durably, before anybody hears of it. */
+export async function nextIncarnation(disk: Disk): Promise<Incarnation> {
+  let last = 0;
+  try {
+    last = z
+      .object({ incarnation: z.number().int() })
+      .parse((await readDurable(disk, INCARNATION_FILE)) ?? { incarnation: 0 }).incarnation;
+  } catch (error) {
+    if (!isTfsError(error, 'CORRUPT')) throw error;
+    throw refused(
+      `${INCARNATION_FILE} is damaged, so this disk cannot prove how recent it is. Replace the disk, or empty it and format it again; its blocks are re-copied.`,
+      error,
+    );
+  }
+  const next = incarnationOf(last + 1);
+  await writeDurable(disk, INCARNATION_FILE, { incarnation: next });
+  return next;
+}
+
+const refused = (message: string, cause?: unknown): TfsError => new TfsError('REFUSED', message, { cause });
