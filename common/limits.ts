@@ -57,6 +57,10 @@ export const SUFFIX_BYTES_MAX = 64;
 /** Bodies up to this are verified whole before the first byte leaves; larger ones by chunk. */
 export const WHOLE_READ_BYTES_MAX = MIB;
 
+/** A server drains and closes within this; the process manager kills it a little later. */
+export const STOP_MS_MAX = 15_000;
+export const KILL_AFTER_MS = 20_000;
+
 export const HEARTBEAT_MS = 1_000;
 /** A DataServer is chosen for new blocks only while its last heartbeat is younger. */
 export const ELIGIBLE_HEARTBEAT_AGE_MS_MAX = 2_500;
@@ -95,4 +99,5 @@ assert(
 assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block fits a frame');
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
+assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(BATCH_BYTES_MAX <= APPEND_QUEUE_BYTES_MAX, 'a queue holds a batch');
