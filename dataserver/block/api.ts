@@ -1,0 +1,169 @@
+import type { TfsError } from '../../common/errors.ts';
+import type { OpsState } from '../../common/format/ops.ts';
+import type { RecordHeader } from '../../common/format/record.ts';
+import type { Superblock } from '../../common/format/superblock.ts';
+import type { BlockId, Epoch, ServerId, Session, Slot, Version } from '../../common/ids.ts';
+import type { Log } from '../../common/log.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import type { Disk } from '../../common/seams/disk.ts';
+import type { Random } from '../../common/seams/random.ts';
+import type { BlockState } from '../../common/wire/messages.ts';
+import type { Faults } from './faults.ts';
+
+export interface BlockStoreOptions {
+  /** The mount; the store keeps its files in {@link STORE_DIRECTORIES} and makes them where they are missing. */
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** 32 hex digits: blocks of another cluster are refused. */
+  readonly clusterUuid: string;
+  readonly server: ServerId;
+  readonly budgets: { readonly indexBytes: number; readonly openFiles: number };
+  readonly log: Log;
+  readonly events?: StoreEvents;
+  readonly faults?: Faults;
+}
+
+export interface StoreEvents {
+  /** What `entries` says about this block is not what it said before. Appends alone do not count. */
+  changed?(block: BlockId): void;
+  /** The disk failed a write: the store only reads from now on. Called once. */
+  ioError?(error: TfsError): void;
+  /** Stored bytes do not verify; the block is SUSPECT now. */
+  corrupt?(block: BlockId, error: TfsError): void;
+}
+
+/** Records ready to be written: made by the one write session of the block. */
+export interface Batch {
+  /** Where it goes: the end of what was given to the store before. */
+  readonly offset: number;
+  /** Of the records, in order; slots go on from the last one. */
+  readonly headers: readonly RecordHeader[];
+  /**
+   * The bytes, in order. Every record starts a buffer of its own, which begins with the whole encoded header and
+   * chunk table; payload and padding may be in the same buffer or in the following ones. Written without a copy:
+   * they must not change until the append has resolved.
+   */
+  readonly buffers: readonly Buffer[];
+  /** All of `buffers`. */
+  readonly bytes: number;
+}
+
+export interface BlockInfo {
+  readonly block: BlockId;
+  readonly generation: number;
+  readonly state: BlockState;
+  /** Bits of BlockFlag. */
+  readonly flags: number;
+  /** Absent where the superblock cannot be read. */
+  readonly superblock: Superblock | undefined;
+  /** End of the last record that is durable here; of a RECOVERED block known only once it was walked. */
+  readonly length: number;
+  readonly slots: number;
+  /** Records that end at or below this are known to be durable on every member of the write set. */
+  readonly provenLength: number;
+  /** Newest op in the log. */
+  readonly seq: number;
+  readonly version: Version;
+  readonly opsPrimary: ServerId;
+  /** Of the newest CFG. */
+  readonly members: readonly ServerId[];
+  readonly seal: SealInfo | undefined;
+  /** Whether a RECOVERED block has been walked; true for all others. */
+  readonly walked: boolean;
+}
+
+export interface SealInfo {
+  readonly length: number;
+  readonly slots: number;
+  /** 32 bytes. */
+  readonly digest: Buffer;
+  readonly epoch: Epoch;
+}
+
+export interface ReadResult {
+  /** Of the record; for an alias, of its target. Its op id and SHA-1 are views of the buffer that was read. */
+  readonly header: RecordHeader;
+  /** Bits of NameFlag, of the name that was asked for. */
+  readonly nameFlags: number;
+  readonly alias: boolean;
+  /** Of the record; for an alias, of its target. */
+  readonly slot: Slot;
+  /** Where in the payload `payload` starts. */
+  readonly offset: number;
+  /** Verified against the record's CRCs. */
+  readonly payload: Buffer;
+  /** The record is known to be durable on every member of the block's write set: it may answer for a duplicate. */
+  readonly proven: boolean;
+}
+
+/** `start` is the end of the last good record before it, `end` the start of the next good one. */
+export interface Hole {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface FenceFacts {
+  /** End of the last valid record. */
+  readonly validLength: number;
+  readonly slots: number;
+  /** Highest length that a watermark, or the live session, proves to have been durable on every member. */
+  readonly provenLength: number;
+  /** Spans below `validLength` that do not verify. */
+  readonly holes: readonly Hole[];
+  /** This process made or opened the block, had no I/O error on it, and has just re-read its tail. */
+  readonly clean: boolean;
+  /** Over the record headers up to `validLength`; absent where there are holes. */
+  readonly digest: Buffer | undefined;
+  readonly seal: SealInfo | undefined;
+  readonly members: readonly ServerId[];
+}
+
+export interface SealOrder {
+  readonly length: number;
+  readonly slots: number;
+  /** Absent for the replica that is to find it out. */
+  readonly digest: Buffer | undefined;
+  readonly epoch: Epoch;
+  /** Marks what still does not verify below `length` as lost, after every replica was asked in vain. */
+  readonly lost?: boolean;
+}
+
+export interface RecordRef {
+  readonly slot: Slot;
+  readonly sha1: Buffer;
+  /** Absent where the index file answered, which does not keep it. */
+  readonly opId: Buffer | undefined;
+}
+
+export interface StoreTotals {
+  readonly blocks: number;
+  readonly openBlocks: number;
+  readonly files: number;
+  readonly aliases: number;
+  /** Bytes of block files: what they take, with what is preallocated. */
+  readonly bytes: number;
+  readonly spares: number;
+  /** Bytes of memory that loaded indexes take. */
+  readonly indexBytes: number;
+}
+
+export interface VerifyReport {
+  readonly records: number;
+  readonly bytes: number;
+  readonly digest: Buffer;
+  /** One clause each, with the offset; empty for a sound block. */
+  readonly problems: readonly string[];
+}
+
+/** What a CFG op says, at the birth of a block. */
+export interface Configuration {
+  readonly version: Version;
+  readonly opsPrimary: ServerId;
+  readonly members: readonly ServerId[];
+}
+
+/** Relative to the mount: block files and ops logs; zero-filled files to come; what was cut off and is kept. */
+export const STORE_DIRECTORIES = { blocks: 'blocks', spare: 'spare', surplus: 'surplus' } as const;
+
+export type { OpsState, Session };

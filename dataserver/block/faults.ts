@@ -1,0 +1,31 @@
+/**
+ * Bugs that can be planted to prove that a test would catch them. Production code never has one on: they are handed
+ * in by the test kit, and each is asked for at the very line it breaks.
+ */
+export type FaultName =
+  /** Acknowledges what the disk has not made durable. */
+  | 'skip-datasync'
+  /** Renames and forgets to make the new name durable. */
+  | 'skip-directory-sync'
+  /** Seeds the header checksums with nothing that belongs to this block. */
+  | 'unsalted-checksum'
+  /** Recovery takes the first bad record for the end, whatever lies behind it. */
+  | 'truncate-at-first-bad'
+  /** Lets a block that was open when the process died be written again. */
+  | 'append-after-restart'
+  /** Believes an index file that does not describe the sealed block. */
+  | 'trust-index-ahead'
+  /** Takes a disk that cannot read for a file that ends. */
+  | 'eio-as-torn'
+  /** Keeps the newest state of the ops log in memory only. */
+  | 'ack-op-before-datasync'
+  /** Answers a fence while an append is on its way to the disk. */
+  | 'fence-overtakes-append'
+  /** Goes on after a failed fdatasync as if the next good one made up for it. */
+  | 'retry-after-failed-datasync';
+
+export interface Faults {
+  has(name: FaultName): boolean;
+}
+
+export const NO_FAULTS: Faults = { has: () => false };
