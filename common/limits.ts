@@ -33,6 +33,9 @@ export const OPEN_BLOCKS_DEFAULT = 2;
 export const SPARE_BLOCKS_DEFAULT = 4;
 export const SPARE_FILL_BYTES_PER_SECOND_BUSY = 16 * MIB;
 
+/** One sequential read of a walk over a block. */
+export const WALK_BUFFER_BYTES = MIB;
+
 export const OPS_LOG_BYTES_MAX = 4 * MIB;
 /** Operations whose opId is remembered in a snapshot. */
 export const RECENT_OPS_MAX = 1024;
@@ -81,6 +84,37 @@ export const SERIES_MAX = 32_767;
 export const RPC_MS_DEFAULT = 5_000;
 export const CLIENT_BUDGET_MS_DEFAULT = 10_000;
 export const CLIENT_ATTEMPTS_MAX = 12;
+/** A client asks the next replica when one has not answered for this long; the last one gets the rest. */
+export const READ_ATTEMPT_MS_MAX = 1_500;
+export const READ_ROUNDS_MAX = 3;
+/** A memory-only question. */
+export const CHECK_MS_MAX = 500;
+/** Between rounds in which every server was tried; doubled each time, with jitter. */
+export const CLIENT_BACKOFF_MS_MIN = 50;
+export const CLIENT_BACKOFF_MS_MAX = 1_000;
+/** A server that failed is asked last for this long; doubled with each failure. */
+export const SERVER_BACKOFF_MS_MIN = 100;
+export const SERVER_BACKOFF_MS_MAX = 2_000;
+export const NAMESERVER_CALL_MS_MAX = 1_500;
+export const CLUSTER_MAP_REFRESH_MS = 5_000;
+export const CLUSTER_MAP_REFRESH_MS_MIN = 200;
+export const LOCATION_CACHE_BLOCKS_MAX = 262_144;
+/** A larger payload is read in pieces of this, each verified and each from any replica. */
+export const READ_PIECE_BYTES = WHOLE_READ_BYTES_MAX;
+
+/** All parts of one multipart request: they are held until the last one has arrived, so that a cut one stores nothing. */
+export const MULTIPART_BYTES_MAX = 128 * MIB;
+/** Parts of one request that are stored at once. */
+export const MULTIPART_STORES_IN_FLIGHT_MAX = 8;
+export const UPLOAD_IDLE_MS_MAX = 15_000;
+/** An upload may be slow for this long; after it, the average since its start counts. */
+export const UPLOAD_RATE_GRACE_MS = 10_000;
+export const UPLOAD_BYTES_PER_SECOND_MIN = 2 * KIB;
+export const HTTP_HEADERS_MS_MAX = 20_000;
+export const HTTP_KEEP_ALIVE_MS = 65_000;
+/** What is still read, and for how long, from a client whose upload was refused, so that it sees the answer. */
+export const LINGER_BYTES_MAX = MIB;
+export const LINGER_MS_MAX = 1_000;
 
 export const INDEX_BUDGET_BYTES_DEFAULT = 512 * MIB;
 export const OPEN_FILES_DEFAULT = 4096;
@@ -101,3 +135,5 @@ assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat exc
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(BATCH_BYTES_MAX <= APPEND_QUEUE_BYTES_MAX, 'a queue holds a batch');
+assert(READ_PIECE_BYTES % CHUNK_BYTES === 0, 'pieces of a picture start on a checksum boundary');
+assert(MULTIPART_BYTES_MAX < UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX, 'one multipart request fits the gateway');
