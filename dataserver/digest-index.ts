@@ -1,0 +1,181 @@
+import { crc32 } from 'node:zlib';
+import { toTfsError } from '../common/errors.ts';
+import { type BlockId, blockId, type FileId, fileId } from '../common/ids.ts';
+import type { Log } from '../common/log.ts';
+import type { Kv, KvOperation } from '../common/seams/kv.ts';
+
+/** Where a name's record or alias is on this disk. */
+export interface Place {
+  readonly block: BlockId;
+  readonly fileId: FileId;
+}
+
+export interface IndexHit {
+  /** A record with this SHA-1. */
+  readonly byContent: Place | undefined;
+  /** What was stored under this opId. */
+  readonly byOp: Place | undefined;
+}
+
+const SHA1_PREFIX = 0x73; // s
+const OP_PREFIX = 0x6f; // o
+const BLOCK_PREFIX = 0x62; // b
+const VALUE_BYTES = 12;
+/** Entries that wait for LevelDB; beyond this new ones are dropped: dedup is best effort, memory is not. */
+const PENDING_ENTRIES_MAX = 65_536;
+
+/**
+ * The SHA-1 index of one disk: content -> place, and opId -> place, in the Kv. It is a hint: every hit is checked
+ * against the record itself, an entry that misleads is dropped, and the whole can be rebuilt from the blocks.
+ * A failed write turns it off, with an alarm; it never fails an upload.
+ */
+export class DigestIndex {
+  readonly #kv: Kv;
+  readonly #log: Log;
+  /** Entries on their way to the Kv, found by lookups already; keys as latin1. */
+  #pending = new Map<string, Buffer>();
+  #flushing: Promise<void> | undefined;
+  #flushAgain = false;
+  #enabled = true;
+
+  constructor({ kv, log }: { kv: Kv; log: Log }) {
+    this.#kv = kv;
+    this.#log = log;
+  }
+
+  get enabled(): boolean {
+    return this.#enabled;
+  }
+
+  async lookup(sha1: Buffer, opId: Buffer): Promise<IndexHit> {
+    if (!this.#enabled) return { byContent: undefined, byOp: undefined };
+    const contentKey = keyOf(SHA1_PREFIX, sha1);
+    const opKey = keyOf(OP_PREFIX, opId);
+    const pending = this.#pending;
+    const content = pending.get(contentKey.toString('latin1'));
+    const op = pending.get(opKey.toString('latin1'));
+    if (content !== undefined && op !== undefined) return hit(contentKey, content, opKey, op);
+    try {
+      const stored = await this.#kv.getMany([contentKey, opKey]);
+      return hit(contentKey, content ?? stored[0], opKey, op ?? stored[1]);
+    } catch (error) {
+      this.#disable(error);
+      return { byContent: undefined, byOp: undefined };
+    }
+  }
+
+  /** Remembers a record that is durable on every member. Returns at once; the Kv follows. */
+  add(sha1: Buffer, opId: Buffer, place: Place): void {
+    this.#put(keyOf(SHA1_PREFIX, sha1), place);
+    this.#put(keyOf(OP_PREFIX, opId), place);
+  }
+
+  /** Remembers what an opId led to, without making it a target for others. */
+  addOp(opId: Buffer, place: Place): void {
+    this.#put(keyOf(OP_PREFIX, opId), place);
+  }
+
+  addContent(sha1: Buffer, place: Place): void {
+    this.#put(keyOf(SHA1_PREFIX, sha1), place);
+  }
+
+  /** Forgets an entry that led to nothing usable. */
+  async drop(sha1: Buffer): Promise<void> {
+    const key = keyOf(SHA1_PREFIX, sha1);
+    this.#pending.delete(key.toString('latin1'));
+    await this.#write([{ type: 'del', key }], false);
+  }
+
+  /** Whether all the entries of that generation of a sealed block are known to be in the index. */
+  async holdsBlock(block: BlockId, generation: number): Promise<boolean> {
+    const value = await this.#kv.get(blockKey(block));
+    return value !== undefined && value.length === 4 && value.readUInt32LE(0) === generation;
+  }
+
+  /** Durable once it resolves, and with it everything added before. */
+  async markBlock(block: BlockId, generation: number): Promise<void> {
+    await this.flush();
+    const value = Buffer.alloc(4);
+    value.writeUInt32LE(generation, 0);
+    await this.#write([{ type: 'put', key: blockKey(block), value }], true);
+  }
+
+  /** Resolves when everything added before the call has been handed to the Kv. */
+  async flush(): Promise<void> {
+    while (this.#pending.size > 0 && this.#enabled) await (this.#flushing ?? this.#startFlush());
+  }
+
+  #put(key: Buffer, { block, fileId: id }: Place): void {
+    if (!this.#enabled || this.#pending.size >= PENDING_ENTRIES_MAX) return;
+    const value = Buffer.allocUnsafeSlow(VALUE_BYTES);
+    value.writeUInt32LE(block, 0);
+    value.writeUInt32LE(id, 4);
+    // LevelDB does not notice a flipped bit in its files; the check is ours.
+    value.writeUInt32LE(crc32(value.subarray(0, 8), crc32(key)), 8);
+    this.#pending.set(key.toString('latin1'), value);
+    if (this.#flushing === undefined) void this.#startFlush();
+    else this.#flushAgain = true;
+  }
+
+  #startFlush(): Promise<void> {
+    const run = async (): Promise<void> => {
+      // One turn of the event loop gathers what arrives together into one batch.
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      const batch = [...this.#pending];
+      const operations = batch.map(([key, value]): KvOperation => ({ type: 'put', key: Buffer.from(key, 'latin1'), value }));
+      await this.#write(operations, false);
+      for (const [key, value] of batch) if (this.#pending.get(key) === value) this.#pending.delete(key);
+    };
+    this.#flushing = run().finally(() => {
+      this.#flushing = undefined;
+      if (this.#flushAgain && this.#enabled) {
+        this.#flushAgain = false;
+        void this.#startFlush();
+      }
+    });
+    return this.#flushing;
+  }
+
+  async #write(operations: readonly KvOperation[], sync: boolean): Promise<void> {
+    if (!this.#enabled) return;
+    try {
+      await this.#kv.batch(operations, { sync });
+    } catch (error) {
+      this.#disable(error);
+    }
+  }
+
+  #disable(error: unknown): void {
+    if (!this.#enabled) return;
+    this.#enabled = false;
+    this.#pending.clear();
+    this.#log.error(
+      { err: toTfsError(error, 'IO') },
+      'the SHA-1 index failed: uploads go on without deduplication until this DataServer is restarted',
+    );
+  }
+}
+
+const blockKey = (block: BlockId): Buffer => {
+  const key = Buffer.alloc(5);
+  key[0] = BLOCK_PREFIX;
+  key.writeUInt32BE(block, 1);
+  return key;
+};
+
+function keyOf(prefix: number, id: Buffer): Buffer {
+  const key = Buffer.allocUnsafeSlow(1 + id.length);
+  key[0] = prefix;
+  id.copy(key, 1);
+  return key;
+}
+
+function hit(contentKey: Buffer, content: Buffer | undefined, opKey: Buffer, op: Buffer | undefined): IndexHit {
+  return { byContent: placeIn(contentKey, content), byOp: placeIn(opKey, op) };
+}
+
+function placeIn(key: Buffer, value: Buffer | undefined): Place | undefined {
+  if (value === undefined || value.length !== VALUE_BYTES) return undefined;
+  if (value.readUInt32LE(8) !== crc32(value.subarray(0, 8), crc32(key))) return undefined;
+  return { block: blockId(value.readUInt32LE(0)), fileId: fileId(value.readUInt32LE(4)) };
+}
