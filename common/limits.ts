@@ -47,6 +47,15 @@ export const FRAME_HEADER_BYTES_MAX = 4 * MIB;
 export const HANDSHAKE_MS_MAX = 5_000;
 export const CALLS_IN_FLIGHT_PER_CONNECTION_MAX = 4096;
 export const CONNECTIONS_PER_SERVER_MAX = 4096;
+/** Connections that have not proved themselves yet; past it the oldest of them goes. */
+export const HANDSHAKES_PER_SERVER_MAX = 512;
+/** A connection and its handshake. */
+export const DIAL_MS_MAX = 2_000;
+/** After a failed dial, doubled each time: until then calls to that address fail at once. */
+export const DIAL_BACKOFF_MS_MIN = 50;
+export const DIAL_BACKOFF_MS_MAX = 1_000;
+/** A silent peer that leaves a PING unanswered this long is gone. */
+export const PROBE_MS_MAX = 1_000;
 /** Answers queued on one connection before the server stops reading requests from it. */
 export const CONNECTION_OUT_BYTES_MAX = 32 * MIB;
 
@@ -80,6 +89,27 @@ export const HOT_PICTURE_CHECK_MS = 1_000;
 export const COUNTER_RESERVE = 256;
 export const COUNTERS_PER_SERIES = 65_536;
 export const SERIES_MAX = 32_767;
+
+/** A leader that has just started waits this long for known members before it opens blocks with fewer replicas. */
+export const START_WAIT_MS = 3_000;
+/** An OPEN block with fewer replicas than wanted is sealed once a full write set has been possible for this long. */
+export const SMALL_BLOCK_MS = 30_000;
+/** A block that was given out and that no DataServer reports is asked about after this. */
+export const OPENING_MS_MAX = 60_000;
+/** Blocks of one primary that are not sealed yet; more are not opened for it. */
+export const UNSETTLED_BLOCKS_PER_SERVER_MAX = 1024;
+export const SEALS_RUNNING_MAX = 16;
+export const SEAL_RETRY_MS_MIN = 250;
+export const SEAL_RETRY_MS_MAX = 15_000;
+/** A FENCE may have to walk a recovered block, a SEAL to fetch most of one. */
+export const FENCE_MS_MAX = 30_000;
+export const SEAL_MS_MAX = 60_000;
+/** A replica whose operations stay behind for this long is told to fetch them. */
+export const OPS_BEHIND_MS = 3_000;
+export const OPS_SYNCS_RUNNING_MAX = 8;
+export const CHECKPOINT_MS = 3_000;
+/** More new series of block ids than this in an hour is an alarm. */
+export const NEW_SERIES_PER_HOUR_MAX = 8;
 
 export const RPC_MS_DEFAULT = 5_000;
 export const CLIENT_BUDGET_MS_DEFAULT = 10_000;
@@ -134,6 +164,7 @@ assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block f
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
+assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');
 assert(BATCH_BYTES_MAX <= APPEND_QUEUE_BYTES_MAX, 'a queue holds a batch');
 assert(READ_PIECE_BYTES % CHUNK_BYTES === 0, 'pieces of a picture start on a checksum boundary');
 assert(MULTIPART_BYTES_MAX < UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX, 'one multipart request fits the gateway');
