@@ -34,6 +34,12 @@ export interface DiskFile {
   read(target: Buffer, position: number): Promise<number>;
   /** Writes the buffers one after the other at `position` with one system call where the platform can. */
   write(buffers: readonly Buffer[], position: number): Promise<void>;
+  /**
+   * `write` and then `datasync`, with one system call where the platform can. It promises durability for its own
+   * bytes and the size they need only; after a rejection the file must be given up, as after a failed `datasync`,
+   * unless the code is DISK_FULL, which is a failed `write`.
+   */
+  writeDurable(buffers: readonly Buffer[], position: number): Promise<void>;
   datasync(): Promise<void>;
   truncate(size: number): Promise<void>;
   size(): Promise<number>;
