@@ -114,6 +114,10 @@ export interface GenCommitOp extends OpBase, GenerationFacts {
 }
 export type Op = SnapshotOp | CfgOp | MutationOp | AliasOp | PurgeIntentOp | SealOp | GenCommitOp;
 
+type Content<T> = T extends Op ? Omit<T, keyof OpBase> : never;
+/** An operation before it was given its place: `{ ...content, version, seq, atMs, opId }` is an {@link Op}. */
+export type OpContent = Content<Op>;
+
 export const OP_BODY_BYTES_MIN = 40;
 const FIELDS_AT = OP_BODY_BYTES_MIN;
 export const NO_OP_ID: Buffer = Buffer.alloc(16);

@@ -174,7 +174,7 @@ function frameCrc(b: Buffer, at: number, length: number, seed: number, offset: n
 }
 
 /** The payload of an OPS message: each body with its length u32 before it. */
-export function encodeOpList(ops: readonly Op[]): Buffer {
+export function encodeOpBodies(ops: readonly Op[]): Buffer {
   const parts: Buffer[] = [];
   for (const op of ops) {
     const body = encodeOpBody(op);
@@ -185,7 +185,7 @@ export function encodeOpList(ops: readonly Op[]): Buffer {
   return Buffer.concat(parts);
 }
 
-export function decodeOpList(b: Buffer): Decoded<Op[]> {
+export function decodeOpBodies(b: Buffer): Decoded<Op[]> {
   const ops: Op[] = [];
   for (let at = 0; at < b.length; ) {
     if (b.length - at < 4) return rejected('list of operations is cut');

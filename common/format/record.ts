@@ -169,10 +169,13 @@ export function peekRecord(b: Buffer, at: number): number {
   return size <= BLOCK_BYTES_MAX && b.readUInt32LE(at + 8) <= SLOT_MAX ? size : -1;
 }
 
-/** Whether a whole payload is what the header says, chunk by chunk too. */
-export function payloadMatches(h: RecordHeader, payload: Uint8Array): boolean {
+/** What a payload is checked against. */
+export type PayloadFacts = Pick<RecordHeader, 'size' | 'dataCrc' | 'chunkCrcs'>;
+
+/** Whether a whole payload is what its header says, chunk by chunk too. */
+export function checkPayload(h: PayloadFacts, payload: Uint8Array): boolean {
   if (payload.length !== h.size || crc32(payload) !== h.dataCrc) return false;
-  return h.chunkCrcs.length === 0 || chunksMatch(h, 0, payload);
+  return h.chunkCrcs.length === 0 || checkChunks(h, 0, payload);
 }
 
 /**
@@ -180,7 +183,7 @@ export function payloadMatches(h: RecordHeader, payload: Uint8Array): boolean {
  *
  * @param bytes from the start of chunk `first` to the end of a chunk or of the payload
  */
-export function chunksMatch(h: RecordHeader, first: number, bytes: Uint8Array): boolean {
+export function checkChunks(h: PayloadFacts, first: number, bytes: Uint8Array): boolean {
   if (h.chunkCrcs.length === 0) return first === 0 && bytes.length === h.size && crc32(bytes) === h.dataCrc;
   for (let at = 0, i = first; at < bytes.length; at += CHUNK_BYTES, i++) {
     if (crc32(bytes.subarray(at, at + CHUNK_BYTES)) !== h.chunkCrcs[i]) return false;

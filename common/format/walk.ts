@@ -19,8 +19,8 @@ import { RECORD_ALIGN_BYTES, SUPERBLOCK_BYTES, WALK_BUFFER_BYTES } from '../limi
 import { NameFlag } from '../wire/messages.ts';
 import {
   blockSeed,
+  checkPayload,
   decodeRecordHeader,
-  payloadMatches,
   peekRecord,
   RECORD_HEADER_BYTES,
   RECORD_MAGIC,
@@ -121,7 +121,7 @@ export async function walkBlock(
           found = { ...header, opId: headerBytes.subarray(40, 56), sha1: headerBytes.subarray(56, 76) };
         }
         payload = window.view(at + headBytes, header.size);
-        payloadOk = payloadMatches(header, payload);
+        payloadOk = checkPayload(header, payload);
       } else {
         headerBytes = Buffer.from(headerBytes);
         found = { ...header, opId: headerBytes.subarray(40, 56), sha1: headerBytes.subarray(56, 76) };
