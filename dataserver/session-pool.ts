@@ -24,8 +24,8 @@ const OPEN_RETRY_MS_MAX = 1000;
 export interface SessionPoolDeps {
   readonly server: ServerId;
   readonly incarnation: Incarnation;
-  /** 16 bytes. */
-  readonly clusterUuid: Buffer;
+  /** 32 hex digits. */
+  readonly clusterUuid: string;
   readonly blockBytes: number;
   /** OPEN blocks to keep as the primary. */
   readonly openBlocks: number;

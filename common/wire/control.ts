@@ -196,6 +196,8 @@ export const zSeal = z.object({
   /** Epoch of an adopted SEAL, or the leader's own. */
   epoch: zEpoch,
   sources: z.array(zMember).max(8),
+  /** Every member of the write set is known to hold this SEAL. */
+  complete: z.boolean().default(false),
 });
 export type Seal = z.infer<typeof zSeal>;
 

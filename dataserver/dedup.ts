@@ -1,0 +1,150 @@
+import { isTfsError } from '../common/errors.ts';
+import { ALIAS_BIT, cookieOf, type FileId, fileId, isAlias, type ServerId } from '../common/ids.ts';
+import { ALIASES_PER_BLOCK_MAX } from '../common/limits.ts';
+import type { Random } from '../common/seams/random.ts';
+import { NameFlag, type PutReply } from '../common/wire/messages.ts';
+import type { BlockStore, ReadResult } from './block/store.ts';
+import type { DigestIndex, Place } from './digest-index.ts';
+import type { OpsSequencer } from './ops-sequencer.ts';
+import type { NewRecord } from './session.ts';
+
+export interface DedupDeps {
+  readonly server: ServerId;
+  readonly store: BlockStore;
+  readonly index: DigestIndex;
+  readonly ops: OpsSequencer;
+  readonly random: Random;
+}
+
+/**
+ * Finds out whether a picture is stored already. A hit counts only on a record that is known to be durable on every
+ * member of its write set and whose name lives; whatever else is found, the picture is stored afresh. That, and
+ * comparing every byte, is what makes an answer from here as good as one after a write.
+ */
+export class Deduplicator {
+  readonly #deps: DedupDeps;
+
+  constructor(deps: DedupDeps) {
+    this.#deps = deps;
+  }
+
+  /** @returns what to answer without storing a payload, or undefined */
+  async find(record: NewRecord, noDedup: boolean): Promise<PutReply | undefined> {
+    const hit = await this.#deps.index.lookup(record.sha1, record.opId);
+    if (hit.byOp !== undefined) {
+      const replay = await this.#replay(record, hit.byOp);
+      if (replay !== undefined) return replay;
+    }
+    if (hit.byContent === undefined) return undefined;
+    // After the index was rebuilt it knows contents alone: the record still tells whose first try it was.
+    const replay = await this.#replay(record, hit.byContent);
+    if (replay !== undefined) return replay;
+    return noDedup ? undefined : this.#alias(record, hit.byContent);
+  }
+
+  /** The same request again gets the same name. */
+  async #replay(record: NewRecord, place: Place): Promise<PutReply | undefined> {
+    if (isAlias(place.fileId)) return this.#replayAlias(record, place);
+    const found = await this.#read(place, 0);
+    if (found === undefined || !found.proven || !found.header.opId.equals(record.opId)) return undefined;
+    if (!sameContent(found, record)) return undefined;
+    return this.#reply(place, found.header.cookie, found.header.mtimeMs, { deduplicated: false, replayed: true });
+  }
+
+  async #replayAlias(record: NewRecord, place: Place): Promise<PutReply | undefined> {
+    const state = await this.#opsState(place);
+    const alias = state?.aliases.get(place.fileId);
+    if (alias === undefined) return undefined;
+    if (!state?.recentOps.has(record.opId.toString('hex'))) return undefined;
+    const found = await this.#read(place, 0, cookieOf(alias.cookie));
+    if (found === undefined || !found.proven || !sameContent(found, record)) return undefined;
+    // Its log is pushed to every member before this is answered: the first try may have died half way.
+    await this.#deps.ops.confirm(place.block);
+    return this.#reply(place, cookieOf(alias.cookie), found.header.mtimeMs, { deduplicated: true, replayed: true });
+  }
+
+  /** A name of its own for bytes that are there: an ALIAS op in the target's block, nothing else. */
+  async #alias(record: NewRecord, place: Place): Promise<PutReply | undefined> {
+    const { store, server, index, ops, random } = this.#deps;
+    const info = store.info(place.block);
+    if (info === undefined || isAlias(place.fileId)) {
+      await index.drop(record.sha1);
+      return undefined;
+    }
+    // Only the sequencer of a block may add to its log; elsewhere the bytes are stored a second time.
+    if (info.opsPrimary !== server) return undefined;
+    const found = await this.#read(place, record.size);
+    if (found === undefined) {
+      await index.drop(record.sha1);
+      return undefined;
+    }
+    if (!found.proven || found.nameFlags !== 0 || !sameContent(found, record)) return undefined;
+    // Two pictures with one SHA-1 exist; each keeps its own bytes.
+    if (!found.payload.equals(record.payload)) return undefined;
+    const state = await this.#opsState(place);
+    if (state === undefined || state.aliases.size >= ALIASES_PER_BLOCK_MAX) return undefined;
+    const aliasId = this.#freeAliasId((id) => state.aliases.has(id));
+    const cookie = cookieOf(random.u32() & 0x7fff_ffff);
+    await ops.alias(place.block, { aliasId, cookie, target: found.slot, opId: record.opId });
+    index.addOp(record.opId, { block: place.block, fileId: aliasId });
+    return this.#reply({ block: place.block, fileId: aliasId }, cookie, found.header.mtimeMs, {
+      deduplicated: true,
+      replayed: false,
+    });
+  }
+
+  #freeAliasId(taken: (id: FileId) => boolean): FileId {
+    for (;;) {
+      const id = fileId((ALIAS_BIT | (this.#deps.random.u32() & 0x7fff_ffff)) >>> 0);
+      if (!taken(id)) return id;
+    }
+  }
+
+  #reply(
+    place: Place,
+    cookie: PutReply['cookie'],
+    mtimeMs: number,
+    how: { deduplicated: boolean; replayed: boolean },
+  ): PutReply | undefined {
+    const info = this.#deps.store.info(place.block);
+    if (info === undefined) return undefined;
+    return {
+      ...place,
+      cookie,
+      mtimeMs,
+      ...how,
+      targetReplicas: info.superblock?.targetReplicas ?? info.members.length,
+      members: info.members,
+    };
+  }
+
+  /** @param length payload bytes to bring along @returns undefined where there is nothing usable */
+  async #read(place: Place, length: number, cookie?: PutReply['cookie']): Promise<ReadResult | undefined> {
+    try {
+      const found = await this.#deps.store.read(place.block, place.fileId, cookie, { offset: 0, length }, false);
+      return (found.nameFlags & (NameFlag.DELETED | NameFlag.PURGED | NameFlag.LOST)) === 0 ? found : undefined;
+    } catch (error) {
+      if (isTfsError(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async #opsState(place: Place) {
+    try {
+      return await this.#deps.store.opsState(place.block);
+    } catch (error) {
+      if (isTfsError(error)) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** What the header alone tells; a name keeps the suffix it was given, so another suffix is another record. */
+function sameContent({ header }: ReadResult, record: NewRecord): boolean {
+  return (
+    header.size === record.size &&
+    header.dataCrc === record.dataCrc &&
+    header.suffixHash === record.suffixHash &&
+    header.sha1.equals(record.sha1)
+  );
+}

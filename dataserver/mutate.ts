@@ -1,0 +1,41 @@
+import { TfsError } from '../common/errors.ts';
+import { decodeMutate, encodeCheckReply, Mutation, NameFlag } from '../common/wire/messages.ts';
+import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import type { BlockStore } from './block/store.ts';
+import type { OpsSequencer } from './ops-sequencer.ts';
+
+const OP_OF = {
+  [Mutation.DELETE]: 'DELETE',
+  [Mutation.UNDELETE]: 'UNDELETE',
+  [Mutation.HIDE]: 'HIDE',
+  [Mutation.REVEAL]: 'REVEAL',
+} as const;
+
+/** The flag a mutation leads to, and whether it is set then. */
+const GOAL = {
+  [Mutation.DELETE]: { flag: NameFlag.DELETED, set: true },
+  [Mutation.UNDELETE]: { flag: NameFlag.DELETED, set: false },
+  [Mutation.HIDE]: { flag: NameFlag.HIDDEN, set: true },
+  [Mutation.REVEAL]: { flag: NameFlag.HIDDEN, set: false },
+} as const;
+
+/** MUTATE: delete, undelete, hide, reveal. Acknowledged when durable on every member of the block's configuration. */
+export async function mutate(
+  { store, ops }: { readonly store: BlockStore; readonly ops: OpsSequencer },
+  request: RpcRequest,
+): Promise<RpcResult> {
+  const { block, fileId, cookie, kind, opId } = decodeMutate(request.header);
+  const flags = await store.check(block, fileId);
+  // The name exists and the caller knows its cookie, or this throws. A purged record has no header left to compare.
+  if ((flags & NameFlag.PURGED) === 0) await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
+  else if (kind === Mutation.UNDELETE) throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
+  else if (kind !== Mutation.DELETE) throw new TfsError('NOT_FOUND', 'no such picture');
+  const { flag, set } = GOAL[kind];
+  if (((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0) {
+    // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer.
+    await ops.confirm(block);
+  } else {
+    await ops.mutate(block, OP_OF[kind], fileId, opId);
+  }
+  return { header: encodeCheckReply({ nameFlags: await store.check(block, fileId), provisional: false }) };
+}

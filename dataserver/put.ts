@@ -1,0 +1,96 @@
+import { checkPayload } from '../common/format/record.ts';
+import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
+import { recordSpan } from '../common/format/record.ts';
+import type { ServerId } from '../common/ids.ts';
+import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
+import type { Log } from '../common/log.ts';
+import { decodePut, encodePutReply, type PutReply } from '../common/wire/messages.ts';
+import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import type { Deduplicator } from './dedup.ts';
+import type { DigestIndex } from './digest-index.ts';
+import type { NewRecord } from './session.ts';
+import type { SessionPool } from './session-pool.ts';
+
+export interface PutDeps {
+  readonly blockBytes: number;
+  readonly pool: SessionPool;
+  readonly index: DigestIndex;
+  readonly dedup: Deduplicator;
+  readonly log: Log;
+}
+
+/** PUT: one picture, stored once however often the same request arrives, durable on every member before the reply. */
+export class PutService {
+  readonly #deps: PutDeps;
+  /** Requests under way by opId: a retry that overtakes its first try waits for the same outcome. */
+  readonly #inFlight = new Map<string, Promise<PutReply>>();
+  #bytesInFlight = 0;
+  stored = 0;
+  deduplicated = 0;
+  replayed = 0;
+
+  constructor(deps: PutDeps) {
+    this.#deps = deps;
+  }
+
+  get bytesInFlight(): number {
+    return this.#bytesInFlight;
+  }
+
+  async put({ header, payload }: RpcRequest): Promise<RpcResult> {
+    const request = decodePut(header);
+    const { size } = request;
+    if (size !== payload.length) throw new TfsError('PROTOCOL', `PUT of ${size} bytes carries ${payload.length}`);
+    if (size === 0) throw new TfsError('EMPTY_BODY', 'an empty picture is not stored');
+    if (recordSpan(size) > this.#deps.blockBytes - SUPERBLOCK_BYTES) {
+      throw new TfsError('TOO_LARGE', `${size} bytes do not fit a block of ${this.#deps.blockBytes}`);
+    }
+    // Refused before a session is touched: overload must not look like a failure of the write set.
+    if (this.#bytesInFlight + size > UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX && this.#bytesInFlight > 0) {
+      throw new TfsError('OVERLOADED', 'this DataServer has as many bytes in flight as it takes', { retryAfterMs: 200 });
+    }
+    const opKey = request.opId.toString('latin1');
+    let outcome = this.#inFlight.get(opKey);
+    if (outcome === undefined) {
+      const record: NewRecord = { ...request, payload };
+      // The hop from the gateway ends here: bytes that changed on the way are found before they are made durable.
+      if (!checkPayload(record, payload)) throw new TfsError('DIGEST_MISMATCH', 'the picture changed on its way to the DataServer');
+      this.#bytesInFlight += size;
+      outcome = this.#store(record, request.noDedup).finally(() => {
+        this.#bytesInFlight -= size;
+        this.#inFlight.delete(opKey);
+      });
+      this.#inFlight.set(opKey, outcome);
+    }
+    return { header: encodePutReply(await outcome) };
+  }
+
+  async #store(record: NewRecord, noDedup: boolean): Promise<PutReply> {
+    const { pool, index, dedup } = this.#deps;
+    try {
+      const known = await dedup.find(record, noDedup);
+      if (known !== undefined) {
+        if (known.replayed) this.replayed++;
+        else this.deduplicated++;
+        return known;
+      }
+    } catch (error) {
+      // Deduplication saves space; whatever stops it, the picture is stored.
+      const failure = toTfsError(error);
+      if (!isTfsError(error) || !failure.retryable) this.#deps.log.warn({ err: error }, 'deduplication failed; stored afresh');
+    }
+    const stored = await pool.append(record);
+    this.stored++;
+    index.add(record.sha1, record.opId, { block: stored.block, fileId: stored.slot as number as PutReply['fileId'] });
+    return {
+      block: stored.block,
+      fileId: stored.slot as number as PutReply['fileId'],
+      cookie: stored.cookie,
+      mtimeMs: stored.mtimeMs,
+      deduplicated: false,
+      replayed: false,
+      targetReplicas: stored.targetReplicas,
+      members: stored.members as ServerId[],
+    };
+  }
+}

@@ -1,0 +1,83 @@
+import { crc32 } from 'node:zlib';
+import { isTfsError, TfsError } from '../common/errors.ts';
+import type { BlockId } from '../common/ids.ts';
+import {
+  BlockState,
+  decodeCheck,
+  decodeRead,
+  encodeCheckReply,
+  encodeReadReply,
+} from '../common/wire/messages.ts';
+import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import type { BlockStore } from './block/store.ts';
+import type { NameServers } from './nameservers.ts';
+
+/**
+ * READ and CHECK. Only a replica that is current may say "not found": one that was not confirmed by a leader lately,
+ * or that waits for its seal after a restart, marks a hit provisional and answers a miss with DONT_KNOW.
+ */
+export class Reader {
+  readonly #store: BlockStore;
+  readonly #nameservers: NameServers;
+
+  constructor({ store, nameservers }: { store: BlockStore; nameservers: NameServers }) {
+    this.#store = store;
+    this.#nameservers = nameservers;
+  }
+
+  async read(request: RpcRequest): Promise<RpcResult> {
+    const { block, fileId, cookie, offset, length, force } = decodeRead(request.header);
+    try {
+      const found = await this.#store.read(block, fileId, cookie, { offset, length }, force);
+      const { header, payload } = found;
+      const whole = payload.length === header.size;
+      return {
+        header: encodeReadReply({
+          size: header.size,
+          dataCrc: header.dataCrc,
+          suffixHash: header.suffixHash,
+          // The store has just compared the whole payload with this sum.
+          payloadCrc: whole ? header.dataCrc : crc32(payload),
+          offset: found.offset,
+          mtimeMs: header.mtimeMs,
+          mediaType: header.mediaType,
+          nameFlags: found.nameFlags,
+          provisional: !this.isCurrent(block),
+          alias: found.alias,
+          sha1: header.sha1,
+        }),
+        payload: [payload],
+      };
+    } catch (error) {
+      throw this.#honest(error, block);
+    }
+  }
+
+  check(request: RpcRequest): RpcResult | Promise<RpcResult> {
+    const { block, fileId } = decodeCheck(request.header);
+    const reply = (nameFlags: number): RpcResult => ({
+      header: encodeCheckReply({ nameFlags, provisional: !this.isCurrent(block) }),
+    });
+    try {
+      const flags = this.#store.check(block, fileId);
+      if (typeof flags === 'number') return reply(flags);
+      return flags.then(reply, (error: unknown) => {
+        throw this.#honest(error, block);
+      });
+    } catch (error) {
+      throw this.#honest(error, block);
+    }
+  }
+
+  /** Whether what this replica does not have does not exist. */
+  isCurrent(block: BlockId): boolean {
+    if (!this.#nameservers.inContact) return false;
+    const state = this.#store.info(block)?.state;
+    return state === BlockState.OPEN || state === BlockState.SEALED;
+  }
+
+  #honest(error: unknown, block: BlockId): unknown {
+    if (!isTfsError(error, 'NOT_FOUND') || this.isCurrent(block)) return error;
+    return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, { cause: error, retryAfterMs: 500 });
+  }
+}
