@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { TfsError } from './errors.ts';
@@ -128,10 +128,15 @@ export function homeFromEnv(env: Readonly<Record<string, string | undefined>>): 
 
 /** @throws TfsError CONFIG that names the file, the key and what to write instead */
 export async function loadConfig(home: string): Promise<Config> {
+  return readConfigSync(home);
+}
+
+/** As {@link loadConfig}, for the file that PM2 loads without waiting. */
+export function readConfigSync(home: string): Config {
   const file = configPath(resolve(home));
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    text = readFileSync(file, 'utf8');
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === 'ENOENT';
     const what = missing

@@ -3,6 +3,7 @@ import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { TfsError } from './errors.ts';
+import type { ExportedRole } from './wire/keys.ts';
 
 /**
  * The secrets of a cluster, each in a file of its own in `secrets/` of its home: `cluster.key` for NameServers and
@@ -20,7 +21,6 @@ const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
 
 /** What a gateway holds: its own role's key and the one that spreads contents over DataServers. 32 bytes hex each. */
 const zGatewayRole = z.strictObject({ role: z.literal('gateway'), key: hex32, rendezvousKey: hex32 });
-export type GatewayRole = z.infer<typeof zGatewayRole>;
 
 export interface Token {
   /** 16 hex digits that name the token without telling it. */
@@ -43,13 +43,13 @@ export async function readClusterKey(home: string): Promise<Buffer> {
 }
 
 /** @param make derives the role's keys from the cluster key */
-export async function ensureGatewayRole(home: string, make: () => GatewayRole): Promise<GatewayRole> {
+export async function ensureGatewayRole(home: string, make: () => ExportedRole): Promise<ExportedRole> {
   await ensureSecret(home, 'gateway.json', () => JSON.stringify(zGatewayRole.parse(make())));
   return readGatewayRole(home);
 }
 
 /** @throws TfsError CONFIG when it is missing, malformed, or readable by others */
-export async function readGatewayRole(home: string): Promise<GatewayRole> {
+export async function readGatewayRole(home: string): Promise<ExportedRole> {
   const text = await readSecret(home, 'gateway.json');
   try {
     return zGatewayRole.parse(JSON.parse(text));

@@ -1,0 +1,72 @@
+import { nodeClock } from '../../common/adapters/node-clock.ts';
+import { nodeNet } from '../../common/adapters/node-net.ts';
+import { nodeRandom } from '../../common/adapters/node-random.ts';
+import type { Config } from '../../common/config.ts';
+import { TfsError, toTfsError } from '../../common/errors.ts';
+import { readGatewayRole } from '../../common/secrets.ts';
+import { type ClusterMap, zClusterMap } from '../../common/wire/control.ts';
+import { Keyring } from '../../common/wire/keys.ts';
+import { Op } from '../../common/wire/messages.ts';
+import { Peers } from '../../common/wire/peers.ts';
+
+const ASK_MS_MAX = 2_000;
+
+/** What the NameServers know of the cluster, asked as a gateway asks. */
+export interface ClusterView {
+  /**
+   * @returns the leader's map, or a standby's where no leader answers
+   * @throws TfsError UNAVAILABLE when no NameServer answers
+   */
+  map(): Promise<ClusterMap>;
+  close(): Promise<void>;
+}
+
+/** @throws TfsError CONFIG when the secrets are missing or readable by others */
+export async function openClusterView(config: Config): Promise<ClusterView> {
+  const keyring = Keyring.ofExport(await readGatewayRole(config.home));
+  const peers = Peers.open({
+    net: nodeNet,
+    clock: nodeClock,
+    random: nodeRandom,
+    keyring,
+    role: 'gateway',
+    id: `tool-${process.pid}`,
+  });
+  return { map: () => askAll(peers, config), close: () => peers.close() };
+}
+
+async function askAll(peers: Peers, config: Config): Promise<ClusterMap> {
+  const answers = await Promise.allSettled(
+    config.nameservers.map(({ host, port }) =>
+      peers.callControl({ host, port }, Op.CLUSTER_MAP, {}, zClusterMap, [], ASK_MS_MAX),
+    ),
+  );
+  const maps = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value.message] : []));
+  const map = maps.find((candidate) => candidate.leader) ?? maps[0];
+  if (map !== undefined) return map;
+  const failure = answers.find((answer) => answer.status === 'rejected');
+  const why = failure === undefined ? 'none is configured' : toTfsError(failure.reason).message;
+  throw new TfsError('UNAVAILABLE', `no NameServer answers: ${why}`, { cause: failure?.reason });
+}
+
+/**
+ * Whether an upload can be acknowledged now: a leader, and in enough failure domains a healthy DataServer, one of them
+ * with an open block.
+ *
+ * @returns undefined when it can, else what is missing, in words
+ */
+export function whyNotWritable(map: ClusterMap): string | undefined {
+  if (!map.leader) return 'no NameServer leads yet';
+  const healthy = map.servers.filter(
+    (server) => server.state === 'up' && server.io.healthy && !server.io.readOnly,
+  );
+  const domains = new Set(healthy.map((server) => server.domain)).size;
+  if (domains < map.minWrite) {
+    const sick = map.servers.filter((server) => !healthy.includes(server));
+    const reasons = sick.map((server) => `${server.id} ${server.io.reason ?? server.state}`);
+    const others = reasons.length > 0 ? ` (not: ${reasons.join(', ')})` : '';
+    return `${domains} of ${map.minWrite} healthy failure domains have a DataServer${others}`;
+  }
+  if (!healthy.some((server) => server.openBlocks > 0)) return 'no block is open yet';
+  return undefined;
+}
