@@ -87,7 +87,7 @@ export function nameCodec(profile: CodecProfile): NameCodec {
         chars[at + 2] = table[(three >>> 6) & 63]!;
         chars[at + 3] = table[three & 63]!;
       }
-      return chars.latin1Slice(0, NAME_LENGTH);
+      return chars.toString('latin1');
     },
 
     decode(text) {
