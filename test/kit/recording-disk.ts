@@ -1,0 +1,376 @@
+import { assert, type ErrorCode, TfsError } from '../../common/errors.ts';
+import type { Disk, DiskFile, OpenMode } from '../../common/seams/disk.ts';
+import { type Change, Inode, SECTOR_BYTES } from './recorded-inode.ts';
+
+const SEGMENT = /^(?!\.{1,2}$)[a-z0-9._-]+$/;
+const DISK_BYTES = 1 << 30;
+
+/** A change of names that the directory's next sync makes durable. `undefined` removes the name. */
+interface NameChange {
+  readonly directory: string;
+  readonly names: readonly (readonly [path: string, inode: Inode | undefined])[];
+}
+
+/** What a failing call does. A call that fails has no effect, but for a write, which may have stored some sectors. */
+export type FailureCode = 'IO' | 'DISK_FULL' | 'READ_ONLY';
+
+/** The kinds of calls a failure may be limited to. */
+export type CallKind = 'read' | 'write' | 'sync' | 'name' | 'open';
+
+export interface FailurePlan {
+  /** Counts down with every call of a matching kind; the call that brings it to 0 fails. */
+  nth: number;
+  readonly code: FailureCode;
+  readonly kinds?: readonly CallKind[];
+  /** All matching calls after it fail too. */
+  readonly sticky?: boolean;
+}
+
+/** Everything a power failure might do at one moment, frozen: the disk goes on without it. */
+export interface CrashPoint {
+  /** Changes that are not durable: each may be there after the crash or not. */
+  readonly units: number;
+  /** The disk after a crash that kept the units for which `keep` is true. */
+  image(keep: (unit: number) => boolean): RecordingDisk;
+}
+
+/**
+ * A disk in memory that remembers what is durable and what is not.
+ *
+ * - Written sectors of 512 bytes stay volatile until the file's `datasync`; a crash keeps any subset of them, and of
+ *   the changes of size. A lost sector below the size that was kept reads as what was there before, or zeros.
+ * - A new, renamed or removed name stays volatile until `syncDirectory` of its directory (of the target's, for a
+ *   rename); a crash keeps any subset of them.
+ * - A failed `datasync` leaves the pages clean: later good ones do not write them, reads still show them, and a crash
+ *   may keep any of them or none.
+ */
+export class RecordingDisk implements Disk {
+  /** Awaited after every call that changed something, so that a test can crash there. */
+  onStep: (() => Promise<void>) | undefined;
+  failure: FailurePlan | undefined;
+  /** Calls made so far, by kind. */
+  readonly calls: Record<CallKind, number> = { read: 0, write: 0, sync: 0, name: 0, open: 0 };
+  /** Draws which sectors of a failing write are stored. */
+  tearing: () => number = () => 0;
+  /** Bytes all files may take together. */
+  capacityBytes = DISK_BYTES;
+  readonly #names: Map<string, Inode>;
+  readonly #durableNames: Map<string, Inode>;
+  readonly #directories: Set<string>;
+  #pendingNames: NameChange[] = [];
+
+  constructor(names: Map<string, Inode> = new Map(), directories: Iterable<string> = ['']) {
+    this.#names = names;
+    this.#durableNames = new Map(names);
+    this.#directories = new Set(directories);
+  }
+
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    check(path);
+    this.begin('open', `open ${path}`);
+    this.#needDirectory(path);
+    const found = this.#names.get(path);
+    if (mode === 'exclusive' && found !== undefined) throw new TfsError('CONFLICT', `${path} exists`);
+    if ((mode === 'read' || mode === 'write') && found === undefined)
+      throw new TfsError('NOT_FOUND', `${path} does not exist`);
+    if (found !== undefined) {
+      if (mode === 'create') {
+        found.truncate(0);
+        await this.step();
+      }
+      return new RecordedFile(this, found, path, mode !== 'read');
+    }
+    const inode = new Inode();
+    this.#change({ directory: directoryOf(path), names: [[path, inode]] });
+    await this.step();
+    return new RecordedFile(this, inode, path, true);
+  }
+
+  async readFile(path: string): Promise<Buffer> {
+    check(path);
+    this.begin('read', `read ${path}`);
+    const inode = this.#names.get(path);
+    if (inode === undefined) throw new TfsError('NOT_FOUND', `${path} does not exist`);
+    return Buffer.from(inode.content);
+  }
+
+  async rename(from: string, to: string): Promise<void> {
+    check(from);
+    check(to);
+    this.begin('name', `rename ${from}`);
+    const inode = this.#names.get(from);
+    if (inode === undefined) throw new TfsError('NOT_FOUND', `${from} does not exist`);
+    this.#needDirectory(to);
+    this.#change({
+      directory: directoryOf(to),
+      names: [
+        [from, undefined],
+        [to, inode],
+      ],
+    });
+    await this.step();
+  }
+
+  async unlink(path: string): Promise<void> {
+    check(path);
+    this.begin('name', `unlink ${path}`);
+    if (!this.#names.has(path)) throw new TfsError('NOT_FOUND', `${path} does not exist`);
+    this.#change({ directory: directoryOf(path), names: [[path, undefined]] });
+    await this.step();
+  }
+
+  /** Durable at once: no store relies on a directory made while it runs. */
+  async mkdir(path: string): Promise<void> {
+    check(path);
+    this.begin('name', `mkdir ${path}`);
+    for (let at = path; at !== ''; at = directoryOf(at)) this.#directories.add(at);
+  }
+
+  async list(directory: string): Promise<string[]> {
+    this.begin('read', `list ${directory}`);
+    if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
+    const names: string[] = [];
+    for (const path of this.#names.keys()) {
+      if (directoryOf(path) === directory) names.push(path.slice(path.lastIndexOf('/') + 1));
+    }
+    return names.sort();
+  }
+
+  async stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {
+    check(path);
+    this.begin('read', `stat ${path}`);
+    const inode = this.#names.get(path);
+    return inode === undefined ? undefined : { size: inode.content.length, mtimeMs: 0 };
+  }
+
+  async syncDirectory(directory: string): Promise<void> {
+    this.begin('sync', `fsync ${directory}`);
+    if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
+    const rest: NameChange[] = [];
+    for (const change of this.#pendingNames) {
+      if (change.directory === directory) apply(this.#durableNames, change);
+      else rest.push(change);
+    }
+    this.#pendingNames = rest;
+    await this.step();
+  }
+
+  async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
+    return { totalBytes: this.capacityBytes, freeBytes: Math.max(0, this.capacityBytes - this.usedBytes) };
+  }
+
+  get usedBytes(): number {
+    let used = 0;
+    for (const inode of new Set(this.#names.values())) used += inode.content.length;
+    return used;
+  }
+
+  get paths(): string[] {
+    return [...this.#names.keys()].sort();
+  }
+
+  /** For tests that damage a file: changes what is there, durably. */
+  corrupt(path: string, damage: (content: Buffer) => Buffer | void): void {
+    const inode = this.#names.get(path);
+    assert(inode !== undefined, `${path} exists`);
+    const content = Buffer.from(inode.content);
+    inode.replace(damage(content) ?? content);
+  }
+
+  /** For tests that bring a file from elsewhere: durable, under a durable name. */
+  plant(path: string, content: Buffer): void {
+    check(path);
+    const inode = new Inode(Buffer.from(content));
+    this.#names.set(path, inode);
+    this.#durableNames.set(path, inode);
+  }
+
+  /** What a clean shutdown and a restart find: everything, durable. */
+  settled(): RecordingDisk {
+    const point = this.crashPoint();
+    return point.image(() => true);
+  }
+
+  crashPoint(): CrashPoint {
+    const durable = new Map(this.#durableNames);
+    const nameChanges = this.#pendingNames.slice();
+    const inodes = new Set(durable.values());
+    for (const change of nameChanges)
+      for (const [, inode] of change.names) if (inode !== undefined) inodes.add(inode);
+    const frozen: { inode: Inode; durable: Buffer; changes: readonly Change[]; first: number }[] = [];
+    let units = nameChanges.length;
+    for (const inode of inodes) {
+      const changes = inode.unsettled;
+      frozen.push({ inode, durable: inode.durable, changes, first: units });
+      units += changes.length;
+    }
+    const directories = [...this.#directories];
+    const image = (keep: (unit: number) => boolean): RecordingDisk => {
+      const copies = new Map<Inode, Inode>();
+      for (const { inode, durable: base, changes, first } of frozen) {
+        copies.set(inode, new Inode(Inode.after(base, changes, (i) => keep(first + i))));
+      }
+      const names = new Map<string, Inode>();
+      for (const [path, inode] of durable) names.set(path, copies.get(inode)!);
+      nameChanges.forEach((change, i) => {
+        if (!keep(i)) return;
+        apply(names, { ...change, names: change.names.map(([path, n]) => [path, n && copies.get(n)!]) });
+      });
+      const disk = new RecordingDisk(names, directories);
+      disk.capacityBytes = this.capacityBytes;
+      return disk;
+    };
+    return { units, image };
+  }
+
+  /** Counts the call, and fails it when its turn has come. */
+  begin(kind: CallKind, what: string): void {
+    this.calls[kind]++;
+    const error = this.due(kind, what);
+    if (error !== undefined) throw error;
+  }
+
+  due(kind: CallKind, what: string): TfsError | undefined {
+    const plan = this.failure;
+    if (plan === undefined || (plan.kinds !== undefined && !plan.kinds.includes(kind))) return undefined;
+    plan.nth--;
+    if (plan.nth > 0 || (plan.nth < 0 && !plan.sticky)) return undefined;
+    return new TfsError(plan.code satisfies ErrorCode, `${what}: ${plan.code} (planned)`);
+  }
+
+  async step(): Promise<void> {
+    if (this.onStep !== undefined) await this.onStep();
+  }
+
+  #change(change: NameChange): void {
+    apply(this.#names, change);
+    this.#pendingNames.push(change);
+  }
+
+  #needDirectory(path: string): void {
+    const directory = directoryOf(path);
+    if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
+  }
+}
+
+class RecordedFile implements DiskFile {
+  readonly #disk: RecordingDisk;
+  readonly #inode: Inode;
+  readonly #path: string;
+  readonly #writable: boolean;
+  #closed = false;
+  #inFlight = 0;
+  #idle: (() => void) | undefined;
+
+  constructor(disk: RecordingDisk, inode: Inode, path: string, writable: boolean) {
+    this.#disk = disk;
+    this.#inode = inode;
+    this.#path = path;
+    this.#writable = writable;
+  }
+
+  read(target: Buffer, position: number): Promise<number> {
+    return this.#run(async () => {
+      this.#disk.begin('read', `read ${this.#path}`);
+      return this.#inode.content.copy(target, 0, position, position + target.length);
+    });
+  }
+
+  write(buffers: readonly Buffer[], position: number): Promise<void> {
+    assert(this.#writable, `${this.#path} was opened for writing`);
+    return this.#run(() => this.#write(buffers, position));
+  }
+
+  writeDurable(buffers: readonly Buffer[], position: number): Promise<void> {
+    assert(this.#writable, `${this.#path} was opened for writing`);
+    return this.#run(async () => {
+      await this.#write(buffers, position);
+      await this.#datasync();
+    });
+  }
+
+  datasync(): Promise<void> {
+    return this.#run(() => this.#datasync());
+  }
+
+  truncate(size: number): Promise<void> {
+    assert(this.#writable, `${this.#path} was opened for writing`);
+    return this.#run(async () => {
+      this.#disk.begin('write', `truncate ${this.#path}`);
+      this.#inode.truncate(size);
+      await this.#disk.step();
+    });
+  }
+
+  size(): Promise<number> {
+    return this.#run(async () => {
+      this.#disk.begin('read', `stat ${this.#path}`);
+      return this.#inode.content.length;
+    });
+  }
+
+  async close(): Promise<void> {
+    assert(!this.#closed, `${this.#path} is closed once`);
+    this.#closed = true;
+    if (this.#inFlight === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+
+  async #write(buffers: readonly Buffer[], position: number): Promise<void> {
+    const data = Buffer.concat(buffers);
+    this.#disk.calls.write++;
+    const growth = Math.max(0, position + data.length - this.#inode.content.length);
+    const full = growth > 0 && this.#disk.usedBytes + growth > this.#disk.capacityBytes;
+    const error =
+      this.#disk.due('write', `write ${this.#path}`) ??
+      (full ? new TfsError('DISK_FULL', `write ${this.#path}: no space`) : undefined);
+    if (error !== undefined) {
+      // A prefix: what a short write leaves behind before the next one says why.
+      const stored = full
+        ? 0
+        : Math.floor((this.#disk.tearing() * data.length) / SECTOR_BYTES) * SECTOR_BYTES;
+      if (stored > 0) this.#inode.write(data.subarray(0, stored), position);
+      await this.#disk.step();
+      throw error;
+    }
+    this.#inode.write(data, position);
+    await this.#disk.step();
+  }
+
+  async #datasync(): Promise<void> {
+    this.#disk.calls.sync++;
+    const error = this.#disk.due('sync', `fdatasync ${this.#path}`);
+    if (error === undefined) this.#inode.settle();
+    else this.#inode.forget();
+    await this.#disk.step();
+    if (error !== undefined) throw error;
+  }
+
+  async #run<T>(operation: () => Promise<T>): Promise<T> {
+    assert(!this.#closed, `${this.#path} is used before it is closed`);
+    this.#inFlight++;
+    try {
+      return await operation();
+    } finally {
+      if (--this.#inFlight === 0) this.#idle?.();
+    }
+  }
+}
+
+function apply(names: Map<string, Inode>, change: NameChange): void {
+  for (const [path, inode] of change.names) {
+    if (inode === undefined) names.delete(path);
+    else names.set(path, inode);
+  }
+}
+
+function directoryOf(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return slash < 0 ? '' : path.slice(0, slash);
+}
+
+function check(path: string): void {
+  assert(path !== '' && path.split('/').every((s) => SEGMENT.test(s)), `"${path}" is a disk path`);
+}
