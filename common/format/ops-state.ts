@@ -19,12 +19,14 @@ import {
   encodeGenerationFacts,
   encodeSealFacts,
   GENERATION_BYTES,
+  type GenCommitOp,
   type GenerationFacts,
   type MutationType,
   type Op,
   OpType,
   SEAL_BYTES,
   type SealFacts,
+  type SealOp,
 } from './op.ts';
 
 export interface RecentOp {
@@ -72,6 +74,7 @@ export const emptyOpsState = (): OpsState => ({
 
 /** Adds one operation to a state, in place. Depends on nothing else, so that every replica gets the same. */
 export function foldOp(state: OpsState, op: Op): FoldResult {
+  if (op.type === OpType.SEAL || op.type === OpType.GEN_COMMIT) return foldFact(state, op);
   if (compareOps(op, state) <= 0) return 'old';
   if (op.type === OpType.SNAPSHOT) {
     Object.assign(state, cloneOpsState(op.state));
@@ -82,19 +85,6 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
   switch (op.type) {
     case OpType.CFG:
       state.cfg = { members: op.members, opsPrimary: op.opsPrimary };
-      return 'applied';
-    case OpType.SEAL:
-      if (state.seal === undefined || op.epoch >= state.seal.epoch)
-        state.seal = { length: op.length, slots: op.slots, digest: Buffer.from(op.digest), epoch: op.epoch };
-      return 'applied';
-    case OpType.GEN_COMMIT:
-      if (state.generation === undefined || op.generation > state.generation.generation)
-        state.generation = {
-          generation: op.generation,
-          length: op.length,
-          slots: op.slots,
-          digest: Buffer.from(op.digest),
-        };
       return 'applied';
     case OpType.PURGE_INTENT:
       for (const slot of op.slots) setSlotFlags(state, slot, slotFlagsOf(state, slot) | NameFlag.PURGED);
@@ -112,6 +102,26 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
       mutate(state, op.type, op.fileId);
       return 'applied';
   }
+}
+
+/**
+ * SEAL and GEN_COMMIT are facts that a NameServer tells each replica by itself, at whatever point of its log: they have
+ * no place in the sequence, take no seq from it, and carry the one before them only for people who read a dump.
+ */
+function foldFact(state: OpsState, op: SealOp | GenCommitOp): FoldResult {
+  if (op.type === OpType.SEAL) {
+    if (state.seal !== undefined && op.epoch < state.seal.epoch) return 'old';
+    state.seal = { length: op.length, slots: op.slots, digest: Buffer.from(op.digest), epoch: op.epoch };
+    return 'applied';
+  }
+  if (state.generation !== undefined && op.generation <= state.generation.generation) return 'old';
+  state.generation = {
+    generation: op.generation,
+    length: op.length,
+    slots: op.slots,
+    digest: Buffer.from(op.digest),
+  };
+  return 'applied';
 }
 
 /**
