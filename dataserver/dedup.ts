@@ -48,19 +48,23 @@ export class Deduplicator {
     const found = await this.#read(place, 0);
     if (found === undefined || !found.proven || !found.header.opId.equals(record.opId)) return undefined;
     if (!sameContent(found, record)) return undefined;
-    return this.#reply(place, found.header.cookie, found.header.mtimeMs, { deduplicated: false, replayed: true });
+    return this.#reply(place, found.header.cookie, found.header.mtimeMs, {
+      deduplicated: false,
+      replayed: true,
+    });
   }
 
   async #replayAlias(record: NewRecord, place: Place): Promise<PutReply | undefined> {
     const state = await this.#opsState(place);
-    const alias = state?.aliases.get(place.fileId);
-    if (alias === undefined) return undefined;
-    if (!state?.recentOps.has(record.opId.toString('hex'))) return undefined;
-    const found = await this.#read(place, 0, cookieOf(alias.cookie));
+    const at = state?.aliases?.find(place.fileId) ?? -1;
+    if (state?.aliases === undefined || at < 0) return undefined;
+    if (!state.recentOps?.has(record.opId.toString('hex'))) return undefined;
+    const cookie = state.aliases.cookieAt(at);
+    const found = await this.#read(place, 0, cookie);
     if (found === undefined || !found.proven || !sameContent(found, record)) return undefined;
     // Its log is pushed to every member before this is answered: the first try may have died half way.
     await this.#deps.ops.confirm(place.block);
-    return this.#reply(place, cookieOf(alias.cookie), found.header.mtimeMs, { deduplicated: true, replayed: true });
+    return this.#reply(place, cookie, found.header.mtimeMs, { deduplicated: true, replayed: true });
   }
 
   /** A name of its own for bytes that are there: an ALIAS op in the target's block, nothing else. */
@@ -82,8 +86,9 @@ export class Deduplicator {
     // Two pictures with one SHA-1 exist; each keeps its own bytes.
     if (!found.payload.equals(record.payload)) return undefined;
     const state = await this.#opsState(place);
-    if (state === undefined || state.aliases.size >= ALIASES_PER_BLOCK_MAX) return undefined;
-    const aliasId = this.#freeAliasId((id) => state.aliases.has(id));
+    if (state === undefined || (state.aliases?.count ?? 0) >= ALIASES_PER_BLOCK_MAX) return undefined;
+    const { aliases } = state;
+    const aliasId = this.#freeAliasId((id) => aliases !== undefined && aliases.find(id) >= 0);
     const cookie = cookieOf(random.u32() & 0x7fff_ffff);
     await ops.alias(place.block, { aliasId, cookie, target: found.slot, opId: record.opId });
     index.addOp(record.opId, { block: place.block, fileId: aliasId });
@@ -121,8 +126,16 @@ export class Deduplicator {
   /** @param length payload bytes to bring along @returns undefined where there is nothing usable */
   async #read(place: Place, length: number, cookie?: PutReply['cookie']): Promise<ReadResult | undefined> {
     try {
-      const found = await this.#deps.store.read(place.block, place.fileId, cookie, { offset: 0, length }, false);
-      return (found.nameFlags & (NameFlag.DELETED | NameFlag.PURGED | NameFlag.LOST)) === 0 ? found : undefined;
+      const found = await this.#deps.store.read(
+        place.block,
+        place.fileId,
+        cookie,
+        { offset: 0, length },
+        false,
+      );
+      return (found.nameFlags & (NameFlag.DELETED | NameFlag.PURGED | NameFlag.LOST)) === 0
+        ? found
+        : undefined;
     } catch (error) {
       if (isTfsError(error)) return undefined;
       throw error;

@@ -122,7 +122,9 @@ export class DigestIndex {
       // One turn of the event loop gathers what arrives together into one batch.
       await new Promise<void>((resolve) => setImmediate(resolve));
       const batch = [...this.#pending];
-      const operations = batch.map(([key, value]): KvOperation => ({ type: 'put', key: Buffer.from(key, 'latin1'), value }));
+      const operations = batch.map(
+        ([key, value]): KvOperation => ({ type: 'put', key: Buffer.from(key, 'latin1'), value }),
+      );
       await this.#write(operations, false);
       for (const [key, value] of batch) if (this.#pending.get(key) === value) this.#pending.delete(key);
     };
@@ -170,7 +172,12 @@ function keyOf(prefix: number, id: Buffer): Buffer {
   return key;
 }
 
-function hit(contentKey: Buffer, content: Buffer | undefined, opKey: Buffer, op: Buffer | undefined): IndexHit {
+function hit(
+  contentKey: Buffer,
+  content: Buffer | undefined,
+  opKey: Buffer,
+  op: Buffer | undefined,
+): IndexHit {
   return { byContent: placeIn(contentKey, content), byOp: placeIn(opKey, op) };
 }
 

@@ -31,14 +31,16 @@ export class Directory {
     if (known !== undefined) return known;
     await this.refresh();
     const found = this.#addresses.get(id);
-    if (found === undefined) throw new TfsError('UNAVAILABLE', `DataServer ${id} is not registered`, { retryAfterMs: 1000 });
+    if (found === undefined)
+      throw new TfsError('UNAVAILABLE', `DataServer ${id} is not registered`, { retryAfterMs: 1000 });
     return found;
   }
 
   /** Asks again, at most twice a second: a server may have come back elsewhere. */
   refresh(): Promise<void> {
     const now = this.#clock.monotonic();
-    if (this.#refreshedAt !== undefined && now - this.#refreshedAt < REFRESH_MS_MIN) return this.#refreshing ?? Promise.resolve();
+    if (this.#refreshedAt !== undefined && now - this.#refreshedAt < REFRESH_MS_MIN)
+      return this.#refreshing ?? Promise.resolve();
     this.#refreshedAt = now;
     this.#refreshing = this.#load().finally(() => {
       this.#refreshing = undefined;

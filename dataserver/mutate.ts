@@ -1,14 +1,15 @@
 import { TfsError } from '../common/errors.ts';
+import { OpType } from '../common/format/ops.ts';
 import { decodeMutate, encodeCheckReply, Mutation, NameFlag } from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore } from './block/store.ts';
 import type { OpsSequencer } from './ops-sequencer.ts';
 
 const OP_OF = {
-  [Mutation.DELETE]: 'DELETE',
-  [Mutation.UNDELETE]: 'UNDELETE',
-  [Mutation.HIDE]: 'HIDE',
-  [Mutation.REVEAL]: 'REVEAL',
+  [Mutation.DELETE]: OpType.DELETE,
+  [Mutation.UNDELETE]: OpType.UNDELETE,
+  [Mutation.HIDE]: OpType.HIDE,
+  [Mutation.REVEAL]: OpType.REVEAL,
 } as const;
 
 /** The flag a mutation leads to, and whether it is set then. */
@@ -27,8 +28,10 @@ export async function mutate(
   const { block, fileId, cookie, kind, opId } = decodeMutate(request.header);
   const flags = await store.check(block, fileId);
   // The name exists and the caller knows its cookie, or this throws. A purged record has no header left to compare.
-  if ((flags & NameFlag.PURGED) === 0) await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
-  else if (kind === Mutation.UNDELETE) throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
+  if ((flags & NameFlag.PURGED) === 0)
+    await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
+  else if (kind === Mutation.UNDELETE)
+    throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
   else if (kind !== Mutation.DELETE) throw new TfsError('NOT_FOUND', 'no such picture');
   const { flag, set } = GOAL[kind];
   if (((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0) {

@@ -48,11 +48,18 @@ export class NameServers {
   }
 
   /** Asks the leader. @throws TfsError UNAVAILABLE when none is known or the one known does not lead any more */
-  async callLeader<T>(op: number, message: object, schema: z.ZodType<T>, deadlineMs = RPC_MS_DEFAULT): Promise<T> {
+  async callLeader<T>(
+    op: number,
+    message: object,
+    schema: z.ZodType<T>,
+    deadlineMs = RPC_MS_DEFAULT,
+  ): Promise<T> {
     const leader = this.#uplinks.filter((uplink) => uplink.leader).sort((a, b) => b.epoch - a.epoch)[0];
-    if (leader === undefined) throw new TfsError('UNAVAILABLE', 'no leading NameServer is known', { retryAfterMs: 1000 });
+    if (leader === undefined)
+      throw new TfsError('UNAVAILABLE', 'no leading NameServer is known', { retryAfterMs: 1000 });
     try {
-      return (await this.#peers.callControl(leader.address, op, message, schema, undefined, deadlineMs)).message;
+      return (await this.#peers.callControl(leader.address, op, message, schema, undefined, deadlineMs))
+        .message;
     } catch (error) {
       if (isTfsError(error, 'UNREGISTERED') || isTfsError(error, 'NOT_LEADER')) leader.hurry();
       throw error;

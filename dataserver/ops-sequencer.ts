@@ -1,5 +1,5 @@
-import { encodeOpBodies, type Op, type OpContent } from '../common/format/ops.ts';
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
+import { encodeOpBodies, type MutationType, type Op, type OpContent, OpType } from '../common/format/ops.ts';
 import type { BlockId, Cookie, FileId, ServerId, Slot } from '../common/ids.ts';
 import { RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -46,11 +46,14 @@ export class OpsSequencer {
     this.#deps = deps;
   }
 
-  alias(block: BlockId, alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer }): Promise<void> {
-    return this.#submit(block, { type: 'ALIAS', ...alias });
+  alias(
+    block: BlockId,
+    alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer },
+  ): Promise<void> {
+    return this.#submit(block, { type: OpType.ALIAS, ...alias });
   }
 
-  mutate(block: BlockId, type: 'DELETE' | 'UNDELETE' | 'HIDE' | 'REVEAL', fileId: FileId, opId: Buffer): Promise<void> {
+  mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
     return this.#submit(block, { type, fileId, opId });
   }
 
@@ -96,9 +99,13 @@ export class OpsSequencer {
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     if (info.opsPrimary !== server) {
-      throw new TfsError('UNAVAILABLE', `DataServer ${info.opsPrimary} sequences the operations of block ${block}`, {
-        details: { opsPrimary: info.opsPrimary },
-      });
+      throw new TfsError(
+        'UNAVAILABLE',
+        `DataServer ${info.opsPrimary} sequences the operations of block ${block}`,
+        {
+          details: { opsPrimary: info.opsPrimary },
+        },
+      );
     }
     const state = await store.opsState(block);
     const ops: Op[] = [];
@@ -107,9 +114,14 @@ export class OpsSequencer {
       if (content === undefined) continue;
       // An op that is in the log already is not repeated: the request came twice.
       const key = content.opId.toString('hex');
-      if (seen.has(key) || state.recentOps.has(key)) continue;
+      if (seen.has(key) || state.recentOps?.has(key)) continue;
       seen.add(key);
-      ops.push({ ...content, version: info.version, seq: info.seq + 1 + ops.length, atMs: clock.now() } as Op);
+      ops.push({
+        ...content,
+        version: info.version,
+        seq: info.seq + 1 + ops.length,
+        atMs: clock.now(),
+      } as Op);
     }
     if (ops.length > 0) await store.appendOps(block, ops);
   }
@@ -121,7 +133,9 @@ export class OpsSequencer {
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     const others = info.members.filter((member) => member !== server);
     const outcomes = await Promise.allSettled(others.map((member) => this.#pushTo(block, lane, member)));
-    const failed = outcomes.flatMap((outcome, i) => (outcome.status === 'rejected' ? [{ id: others[i]!, error: outcome.reason }] : []));
+    const failed = outcomes.flatMap((outcome, i) =>
+      outcome.status === 'rejected' ? [{ id: others[i]!, error: outcome.reason }] : [],
+    );
     if (failed.length === 0) return;
     const ids = failed.map(({ id }) => id);
     throw new TfsError(
@@ -142,7 +156,13 @@ export class OpsSequencer {
       const ops = after < info.seq ? await store.opsAfter(block, after) : [];
       const header = encodeOps({ block, version: info.version, firstSeq: after + 1 });
       try {
-        await peers.call(address, WireOp.OPS, header, ops.length > 0 ? [encodeOpBodies(ops)] : undefined, RPC_MS_DEFAULT);
+        await peers.call(
+          address,
+          WireOp.OPS,
+          header,
+          ops.length > 0 ? [encodeOpBodies(ops)] : undefined,
+          RPC_MS_DEFAULT,
+        );
         lane.confirmed.set(member, Math.max(after, ...ops.map((op) => op.seq)));
         return;
       } catch (error) {
@@ -161,6 +181,9 @@ export class OpsSequencer {
         after = seq;
       }
     }
-    throw new TfsError('OPS_GAP', `DataServer ${member} does not catch up with the operations of block ${block}`);
+    throw new TfsError(
+      'OPS_GAP',
+      `DataServer ${member} does not catch up with the operations of block ${block}`,
+    );
   }
 }

@@ -50,7 +50,8 @@ export class DiskProbe {
   get health(): DiskHealth {
     const pendingMs = this.#startedAt === undefined ? 0 : this.#clock.monotonic() - this.#startedAt;
     const hung = pendingMs > HUNG_AFTER_MS;
-    const reason = this.#failure ?? (hung ? `a probe write has not ended for ${Math.round(pendingMs)} ms` : undefined);
+    const reason =
+      this.#failure ?? (hung ? `a probe write has not ended for ${Math.round(pendingMs)} ms` : undefined);
     return {
       healthy: reason === undefined,
       readOnly: false,

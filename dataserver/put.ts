@@ -1,6 +1,5 @@
-import { checkPayload } from '../common/format/record.ts';
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { recordSpan } from '../common/format/record.ts';
+import { payloadMatches, recordSpan } from '../common/format/record.ts';
 import type { ServerId } from '../common/ids.ts';
 import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
@@ -40,21 +39,25 @@ export class PutService {
   async put({ header, payload }: RpcRequest): Promise<RpcResult> {
     const request = decodePut(header);
     const { size } = request;
-    if (size !== payload.length) throw new TfsError('PROTOCOL', `PUT of ${size} bytes carries ${payload.length}`);
+    if (size !== payload.length)
+      throw new TfsError('PROTOCOL', `PUT of ${size} bytes carries ${payload.length}`);
     if (size === 0) throw new TfsError('EMPTY_BODY', 'an empty picture is not stored');
     if (recordSpan(size) > this.#deps.blockBytes - SUPERBLOCK_BYTES) {
       throw new TfsError('TOO_LARGE', `${size} bytes do not fit a block of ${this.#deps.blockBytes}`);
     }
     // Refused before a session is touched: overload must not look like a failure of the write set.
     if (this.#bytesInFlight + size > UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX && this.#bytesInFlight > 0) {
-      throw new TfsError('OVERLOADED', 'this DataServer has as many bytes in flight as it takes', { retryAfterMs: 200 });
+      throw new TfsError('OVERLOADED', 'this DataServer has as many bytes in flight as it takes', {
+        retryAfterMs: 200,
+      });
     }
     const opKey = request.opId.toString('latin1');
     let outcome = this.#inFlight.get(opKey);
     if (outcome === undefined) {
       const record: NewRecord = { ...request, payload };
       // The hop from the gateway ends here: bytes that changed on the way are found before they are made durable.
-      if (!checkPayload(record, payload)) throw new TfsError('DIGEST_MISMATCH', 'the picture changed on its way to the DataServer');
+      if (!payloadMatches(record, payload))
+        throw new TfsError('DIGEST_MISMATCH', 'the picture changed on its way to the DataServer');
       this.#bytesInFlight += size;
       outcome = this.#store(record, request.noDedup).finally(() => {
         this.#bytesInFlight -= size;
@@ -77,11 +80,15 @@ export class PutService {
     } catch (error) {
       // Deduplication saves space; whatever stops it, the picture is stored.
       const failure = toTfsError(error);
-      if (!isTfsError(error) || !failure.retryable) this.#deps.log.warn({ err: error }, 'deduplication failed; stored afresh');
+      if (!isTfsError(error) || !failure.retryable)
+        this.#deps.log.warn({ err: error }, 'deduplication failed; stored afresh');
     }
     const stored = await pool.append(record);
     this.stored++;
-    index.add(record.sha1, record.opId, { block: stored.block, fileId: stored.slot as number as PutReply['fileId'] });
+    index.add(record.sha1, record.opId, {
+      block: stored.block,
+      fileId: stored.slot as number as PutReply['fileId'],
+    });
     return {
       block: stored.block,
       fileId: stored.slot as number as PutReply['fileId'],

@@ -78,6 +78,9 @@ export class Reader {
 
   #honest(error: unknown, block: BlockId): unknown {
     if (!isTfsError(error, 'NOT_FOUND') || this.isCurrent(block)) return error;
-    return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, { cause: error, retryAfterMs: 500 });
+    return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, {
+      cause: error,
+      retryAfterMs: 500,
+    });
   }
 }

@@ -1,6 +1,6 @@
-import { decodeOpBodies, encodeOpBodies } from '../common/format/ops.ts';
-import { decodeSuperblock } from '../common/format/superblock.ts';
 import { isTfsError, TfsError } from '../common/errors.ts';
+import { type Op as BlockOp, decodeOpBodies, encodeOpBodies } from '../common/format/ops.ts';
+import { decodeSuperblock } from '../common/format/superblock.ts';
 import { compareVersions, type ServerId } from '../common/ids.ts';
 import { BATCH_BYTES_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
@@ -17,7 +17,7 @@ import {
   zSeal,
   zSyncOps,
 } from '../common/wire/control.ts';
-import { decodeAppend, decodeOps, encodeOps, EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
+import { decodeAppend, decodeOps, EMPTY_BUFFER, encodeOps, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore, FenceFacts, SealInfo } from './block/store.ts';
@@ -90,14 +90,17 @@ export class Replica {
         details: { seq: info.seq },
       });
     }
-    if (payload.length > 0) await store.appendOps(block, decodeOpBodies(payload));
+    if (payload.length > 0) await store.appendOps(block, opsIn(payload));
     return DONE;
   }
 
   /** READ_RAW: records for another replica. */
   async readRaw({ header }: RpcRequest): Promise<RpcResult> {
     const { block, generation, offset, length } = decodeControl(zReadRaw, header, 'READ_RAW');
-    return { header: EMPTY_BUFFER, payload: [await this.#deps.store.readRaw(block, generation, offset, length)] };
+    return {
+      header: EMPTY_BUFFER,
+      payload: [await this.#deps.store.readRaw(block, generation, offset, length)],
+    };
   }
 
   /** OPS_TAIL: the sequencer's log after some op. */
@@ -107,7 +110,10 @@ export class Replica {
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     const ops = await store.opsAfter(block, afterSeq);
-    return { header: encodeOps({ block, version: info.version, firstSeq: afterSeq + 1 }), payload: [encodeOpBodies(ops)] };
+    return {
+      header: encodeOps({ block, version: info.version, firstSeq: afterSeq + 1 }),
+      payload: [encodeOpBodies(ops)],
+    };
   }
 
   /** SYNC_OPS: this replica is behind; fetch the rest from the sequencer. */
@@ -126,9 +132,12 @@ export class Replica {
         RPC_MS_DEFAULT,
       );
       if (compareVersions(decodeOps(tail.header).version, info.version) !== 0) {
-        throw new TfsError('CONFLICT', `block ${block}: this replica and DataServer ${from.id} hold different configurations`);
+        throw new TfsError(
+          'CONFLICT',
+          `block ${block}: this replica and DataServer ${from.id} hold different configurations`,
+        );
       }
-      const ops = decodeOpBodies(tail.payload);
+      const ops = opsIn(tail.payload);
       if (ops.length > 0) await store.appendOps(block, ops);
     }
     return { header: encodeControl({ seq: store.info(block)?.seq ?? info.seq }) };
@@ -141,7 +150,14 @@ export class Replica {
     await promise.accept(reign);
     if (store.info(block) === undefined) {
       return {
-        header: encodeControl({ known: false, validLength: 0, slots: 0, holes: [], clean: false, members: [] }),
+        header: encodeControl({
+          known: false,
+          validLength: 0,
+          slots: 0,
+          holes: [],
+          clean: false,
+          members: [],
+        }),
       };
     }
     const facts = await store.fence(block, reign.epoch);
@@ -174,25 +190,44 @@ export class Replica {
         epoch: order.epoch,
       });
     }
-    if (sealed.length !== order.length || (order.digest !== undefined && order.digest !== sealed.digest.toString('hex'))) {
-      throw new TfsError('CONFLICT', `block ${order.block} is sealed here at ${sealed.length} with another digest than ordered`);
+    if (
+      sealed.length !== order.length ||
+      (order.digest !== undefined && order.digest !== sealed.digest.toString('hex'))
+    ) {
+      throw new TfsError(
+        'CONFLICT',
+        `block ${order.block} is sealed here at ${sealed.length} with another digest than ordered`,
+      );
     }
     if (order.complete) store.setSealComplete(order.block);
     this.#deps.onSealed(order.block);
-    return { header: encodeControl({ digest: sealed.digest.toString('hex'), length: sealed.length, slots: sealed.slots }) };
+    return {
+      header: encodeControl({
+        digest: sealed.digest.toString('hex'),
+        length: sealed.length,
+        slots: sealed.slots,
+      }),
+    };
   }
 
   /** Fetches from other members what does not verify here below the length to be sealed. */
   async #complete(order: Seal): Promise<void> {
     const { store, log } = this.#deps;
     let facts = await store.fence(order.block, order.reign.epoch);
-    for (let missing = missingOf(facts, order.length); missing.length > 0; missing = missingOf(facts, order.length)) {
+    for (
+      let missing = missingOf(facts, order.length);
+      missing.length > 0;
+      missing = missingOf(facts, order.length)
+    ) {
       const before = missing.reduce((sum, { start, end }) => sum + end - start, 0);
       for (const { start, end } of missing) await this.#fetch(order, start, end);
       facts = await store.fence(order.block, order.reign.epoch);
       const after = missingOf(facts, order.length).reduce((sum, { start, end }) => sum + end - start, 0);
       if (after >= before) {
-        throw new TfsError('CONFLICT', `block ${order.block}: ${after} bytes below ${order.length} verify on no member that answers`);
+        throw new TfsError(
+          'CONFLICT',
+          `block ${order.block}: ${after} bytes below ${order.length} verify on no member that answers`,
+        );
       }
     }
     if (facts.holes.length > 0) log.info({ block: order.block }, 'repaired before the seal');
@@ -206,7 +241,12 @@ export class Replica {
     for (const source of sources) {
       try {
         while (at < end) {
-          const ask = encodeControl({ block: order.block, generation, offset: at, length: Math.min(end - at, FETCH_BYTES) });
+          const ask = encodeControl({
+            block: order.block,
+            generation,
+            offset: at,
+            length: Math.min(end - at, FETCH_BYTES),
+          });
           const { payload } = await peers.call(source.address, Op.READ_RAW, ask, undefined, RPC_MS_DEFAULT);
           if (payload.length === 0) break;
           await store.fill(order.block, at, payload);
@@ -214,11 +254,20 @@ export class Replica {
         }
       } catch (error) {
         if (!isTfsError(error)) throw error;
-        log.info({ block: order.block, source: source.id, reason: error.message }, 'a source could not help; asking the next');
+        log.info(
+          { block: order.block, source: source.id, reason: error.message },
+          'a source could not help; asking the next',
+        );
       }
       if (at >= end) return;
     }
   }
+}
+
+function opsIn(payload: Buffer): BlockOp[] {
+  const ops = decodeOpBodies(payload);
+  if (!ops.ok) throw new TfsError('PROTOCOL', ops.why);
+  return ops.value;
 }
 
 /** What does not verify here of the first `length` bytes. */
@@ -228,7 +277,9 @@ function missingOf(facts: FenceFacts, length: number): { start: number; end: num
   return missing;
 }
 
-const sealFact = (seal: SealInfo): Omit<SealFact, 'digest' | 'epoch'> & { digest: string; epoch: number } => ({
+const sealFact = (
+  seal: SealInfo,
+): Omit<SealFact, 'digest' | 'epoch'> & { digest: string; epoch: number } => ({
   length: seal.length,
   slots: seal.slots,
   digest: seal.digest.toString('hex'),

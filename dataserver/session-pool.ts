@@ -91,8 +91,10 @@ export class SessionPool {
     const giveUpAt = clock.monotonic() + REAPPEND_MS_MAX;
     let last: TfsError | undefined;
     for (;;) {
-      if (this.#closed) throw new TfsError('RETRY_ELSEWHERE', 'this DataServer is stopping', { retryAfterMs: 500 });
-      if (this.#deps.store.readOnly) throw new TfsError('READ_ONLY', 'the disk of this DataServer takes no writes');
+      if (this.#closed)
+        throw new TfsError('RETRY_ELSEWHERE', 'this DataServer is stopping', { retryAfterMs: 500 });
+      if (this.#deps.store.readOnly)
+        throw new TfsError('READ_ONLY', 'the disk of this DataServer takes no writes');
       const session = this.#pick(record.size);
       if (session !== undefined) {
         try {
@@ -161,7 +163,10 @@ export class SessionPool {
     } catch (error) {
       const failure = toTfsError(error);
       if (this.#openError?.message !== failure.message) {
-        this.#deps.log.warn({ code: failure.code, reason: failure.message }, 'cannot open a block; trying again');
+        this.#deps.log.warn(
+          { code: failure.code, reason: failure.message },
+          'cannot open a block; trying again',
+        );
       }
       this.#openError = failure;
       this.#openNotBeforeMs = this.#deps.clock.monotonic() + this.#openRetryMs;
@@ -197,13 +202,24 @@ export class SessionPool {
         opsPrimary: deps.server,
         members: grant.members.map((member) => member.id),
       }),
-      ...others.map((member) => deps.peers.callControl(member.address, Op.CREATE_BLOCK, create, zEmpty, [image])),
+      ...others.map((member) =>
+        deps.peers.callControl(member.address, Op.CREATE_BLOCK, create, zEmpty, [image]),
+      ),
     ]);
-    const failures = outcomes.flatMap((outcome, i) => (outcome.status === 'rejected' ? [{ i, error: outcome.reason }] : []));
+    const failures = outcomes.flatMap((outcome, i) =>
+      outcome.status === 'rejected' ? [{ i, error: outcome.reason }] : [],
+    );
     if (failures.length > 0) {
-      const failed = failures.filter(({ i }) => i > 0).map(({ i, error }) => ({ member: others[i - 1]!, error }));
+      const failed = failures
+        .filter(({ i }) => i > 0)
+        .map(({ i, error }) => ({ member: others[i - 1]!, error }));
       for (const { member, error } of failed) deps.suspects.suspect(member.id, member.address, error);
-      this.#queueReport(grant.block, superblock.session, 'member', failed.map(({ member }) => member.id));
+      this.#queueReport(
+        grant.block,
+        superblock.session,
+        'member',
+        failed.map(({ member }) => member.id),
+      );
       throw toTfsError(failures[0]!.error);
     }
     return new WriteSession(
@@ -251,13 +267,19 @@ export class SessionPool {
         this.#deps.suspects.suspect(member.id, member.address, session.failureOf(member.id));
       }
     }
-    if (reason !== 'full') this.#deps.log.info({ block: spec.block, reason, failed }, 'a write session ended');
+    if (reason !== 'full')
+      this.#deps.log.info({ block: spec.block, reason, failed }, 'a write session ended');
     this.#queueReport(spec.block, spec.session, reason, failed);
     this.#maintain();
     this.#notify();
   }
 
-  #queueReport(block: BlockId, session: EndSession['session'], reason: EndSession['reason'], failed: readonly ServerId[]): void {
+  #queueReport(
+    block: BlockId,
+    session: EndSession['session'],
+    reason: EndSession['reason'],
+    failed: readonly ServerId[],
+  ): void {
     this.#ended.set(block, { server: this.#deps.server, block, session, reason, failed: [...failed] });
     void this.#report();
   }
@@ -272,7 +294,10 @@ export class SessionPool {
       }
     } catch (error) {
       // It stays queued for the next round of maintenance.
-      this.#deps.log.debug({ reason: toTfsError(error).message }, 'the leader has not heard of an ended session yet');
+      this.#deps.log.debug(
+        { reason: toTfsError(error).message },
+        'the leader has not heard of an ended session yet',
+      );
     } finally {
       this.#reporting = false;
     }
@@ -281,7 +306,11 @@ export class SessionPool {
   #giveUp(last: TfsError | undefined): TfsError {
     const why = last ?? this.#openError;
     const message = `no block could take the picture within ${REAPPEND_MS_MAX} ms${why ? `: ${why.message}` : ''}`;
-    return new TfsError('RETRY_ELSEWHERE', message, { cause: why, details: { avoid: this.#deps.suspects.all }, retryAfterMs: 1000 });
+    return new TfsError('RETRY_ELSEWHERE', message, {
+      cause: why,
+      details: { avoid: this.#deps.suspects.all },
+      retryAfterMs: 1000,
+    });
   }
 
   #change(timeoutMs: number): Promise<void> {

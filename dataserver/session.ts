@@ -1,6 +1,14 @@
-import { type RecordHeader, encodeRecordHeader, recordSpan } from '../common/format/record.ts';
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { type BlockId, type Cookie, cookieOf, type ServerId, type Session, SLOT_MAX, type Slot } from '../common/ids.ts';
+import { encodeRecordHeader, type RecordHeader, recordSpan } from '../common/format/record.ts';
+import {
+  type BlockId,
+  type Cookie,
+  cookieOf,
+  type ServerId,
+  type Session,
+  SLOT_MAX,
+  type Slot,
+} from '../common/ids.ts';
 import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
@@ -122,7 +130,9 @@ export class WriteSession {
 
   /** Whether a record of that many payload bytes fits behind what is queued. */
   fits(size: number): boolean {
-    return !this.#ended && recordSpan(size) <= this.roomBytes && this.#nextSlot + this.#queue.length <= SLOT_MAX;
+    return (
+      !this.#ended && recordSpan(size) <= this.roomBytes && this.#nextSlot + this.#queue.length <= SLOT_MAX
+    );
   }
 
   /**
@@ -247,10 +257,13 @@ export class WriteSession {
       offset,
       ackedLength: this.#ackedLength,
     });
-    const sends = spec.others.map((member) => peers.call(member.address, Op.APPEND, frame, buffers, memberAckMs));
+    const sends = spec.others.map((member) =>
+      peers.call(member.address, Op.APPEND, frame, buffers, memberAckMs),
+    );
     const local = store.appendBatch(spec.block, spec.session, { offset, headers, buffers, bytes });
     const [own, ...answers] = await Promise.allSettled([local, ...sends]);
-    if (own.status === 'fulfilled' && answers.every((answer) => answer.status === 'fulfilled')) return undefined;
+    if (own.status === 'fulfilled' && answers.every((answer) => answer.status === 'fulfilled'))
+      return undefined;
     const failed: ServerId[] = [];
     let error: unknown;
     answers.forEach((answer, i) => {
@@ -262,7 +275,8 @@ export class WriteSession {
       failed.push(id);
       this.#failures.set(id, answer.reason);
     });
-    if (own.status === 'rejected') return { reason: isTfsError(own.reason, 'SESSION_ENDED') ? 'member' : 'io', failed, error: own.reason };
+    if (own.status === 'rejected')
+      return { reason: isTfsError(own.reason, 'SESSION_ENDED') ? 'member' : 'io', failed, error: own.reason };
     return { reason: 'member', failed, error };
   }
 

@@ -53,7 +53,8 @@ export class Suspects {
       if (suspicion.slow) continue;
       this.#peers.call(suspicion.address, Op.PING, EMPTY_BUFFER, undefined, PING_MS_MAX).then(
         () => {
-          if (++suspicion.answers >= PINGS_TO_TRUST && this.#byId.get(id) === suspicion) this.#byId.delete(id);
+          if (++suspicion.answers >= PINGS_TO_TRUST && this.#byId.get(id) === suspicion)
+            this.#byId.delete(id);
         },
         () => {
           suspicion.answers = 0;

@@ -1,6 +1,5 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { type BlockId, formatHostPort, type HostPort, type Millis, type ServerId } from '../common/ids.ts';
-import { BLOCK_ENTRIES_PER_FRAME_MAX } from '../common/wire/messages.ts';
 import { HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -11,7 +10,12 @@ import {
   zHeartbeatReply,
   zRegisterReply,
 } from '../common/wire/control.ts';
-import { type BlockEntry, encodeBlockEntries, Op } from '../common/wire/messages.ts';
+import {
+  BLOCK_ENTRIES_PER_FRAME_MAX,
+  type BlockEntry,
+  encodeBlockEntries,
+  Op,
+} from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { PromiseKeeper } from './promise.ts';
 
@@ -135,7 +139,10 @@ export class Uplink {
     const entries = source.entries();
     const pages = Math.max(1, Math.ceil(entries.length / BLOCK_ENTRIES_PER_FRAME_MAX));
     for (let page = 0; page < pages; page++) {
-      const part = entries.slice(page * BLOCK_ENTRIES_PER_FRAME_MAX, (page + 1) * BLOCK_ENTRIES_PER_FRAME_MAX);
+      const part = entries.slice(
+        page * BLOCK_ENTRIES_PER_FRAME_MAX,
+        (page + 1) * BLOCK_ENTRIES_PER_FRAME_MAX,
+      );
       await peers.callControl(
         address,
         Op.REPORT,
@@ -154,7 +161,8 @@ export class Uplink {
     }
     this.#contact(reply.leader, reply.reign.epoch);
     this.#registered = true;
-    if (this.#complaint !== '') this.#deps.log.info({ nameserver: formatHostPort(address) }, 'registered again');
+    if (this.#complaint !== '')
+      this.#deps.log.info({ nameserver: formatHostPort(address) }, 'registered again');
     this.#complaint = '';
   }
 

@@ -111,6 +111,7 @@ export class BlockStore {
   /**
    * One pread for a record of up to a MiB or so; for a larger one the header, then the chunks that the range touches.
    *
+   * @param cookie undefined where the caller has the place from its own index and not from a name
    * @param range payload bytes wanted, cut at the end of the payload; length 0 reads the header alone
    * @param force answer for deleted and hidden names too; never for purged ones
    * @throws TfsError NOT_FOUND; DONT_KNOW where a miss proves nothing (a RECOVERED or SUSPECT block, an unknown one);
@@ -119,7 +120,7 @@ export class BlockStore {
   read(
     _block: BlockId,
     _fileId: FileId,
-    _cookie: Cookie,
+    _cookie: Cookie | undefined,
     _range: { readonly offset: number; readonly length: number },
     _force: boolean,
   ): Promise<ReadResult> {
