@@ -12,7 +12,8 @@
  * | 60 | CRC-32 of everything before it |
  *
  * Frame: body length u32 · CRC u32 · body · zeros. The CRC covers body length and body, and is seeded with salt,
- * block, n and the frame's own offset.
+ * block, n and the frame's own offset. Bit 31 of the length says that the frame was written together with the one
+ * before it: only a frame without it proves that everything before it had been made durable.
  */
 
 import { crc32 } from '../crc.ts';
@@ -26,6 +27,7 @@ export const OPS_HEADER_BYTES = 64;
 const MAGIC = magic('TFSO');
 const CRC_AT = 60;
 const FRAME_HEADER_BYTES = 8;
+const CONTINUES = 0x8000_0000;
 
 export interface OpsFileHeader {
   readonly clusterUuid: string;
@@ -78,11 +80,12 @@ export const frameSpan = (bodyLength: number): number => (FRAME_HEADER_BYTES + b
 /**
  * @param seed of {@link opsSeed}
  * @param offset of the frame in its file, a multiple of 8
+ * @param continues not the first of the frames that are made durable together
  */
-export function frameOp(body: Buffer, seed: number, offset: number): Buffer {
+export function frameOp(body: Buffer, seed: number, offset: number, continues = false): Buffer {
   assert(offset % 8 === 0, 'a frame starts on a multiple of 8');
   const out = Buffer.alloc(frameSpan(body.length));
-  out.writeUInt32LE(body.length, 0);
+  out.writeUInt32LE(continues ? (body.length | CONTINUES) >>> 0 : body.length, 0);
   body.copy(out, FRAME_HEADER_BYTES);
   out.writeUInt32LE(frameCrc(out, 0, body.length, seed, offset), 4);
   return out;
@@ -96,8 +99,9 @@ export interface OpsFile {
   readonly goodLength: number;
   /**
    * - `clean`: every byte is a good frame
-   * - `torn`: the end is no good frame and nothing good follows: an append that was never acknowledged
-   * - `corrupt`: good frames follow a bad one, or an operation is good that this program cannot read; operations
+   * - `torn`: the end is no good frame, and what good frames follow were written together with it: an append that
+   *   was never acknowledged
+   * - `corrupt`: frames that were written later follow a bad one, or an operation is good that this program cannot read; operations
    *   that were acknowledged are lost here, and another replica has them
    */
   readonly end: 'clean' | 'torn' | 'corrupt';
@@ -132,24 +136,27 @@ export function readOpsFile(b: Buffer): Decoded<OpsFile> {
     }
   }
   const goodLength = at;
-  const beyond = why === undefined ? [] : scan(b, at + 8, seed);
-  const end = why === undefined ? 'clean' : unreadable || beyond.length > 0 ? 'corrupt' : 'torn';
+  const rest = why === undefined ? undefined : scan(b, at + 8, seed);
+  const end = rest === undefined ? 'clean' : unreadable || rest.provesMore ? 'corrupt' : 'torn';
+  const beyond = end === 'corrupt' ? rest!.found : [];
   return decoded({ header: header.value, ops, goodLength, end, beyond, why });
 }
 
-/** All good operations from `from` on, wherever they start. */
-function scan(b: Buffer, from: number, seed: number): Op[] {
+/** All good operations from `from` on, wherever they start, and whether any was not written with the one before. */
+function scan(b: Buffer, from: number, seed: number): { found: Op[]; provesMore: boolean } {
   const found: Op[] = [];
+  let provesMore = false;
   let at = from;
   while (at + FRAME_HEADER_BYTES + OP_BODY_BYTES_MIN <= b.length) {
     const body = looksLikeOp(b, at + FRAME_HEADER_BYTES) ? bodyAt(b, at, seed) : undefined;
     const op = body && decodeOpBody(body);
     if (body !== undefined && op?.ok) {
       found.push(op.value);
+      if (b.readUInt32LE(at) < CONTINUES) provesMore = true;
       at += frameSpan(body.length);
     } else at += 8;
   }
-  return found;
+  return { found, provesMore };
 }
 
 /** Known type, no flags: looked at before the checksum, so that a scan of garbage is cheap. */
@@ -158,7 +165,7 @@ const looksLikeOp = (b: Buffer, at: number): boolean =>
 
 function bodyAt(b: Buffer, at: number, seed: number): Buffer | undefined {
   if (b.length - at < FRAME_HEADER_BYTES) return undefined;
-  const length = b.readUInt32LE(at);
+  const length = b.readUInt32LE(at) & ~CONTINUES;
   if (length < OP_BODY_BYTES_MIN || length > b.length - at - FRAME_HEADER_BYTES) return undefined;
   if (at + frameSpan(length) > b.length) return undefined;
   if (frameCrc(b, at, length, seed, at) !== b.readUInt32LE(at + 4)) return undefined;
@@ -168,7 +175,7 @@ function bodyAt(b: Buffer, at: number, seed: number): Buffer | undefined {
 const prefix = Buffer.alloc(8);
 function frameCrc(b: Buffer, at: number, length: number, seed: number, offset: number): number {
   prefix.writeUInt32LE(offset, 0);
-  prefix.writeUInt32LE(length, 4);
+  b.copy(prefix, 4, at, at + 4);
   const body = b.subarray(at + FRAME_HEADER_BYTES, at + FRAME_HEADER_BYTES + length);
   return crc32(body, crc32(prefix, seed));
 }

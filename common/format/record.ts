@@ -172,8 +172,6 @@ export function peekRecord(b: Buffer, at: number): number {
 /** What a payload is checked against. */
 export type PayloadFacts = Pick<RecordHeader, 'size' | 'dataCrc' | 'chunkCrcs'>;
 
-type PayloadSums = Pick<RecordHeader, 'size' | 'dataCrc' | 'chunkCrcs'>;
-
 /** Whether a whole payload is what its header says, chunk by chunk too. */
 export function checkPayload(h: PayloadFacts, payload: Uint8Array): boolean {
   if (payload.length !== h.size || crc32(payload) !== h.dataCrc) return false;
