@@ -72,24 +72,9 @@ export const emptyOpsState = (): OpsState => ({
   recentOps: undefined,
 });
 
-/**
- * Adds one operation to a state, in place. Depends on nothing else, so that every replica gets the same.
- *
- * SEAL and GEN_COMMIT are written by every replica for itself, whenever its turn comes: they carry the place of the
- * last sequenced operation, take none of their own, and only the newest epoch or generation counts.
- */
+/** Adds one operation to a state, in place. Depends on nothing else, so that every replica gets the same. */
 export function foldOp(state: OpsState, op: Op): FoldResult {
-  if (op.type === OpType.SEAL) {
-    if (state.seal !== undefined && op.epoch < state.seal.epoch) return 'old';
-    state.seal = { length: op.length, slots: op.slots, digest: Buffer.from(op.digest), epoch: op.epoch };
-    return 'applied';
-  }
-  if (op.type === OpType.GEN_COMMIT) {
-    if (state.generation !== undefined && op.generation <= state.generation.generation) return 'old';
-    const { generation, length, slots } = op;
-    state.generation = { generation, length, slots, digest: Buffer.from(op.digest) };
-    return 'applied';
-  }
+  if (op.type === OpType.SEAL || op.type === OpType.GEN_COMMIT) return foldFact(state, op);
   if (compareOps(op, state) <= 0) return 'old';
   if (op.type === OpType.SNAPSHOT) {
     // A seal is this replica's own; a snapshot from another must not undo it.
