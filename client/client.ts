@@ -1,0 +1,273 @@
+import { isTfsError, TfsError } from '../common/errors.ts';
+import type { BlockId, HostPort, Millis, ServerId } from '../common/ids.ts';
+import type { Log } from '../common/log.ts';
+import { decodeName, encodeName, type NameParts } from '../common/name.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Random } from '../common/seams/random.ts';
+import type { ClusterMap } from '../common/wire/control.ts';
+import { type CheckReply, MediaType, Mutation, type ReadReply } from '../common/wire/messages.ts';
+import type { Caller } from './caller.ts';
+import { ClusterMapCache } from './cluster-map.ts';
+import { type Fingerprint, fingerprint } from './fingerprint.ts';
+import { Locations } from './locations.ts';
+import { Mutator } from './mutator.ts';
+import { NameServers } from './nameservers.ts';
+import { Picture, pieceEnd } from './picture.ts';
+import { type PictureKey, Reader } from './reader.ts';
+import { ServerHealth } from './server-health.ts';
+import { Writer } from './writer.ts';
+
+export interface TfsClientOptions {
+  /** The wire, `Peers` in production; the caller of `open` closes it after the client. */
+  readonly peers: Caller;
+  readonly nameservers: readonly HostPort[];
+  /** 32 bytes; the same for every client of the cluster, or equal contents do not meet. */
+  readonly rendezvousKey: Buffer;
+  /** 1..9: second character of every name. */
+  readonly clusterDigit: number;
+  /** 32 hex digits: servers of another cluster are refused. */
+  readonly clusterUuid?: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Told about what the client survived: for metrics. */
+  readonly events?: Partial<ClientEvents>;
+}
+
+export interface ClientEvents {
+  /** A replica failed its checksums; another one was asked. */
+  corrupt(server: ServerId, block: BlockId): void;
+  /** A write was sent to another server, or again. */
+  retry(): void;
+}
+
+export interface PutOptions {
+  /** 16 bytes: a repeat with the same one is stored once. Random when absent. */
+  readonly opId?: Buffer;
+  readonly mediaType?: MediaType;
+  /** From `suffixHash` of the name codec; 0 for none. */
+  readonly suffixHash?: number;
+  /** Store a copy of its own even where the same bytes are there. */
+  readonly noDedup?: boolean;
+  /** Of the payload, when it is known already. */
+  readonly fingerprint?: Fingerprint;
+}
+
+export interface Stored {
+  /** 18 characters. */
+  readonly name: string;
+  readonly key: PictureKey;
+  readonly size: number;
+  readonly sha1: Buffer;
+  readonly mediaType: MediaType;
+  readonly mtimeMs: Millis;
+  readonly deduplicated: boolean;
+  /** An earlier request with this opId stored it; nothing was written now. */
+  readonly replayed: boolean;
+  /** Where it is durable now. */
+  readonly members: readonly ServerId[];
+  readonly targetReplicas: number;
+}
+
+export interface GetOptions {
+  /** First byte; 0 when absent. */
+  readonly offset?: number;
+  /** Bytes, cut at the end; all when absent. */
+  readonly length?: number;
+  /** Also when it is deleted or hidden. */
+  readonly force?: boolean;
+}
+
+/**
+ * Stores and reads pictures in one cluster. Every method may be called at any time between `open` and `close`, any
+ * number at once. Errors are TfsError; those whose code is retryable say "not now", never "not there".
+ *
+ * A name is given as its 18 characters, with or without a suffix, or as its decoded parts. Suffixes are not compared
+ * here: the facts carry the stored one's hash.
+ */
+export class TfsClient {
+  readonly clusterDigit: number;
+  readonly #options: TfsClientOptions;
+  readonly #map: ClusterMapCache;
+  readonly #reader: Reader;
+  readonly #writer: Writer;
+  readonly #mutator: Mutator;
+  #closed = false;
+
+  /** Starts to read the cluster map and does not wait for it: see {@link ready}. */
+  static async open(options: TfsClientOptions): Promise<TfsClient> {
+    return new TfsClient(options);
+  }
+
+  private constructor(options: TfsClientOptions) {
+    this.#options = options;
+    this.clusterDigit = options.clusterDigit;
+    const { peers: caller, clock, random, log, events = {} } = options;
+    const nameservers = new NameServers(caller, options.nameservers);
+    const clusterUuid = options.clusterUuid;
+    const map = ClusterMapCache.open({
+      nameservers,
+      clock,
+      log,
+      ...(clusterUuid === undefined ? {} : { clusterUuid }),
+    });
+    const locations = new Locations(nameservers, map);
+    const health = new ServerHealth(clock, random);
+    const parts = { caller, map, locations, health, clock, random };
+    this.#map = map;
+    this.#reader = new Reader({ ...parts, onCorrupt: (server, block) => events.corrupt?.(server, block) });
+    this.#writer = new Writer(
+      { ...parts, rendezvousKey: options.rendezvousKey, onRetry: () => events.retry?.() },
+      new ServerHealth(clock, random),
+    );
+    this.#mutator = new Mutator(parts);
+  }
+
+  /** Waits until the cluster map has been read. @returns false when that did not happen within `withinMs` */
+  async ready(withinMs: number): Promise<boolean> {
+    const { clock } = this.#options;
+    const deadlineAt = clock.monotonic() + withinMs;
+    while (!this.#closed && this.#map.current === undefined) {
+      const left = deadlineAt - clock.monotonic();
+      if (left <= 0) return false;
+      // A refusal is told at once; the loop asks again, and the time limit is the caller's.
+      const asked = this.#map.refresh().catch((error: unknown) => {
+        this.#options.log.debug({ err: error }, 'waiting for a NameServer');
+      });
+      await Promise.race([asked, clock.sleep(left)]);
+      if (this.#map.current === undefined) await clock.sleep(Math.min(left, 100));
+    }
+    return this.#map.current !== undefined;
+  }
+
+  /** The map as last read, perhaps long ago; undefined before the first time. */
+  get clusterMap(): ClusterMap | undefined {
+    return this.#map.current;
+  }
+
+  /** Whether the last map showed enough servers for a write. */
+  get isWritable(): boolean {
+    return this.#map.writeSetPossible;
+  }
+
+  /** @throws TfsError UNAVAILABLE when no NameServer answers */
+  readClusterMap(): Promise<ClusterMap> {
+    this.#assertOpen();
+    return this.#map.refresh();
+  }
+
+  /**
+   * Resolves when the picture is durable on every member of its write set.
+   * @param payload not empty; must not change until the promise settles
+   */
+  async put(payload: Buffer | readonly Buffer[], options: PutOptions = {}): Promise<Stored> {
+    this.#assertOpen();
+    const pieces = Buffer.isBuffer(payload) ? [payload] : (payload as readonly Buffer[]);
+    const print = options.fingerprint ?? fingerprint(pieces);
+    if (print.size === 0) throw new TfsError('EMPTY_BODY', 'an empty picture cannot be stored');
+    const mediaType = options.mediaType ?? MediaType.UNKNOWN;
+    const request = {
+      ...print,
+      opId: options.opId ?? this.newOpId(),
+      suffixHash: options.suffixHash ?? 0,
+      mediaType,
+      noDedup: options.noDedup ?? false,
+    };
+    const reply = await this.#writer.put(request, pieces);
+    const key = { block: reply.block, fileId: reply.fileId, cookie: reply.cookie };
+    return {
+      name: this.nameOf(key),
+      key,
+      size: print.size,
+      sha1: print.sha1,
+      mediaType,
+      mtimeMs: reply.mtimeMs as Millis,
+      deduplicated: reply.deduplicated,
+      replayed: reply.replayed,
+      members: reply.members,
+      targetReplicas: reply.targetReplicas,
+    };
+  }
+
+  /** Resolves with the facts and the first verified piece. @throws TfsError NOT_FOUND and others of {@link Reader.read} */
+  async get(name: string | PictureKey, options: GetOptions = {}): Promise<Picture> {
+    const key = this.keyOf(name);
+    const { offset = 0, length = Number.POSITIVE_INFINITY, force = false } = options;
+    const end = offset + length;
+    const wanted = { offset, length: Math.min(end, pieceEnd(offset)) - offset, force };
+    const first = await this.#reader.read(key, wanted);
+    return new Picture(this.#reader, { key, first, end, force });
+  }
+
+  /** The facts alone. */
+  async stat(name: string | PictureKey, options: { readonly force?: boolean } = {}): Promise<ReadReply> {
+    const key = this.keyOf(name);
+    const piece = await this.#reader.read(key, { offset: 0, length: 0, force: options.force ?? false });
+    return piece.facts;
+  }
+
+  /** The flags of a name whose bytes the caller holds: from the memory of a server, without its disk. */
+  async check(name: string | PictureKey): Promise<CheckReply> {
+    return this.#reader.check(this.keyOf(name));
+  }
+
+  /** Deletes it; a repeat, also after its bytes were purged, succeeds. Undone by {@link undelete} for a while. */
+  async remove(name: string | PictureKey, opId?: Buffer): Promise<void> {
+    try {
+      await this.#mutate(name, Mutation.DELETE, opId);
+    } catch (error) {
+      if (!isTfsError(error, 'GONE')) throw error;
+    }
+  }
+
+  /** @throws TfsError GONE after its bytes were purged */
+  undelete(name: string | PictureKey, opId?: Buffer): Promise<void> {
+    return this.#mutate(name, Mutation.UNDELETE, opId);
+  }
+
+  hide(name: string | PictureKey, opId?: Buffer): Promise<void> {
+    return this.#mutate(name, Mutation.HIDE, opId);
+  }
+
+  reveal(name: string | PictureKey, opId?: Buffer): Promise<void> {
+    return this.#mutate(name, Mutation.REVEAL, opId);
+  }
+
+  newOpId(): Buffer {
+    return this.#options.random.bytes(16);
+  }
+
+  nameOf(key: PictureKey): string {
+    return encodeName({ ...key, clusterDigit: this.clusterDigit });
+  }
+
+  /** @throws TfsError BAD_NAME when it is not a name, NOT_FOUND when it is one of another cluster */
+  parse(name: string): NameParts {
+    const parts = decodeName(name);
+    if (parts === undefined)
+      throw new TfsError('BAD_NAME', 'this is not a name: 18 characters that begin with T are one');
+    if (parts.clusterDigit !== this.clusterDigit)
+      throw new TfsError('NOT_FOUND', 'there is no such picture', {
+        details: { clusterDigit: parts.clusterDigit },
+      });
+    return parts;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#map.close();
+  }
+
+  async #mutate(name: string | PictureKey, kind: Mutation, opId = this.newOpId()): Promise<void> {
+    await this.#mutator.mutate(this.keyOf(name), kind, opId);
+  }
+
+  keyOf(name: string | PictureKey): PictureKey {
+    this.#assertOpen();
+    return typeof name === 'string' ? this.parse(name) : name;
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new TfsError('CLOSED', 'the client was closed');
+  }
+}

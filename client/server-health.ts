@@ -1,0 +1,50 @@
+import { isTfsError } from '../common/errors.ts';
+import type { Millis, ServerId } from '../common/ids.ts';
+import { SERVER_BACKOFF_MS_MAX, SERVER_BACKOFF_MS_MIN } from '../common/limits.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Random } from '../common/seams/random.ts';
+
+interface Trouble {
+  failures: number;
+  /** Monotonic. */
+  until: Millis;
+}
+
+/** Which servers failed lately: they are still asked, but after all others. */
+export class ServerHealth {
+  readonly #troubled = new Map<ServerId, Trouble>();
+  readonly #clock: Clock;
+  readonly #random: Random;
+
+  constructor(clock: Clock, random: Random) {
+    this.#clock = clock;
+    this.#random = random;
+  }
+
+  succeeded(server: ServerId): void {
+    if (this.#troubled.size > 0) this.#troubled.delete(server);
+  }
+
+  failed(server: ServerId): void {
+    const failures = Math.min((this.#troubled.get(server)?.failures ?? 0) + 1, 16);
+    const delay = Math.min(SERVER_BACKOFF_MS_MAX, SERVER_BACKOFF_MS_MIN * 2 ** (failures - 1));
+    const until = (this.#clock.monotonic() + delay * (0.5 + this.#random.float() / 2)) as Millis;
+    this.#troubled.set(server, { failures, until });
+  }
+
+  isTroubled(server: ServerId): boolean {
+    if (this.#troubled.size === 0) return false;
+    const trouble = this.#troubled.get(server);
+    return trouble !== undefined && trouble.until > this.#clock.monotonic();
+  }
+
+  /** The same servers, those in trouble last; otherwise in the same order. */
+  order(servers: readonly ServerId[]): readonly ServerId[] {
+    if (this.#troubled.size === 0 || !servers.some((id) => this.isTroubled(id))) return servers;
+    return [...servers.filter((id) => !this.isTroubled(id)), ...servers.filter((id) => this.isTroubled(id))];
+  }
+}
+
+/** Whether an error says that the server itself did not answer, not what it answered. */
+export const isUnreachable = (error: unknown): boolean =>
+  isTfsError(error, 'CONNECTION_LOST') || isTfsError(error, 'DEADLINE') || isTfsError(error, 'CLOSED');

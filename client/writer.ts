@@ -1,0 +1,128 @@
+import { type ErrorCode, TfsError, toTfsError } from '../common/errors.ts';
+import { type ServerId, serverId } from '../common/ids.ts';
+import { CLIENT_ATTEMPTS_MAX, CLIENT_BUDGET_MS_DEFAULT, RPC_MS_DEFAULT } from '../common/limits.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Random } from '../common/seams/random.ts';
+import { decodePutReply, encodePut, Op, type PutReply, type PutRequest } from '../common/wire/messages.ts';
+import { backoffMs } from './backoff.ts';
+import type { Caller } from './caller.ts';
+import type { ClusterMapCache } from './cluster-map.ts';
+import type { Locations } from './locations.ts';
+import { contentKey, rank } from './rendezvous.ts';
+import { isUnreachable, type ServerHealth } from './server-health.ts';
+
+export interface WriterParts {
+  readonly caller: Caller;
+  readonly map: ClusterMapCache;
+  readonly locations: Locations;
+  readonly health: ServerHealth;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly rendezvousKey: Buffer;
+  readonly onRetry: () => void;
+}
+
+/** Answers that another DataServer would give too. */
+const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'BAD_REQUEST',
+  'EMPTY_BODY',
+  'DIGEST_MISMATCH',
+  'TOO_LARGE',
+  'UNSUPPORTED_MEDIA',
+  'CONFLICT',
+  'GONE',
+]);
+
+/**
+ * Stores payloads: on the DataServer that rendezvous hashing names for the content, so that equal contents meet and are
+ * stored once; where that one cannot, on the next, with the same opId, within a budget of time and attempts.
+ */
+export class Writer {
+  readonly #parts: WriterParts;
+  /** Servers that answered, but could not store. Apart from those that do not answer: they may well be read from. */
+  readonly #refusals: ServerHealth;
+
+  constructor(parts: WriterParts, refusals: ServerHealth) {
+    this.#parts = parts;
+    this.#refusals = refusals;
+  }
+
+  /**
+   * @param payload kept by reference until the promise settles
+   * @throws TfsError of the request, or UNAVAILABLE and its kin (503) when the budget is used up. The picture may then
+   *   have been stored all the same, under a name that nobody knows.
+   */
+  async put(request: PutRequest, payload: readonly Buffer[]): Promise<PutReply> {
+    const { clock, map, random, onRetry, rendezvousKey } = this.#parts;
+    const deadlineAt = clock.monotonic() + CLIENT_BUDGET_MS_DEFAULT;
+    const header = encodePut(request);
+    const content = contentKey(rendezvousKey, request.sha1);
+    const failures: string[] = [];
+    let last: TfsError | undefined;
+    let attempts = 0;
+    for (let round = 1; ; round++) {
+      await map.get();
+      const avoid = new Set<ServerId>();
+      const tried = new Set<ServerId>();
+      for (;;) {
+        // Looked at anew after each failure, because the failure may have told which servers to avoid.
+        const server = this.#order(rank(content, map.weighted), avoid).find((id) => !tried.has(id));
+        const left = deadlineAt - clock.monotonic();
+        if (server === undefined || attempts >= CLIENT_ATTEMPTS_MAX || left <= 0) break;
+        tried.add(server);
+        if (attempts++ > 0) onRetry();
+        try {
+          return await this.#putOn(server, header, payload, Math.min(left, RPC_MS_DEFAULT));
+        } catch (error) {
+          last = toTfsError(error);
+          if (FINAL.has(last.code)) throw last;
+          this.#noteFailure(server, last, avoid);
+          failures.push(`server ${server}: ${last.code} ${last.message}`);
+        }
+      }
+      const left = deadlineAt - clock.monotonic();
+      if (attempts >= CLIENT_ATTEMPTS_MAX || left <= 0) throw exhausted(last, failures);
+      map.noteTrouble();
+      await clock.sleep(Math.min(left, backoffMs(round, random)));
+    }
+  }
+
+  async #putOn(server: ServerId, header: Buffer, payload: readonly Buffer[], ms: number): Promise<PutReply> {
+    const { caller, map, health, locations } = this.#parts;
+    const address = map.addressOf(server);
+    if (address === undefined) throw new TfsError('UNAVAILABLE', 'not in the cluster map');
+    const reply = decodePutReply((await caller.call(address, Op.PUT, header, payload, ms)).header);
+    health.succeeded(server);
+    this.#refusals.succeeded(server);
+    // Fresh records and aliases are both in blocks whose operations this server orders.
+    locations.seed(reply.block, { members: reply.members, opsPrimary: server });
+    return reply;
+  }
+
+  /** In rendezvous order, but first those that are likely to store it. */
+  #order(ranked: readonly ServerId[], avoid: ReadonlySet<ServerId>): readonly ServerId[] {
+    const { health, map } = this.#parts;
+    const likely = (id: ServerId) =>
+      map.isWritable(id) && !health.isTroubled(id) && !this.#refusals.isTroubled(id) && !avoid.has(id);
+    if (ranked.every(likely)) return ranked;
+    return [...ranked.filter(likely), ...ranked.filter((id) => !likely(id))];
+  }
+
+  #noteFailure(server: ServerId, error: TfsError, avoid: Set<ServerId>): void {
+    if (isUnreachable(error)) {
+      this.#parts.health.failed(server);
+      this.#parts.map.noteTrouble();
+    } else if (error.code !== 'OVERLOADED') this.#refusals.failed(server);
+    const members = error.details?.['avoid'];
+    if (Array.isArray(members)) for (const id of members as number[]) avoid.add(serverId(id));
+  }
+}
+
+function exhausted(last: TfsError | undefined, failures: readonly string[]): TfsError {
+  const reasons = [...new Set(failures)].join('; ') || 'the cluster has no DataServer';
+  const code = last?.code === 'NO_WRITE_SET' || last?.code === 'OVERLOADED' ? last.code : 'UNAVAILABLE';
+  return new TfsError(code, `no DataServer can store this now (${reasons})`, {
+    cause: last,
+    retryAfterMs: last?.retryAfterMs ?? 1000,
+  });
+}
