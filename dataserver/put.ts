@@ -1,5 +1,5 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { payloadMatches, recordSpan } from '../common/format/record.ts';
+import { checkPayload, recordSpan } from '../common/format/record.ts';
 import type { ServerId } from '../common/ids.ts';
 import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
@@ -56,7 +56,7 @@ export class PutService {
     if (outcome === undefined) {
       const record: NewRecord = { ...request, payload };
       // The hop from the gateway ends here: bytes that changed on the way are found before they are made durable.
-      if (!payloadMatches(record, payload))
+      if (!checkPayload(record, payload))
         throw new TfsError('DIGEST_MISMATCH', 'the picture changed on its way to the DataServer');
       this.#bytesInFlight += size;
       outcome = this.#store(record, request.noDedup).finally(() => {

@@ -1,0 +1,313 @@
+import { type TfsError, toTfsError } from '../common/errors.ts';
+import type { HostPort, Incarnation, ServerId } from '../common/ids.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Disk } from '../common/seams/disk.ts';
+import type { Kv } from '../common/seams/kv.ts';
+import type { Net } from '../common/seams/net.ts';
+import type { Random } from '../common/seams/random.ts';
+import { encodeControl, type Status } from '../common/wire/control.ts';
+import type { Keyring, Role } from '../common/wire/keys.ts';
+import { Op } from '../common/wire/messages.ts';
+import { Peers } from '../common/wire/peers.ts';
+import { type RpcHandler, RpcServer } from '../common/wire/rpc-server.ts';
+import { BlockStore, type Faults } from './block/store.ts';
+import { Deduplicator } from './dedup.ts';
+import { DigestIndex } from './digest-index.ts';
+import { Directory } from './directory.ts';
+import { Indexer } from './indexer.ts';
+import { nextIncarnation } from './mount.ts';
+import { mutate } from './mutate.ts';
+import { NameServers } from './nameservers.ts';
+import { OpsSequencer } from './ops-sequencer.ts';
+import { DiskProbe } from './probe.ts';
+import { PromiseKeeper } from './promise.ts';
+import { PutService } from './put.ts';
+import { Reader } from './reader.ts';
+import { Replica } from './replica.ts';
+import { SessionPool } from './session-pool.ts';
+import { Suspects } from './suspects.ts';
+import { Uplink } from './uplink.ts';
+import { UplinkReport } from './uplink-report.ts';
+
+export interface DataServerOptions {
+  readonly clusterUuid: string;
+  readonly server: ServerId;
+  readonly address: HostPort;
+  readonly adminPort: number;
+  readonly nameservers: readonly HostPort[];
+  /** The mount, opened and checked. */
+  readonly disk: Disk;
+  readonly mountPath: string;
+  readonly kv: Kv;
+  readonly net: Net;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly keyring: Keyring;
+  readonly log: Log;
+  readonly domain: string;
+  /** Weight in placement; the size of the file system when absent. */
+  readonly capacityBytes: number | undefined;
+  readonly blockBytes: number;
+  readonly openBlocks: number;
+  readonly spareBlocks: number;
+  readonly indexBytes: number;
+  readonly openFiles: number;
+  readonly memberAckMs: number;
+  readonly pid: number;
+  readonly version: string;
+  readonly faults?: Faults;
+  /** This server may not run: the process should end with exit code 78. */
+  readonly onRefused: (error: TfsError) => void;
+}
+
+/** The server of one mount: what it holds, what it answers, whom it reports to. */
+export class DataServer {
+  readonly options: DataServerOptions;
+  readonly incarnation: Incarnation;
+  readonly store: BlockStore;
+  readonly puts: PutService;
+  readonly index: DigestIndex;
+  readonly probe: DiskProbe;
+  readonly pool: SessionPool;
+  readonly nameservers: NameServers;
+  readonly indexer: Indexer;
+  readonly #rpc: RpcServer;
+  readonly #peers: Peers;
+  readonly #suspects: Suspects;
+  readonly #startedAtMs: number;
+  #closing = false;
+
+  private constructor(parts: {
+    options: DataServerOptions;
+    incarnation: Incarnation;
+    store: BlockStore;
+    puts: PutService;
+    index: DigestIndex;
+    probe: DiskProbe;
+    pool: SessionPool;
+    nameservers: NameServers;
+    indexer: Indexer;
+    rpc: RpcServer;
+    peers: Peers;
+    suspects: Suspects;
+  }) {
+    this.options = parts.options;
+    this.incarnation = parts.incarnation;
+    this.store = parts.store;
+    this.puts = parts.puts;
+    this.index = parts.index;
+    this.probe = parts.probe;
+    this.pool = parts.pool;
+    this.nameservers = parts.nameservers;
+    this.indexer = parts.indexer;
+    this.#rpc = parts.rpc;
+    this.#peers = parts.peers;
+    this.#suspects = parts.suspects;
+    this.#startedAtMs = parts.options.clock.now();
+  }
+
+  /**
+   * Opens the store, listens, and begins to register; does not wait for a NameServer. Blocks that were being written
+   * when the last process ended are walked in the background: new ones are open before that.
+   */
+  static async open(options: DataServerOptions): Promise<DataServer> {
+    const { disk, clock, random, server, log, clusterUuid } = options;
+    const incarnation = await nextIncarnation(disk);
+    const promise = await PromiseKeeper.open(disk);
+    let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
+    const store = await BlockStore.open({
+      disk,
+      clock,
+      random,
+      clusterUuid,
+      server,
+      log,
+      budgets: { indexBytes: options.indexBytes, openFiles: options.openFiles },
+      events: {
+        changed: (block) => onChanged(block),
+        ioError: (error) =>
+          log.error(
+            { err: error },
+            'the disk failed a write: this DataServer only reads from now on; replace the disk',
+          ),
+        corrupt: (block, error) =>
+          log.error({ block, err: error }, 'stored bytes do not verify; another replica answers'),
+      },
+      ...(options.faults === undefined ? {} : { faults: options.faults }),
+    });
+    const peers = Peers.open({
+      net: options.net,
+      clock,
+      random,
+      keyring: options.keyring,
+      role: 'dataserver',
+      id: String(server),
+    });
+    const probe = await DiskProbe.open({ disk, clock, log });
+    const suspects = new Suspects({ clock, peers });
+    const report = await UplinkReport.open({ options, incarnation, store, promise, probe, suspects });
+    const uplinks = options.nameservers.map(
+      (address) =>
+        new Uplink({
+          address,
+          server,
+          peers,
+          clock,
+          log,
+          promise,
+          source: report,
+          onRefused: options.onRefused,
+          onContact: () => undefined,
+        }),
+    );
+    const nameservers = new NameServers({ uplinks, peers, clock, promise });
+    onChanged = (block) => nameservers.changed(block);
+    const directory = new Directory({ nameservers, clock });
+    const index = new DigestIndex({ kv: options.kv, log });
+    const ops = new OpsSequencer({ server, store, peers, directory, clock });
+    const pool = new SessionPool({
+      ...options,
+      incarnation,
+      store,
+      peers,
+      nameservers,
+      promise,
+      suspects,
+    });
+    report.attachPool(pool);
+    const dedup = new Deduplicator({ server, store, index, ops, random });
+    const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
+    const reader = new Reader({ store, nameservers });
+    const indexer = new Indexer({ server, store, index, log });
+    const replica = new Replica({
+      server,
+      clusterUuid,
+      store,
+      peers,
+      promise,
+      directory,
+      log,
+      onSealed: (block) => indexer.sealed(block),
+    });
+    const rpc = await RpcServer.listen({ ...options, id: String(server) });
+    const dataServer = new DataServer({
+      options,
+      incarnation,
+      store,
+      puts,
+      index,
+      probe,
+      pool,
+      nameservers,
+      indexer,
+      rpc,
+      peers,
+      suspects,
+    });
+    route(rpc, dataServer, { reader, replica, ops });
+    nameservers.start();
+    pool.start();
+    indexer.start();
+    void dataServer.#keepSpares();
+    return dataServer;
+  }
+
+  get address(): HostPort {
+    return this.#rpc.address;
+  }
+
+  status(): Status {
+    const { options, store } = this;
+    const { healthy, reason } = this.probe.health;
+    const readOnly = store.readOnly;
+    const state = this.#closing
+      ? 'stopping'
+      : readOnly !== undefined
+        ? 'read-only'
+        : !healthy
+          ? 'disk fails'
+          : !this.nameservers.inContact
+            ? 'no NameServer'
+            : this.pool.openCount === 0
+              ? 'opening blocks'
+              : 'ok';
+    const totals = store.totals();
+    return {
+      kind: 'dataserver',
+      id: String(options.server),
+      pid: options.pid,
+      address: `${this.address.host}:${this.address.port}`,
+      mount: options.mountPath,
+      state,
+      startedAtMs: this.#startedAtMs,
+      version: options.version,
+      details: {
+        incarnation: this.incarnation,
+        blocks: totals.blocks,
+        openBlocks: this.pool.openCount,
+        files: totals.files,
+        aliases: totals.aliases,
+        bytes: totals.bytes,
+        spares: totals.spares,
+        ...(reason === undefined ? {} : { reason }),
+        ...(readOnly === undefined ? {} : { reason: readOnly.message }),
+      },
+    };
+  }
+
+  /** Lets writes in flight finish, ends the sessions, tells the leader, closes the files. */
+  async close(): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    await this.pool.close();
+    await this.#rpc.drain();
+    await this.nameservers.close();
+    await this.indexer.close();
+    this.#suspects.close();
+    await this.#peers.close();
+    await this.#rpc.close();
+    await this.probe.close();
+    await this.index.flush();
+    await this.store.close();
+    await this.options.kv.close();
+  }
+
+  async #keepSpares(): Promise<void> {
+    const { spareBlocks, blockBytes, clock, log } = this.options;
+    while (!this.#closing && spareBlocks > 0) {
+      try {
+        if (this.store.readOnly === undefined) await this.store.prepareSpares(spareBlocks, blockBytes);
+      } catch (error) {
+        if (this.#closing) return;
+        log.warn(
+          { reason: toTfsError(error).message },
+          'spare blocks could not be prepared; blocks grow instead',
+        );
+      }
+      await clock.sleep(1000);
+    }
+  }
+}
+
+function route(
+  rpc: RpcServer,
+  server: DataServer,
+  { reader, replica, ops }: { reader: Reader; replica: Replica; ops: OpsSequencer },
+): void {
+  const on = (op: number, roles: readonly Role[], handler: RpcHandler): void =>
+    rpc.handle(op, roles, handler);
+  on(Op.PUT, ['gateway'], (request) => server.puts.put(request));
+  on(Op.READ, ['gateway'], (request) => reader.read(request));
+  on(Op.CHECK, ['gateway'], (request) => reader.check(request));
+  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops }, request));
+  on(Op.CREATE_BLOCK, ['dataserver'], (request) => replica.create(request));
+  on(Op.APPEND, ['dataserver'], (request) => replica.append(request));
+  on(Op.OPS, ['dataserver'], (request) => replica.ops(request));
+  on(Op.READ_RAW, ['dataserver'], (request) => replica.readRaw(request));
+  on(Op.OPS_TAIL, ['dataserver'], (request) => replica.opsTail(request));
+  on(Op.FENCE, ['nameserver'], (request) => replica.fence(request));
+  on(Op.SEAL, ['nameserver'], (request) => replica.seal(request));
+  on(Op.SYNC_OPS, ['nameserver'], (request) => replica.syncOps(request));
+  on(Op.STATUS, ['nameserver', 'dataserver', 'gateway'], () => ({ header: encodeControl(server.status()) }));
+}

@@ -1,0 +1,56 @@
+import type { Metrics } from '../common/metrics.ts';
+import type { DataServer } from './dataserver.ts';
+
+/** Everything is counted where it happens and only read here, when somebody looks. */
+export function observe(metrics: Metrics, server: DataServer): void {
+  const { store, puts, pool, probe, index, indexer, nameservers } = server;
+  metrics.observed('tfs_blocks', 'Blocks on this disk', () => store.totals().blocks);
+  metrics.observed(
+    'tfs_open_blocks',
+    'Blocks being written with this server as the primary',
+    () => pool.openCount,
+  );
+  metrics.observed('tfs_files', 'Records of pictures on this disk', () => store.totals().files);
+  metrics.observed('tfs_aliases', 'Names that share the bytes of another', () => store.totals().aliases);
+  metrics.observed('tfs_block_bytes', 'Bytes that block files take', () => store.totals().bytes);
+  metrics.observed(
+    'tfs_spare_blocks',
+    'Zero-filled files ready to become blocks',
+    () => store.totals().spares,
+  );
+  metrics.observed('tfs_index_bytes', 'Memory of loaded block indexes', () => store.totals().indexBytes);
+  metrics.observed('tfs_puts_stored', 'Pictures stored since the start', () => puts.stored);
+  metrics.observed(
+    'tfs_puts_deduplicated',
+    'Uploads that became a second name since the start',
+    () => puts.deduplicated,
+  );
+  metrics.observed(
+    'tfs_puts_replayed',
+    'Uploads that had been stored before since the start',
+    () => puts.replayed,
+  );
+  metrics.observed(
+    'tfs_upload_in_flight_bytes',
+    'Bytes of uploads not yet acknowledged',
+    () => puts.bytesInFlight,
+  );
+  metrics.observed(
+    'tfs_disk_probe_seconds',
+    'Duration of the last probe write',
+    () => probe.health.probeMs / 1000,
+  );
+  metrics.observed('tfs_disk_healthy', '1 while probe writes succeed', () => (probe.health.healthy ? 1 : 0));
+  metrics.observed('tfs_read_only', '1 after the disk failed a write', () =>
+    store.readOnly === undefined ? 0 : 1,
+  );
+  metrics.observed('tfs_dedup_enabled', '1 while the SHA-1 index works', () => (index.enabled ? 1 : 0));
+  metrics.observed(
+    'tfs_index_waiting_blocks',
+    'Blocks still to be entered into the SHA-1 index',
+    () => indexer.waiting,
+  );
+  metrics.observed('tfs_nameserver_contact', '1 while a leader has answered lately', () =>
+    nameservers.inContact ? 1 : 0,
+  );
+}

@@ -1,0 +1,131 @@
+import type { BlockId, Incarnation } from '../common/ids.ts';
+import type { Heartbeat, Register } from '../common/wire/control.ts';
+import type { BlockEntry } from '../common/wire/messages.ts';
+import type { BlockStore } from './block/store.ts';
+import type { DataServerOptions } from './dataserver.ts';
+import type { DiskProbe } from './probe.ts';
+import type { PromiseKeeper } from './promise.ts';
+import type { SessionPool } from './session-pool.ts';
+import type { Suspects } from './suspects.ts';
+import type { UplinkSource } from './uplink.ts';
+
+const SPACE_EVERY_MS = 2000;
+
+interface ReportParts {
+  readonly options: DataServerOptions;
+  readonly incarnation: Incarnation;
+  readonly store: BlockStore;
+  readonly promise: PromiseKeeper;
+  readonly probe: DiskProbe;
+  readonly suspects: Suspects;
+}
+
+/** What this DataServer says about itself in registrations and heartbeats. */
+export class UplinkReport implements UplinkSource {
+  readonly #parts: ReportParts;
+  #space: { totalBytes: number; freeBytes: number };
+  #spaceAt: number;
+  #pool: SessionPool | undefined;
+
+  private constructor(parts: ReportParts, space: { totalBytes: number; freeBytes: number }) {
+    this.#parts = parts;
+    this.#space = space;
+    this.#spaceAt = parts.options.clock.monotonic();
+  }
+
+  static async open(parts: ReportParts): Promise<UplinkReport> {
+    return new UplinkReport(parts, await parts.store.space());
+  }
+
+  attachPool(pool: SessionPool): void {
+    this.#pool = pool;
+  }
+
+  register(): Register {
+    const { options, incarnation, promise } = this.#parts;
+    return {
+      clusterUuid: options.clusterUuid,
+      server: options.server,
+      incarnation,
+      address: options.address,
+      adminPort: options.adminPort,
+      pid: options.pid,
+      mount: options.mountPath,
+      domain: options.domain,
+      capacityBytes: options.capacityBytes ?? this.#space.totalBytes,
+      blockBytes: options.blockBytes,
+      space: this.#measured(),
+      promise: promise.reign,
+      knownMembers: [...new Set([options.server, ...promise.members, ...this.#writeSets()])],
+      highestIds: this.#highestIds(),
+    };
+  }
+
+  heartbeat(): Omit<Heartbeat, 'sequence' | 'promise'> {
+    const { options, incarnation, store, probe, suspects } = this.#parts;
+    const totals = store.totals();
+    const readOnly = store.readOnly;
+    const health = probe.health;
+    return {
+      server: options.server,
+      incarnation,
+      space: this.#measured(),
+      io: {
+        ...health,
+        readOnly: readOnly !== undefined,
+        ...(readOnly === undefined ? {} : { reason: readOnly.message }),
+      },
+      suspects: suspects.all,
+      openBlocks: this.#pool?.openCount ?? 0,
+      blocks: totals.blocks,
+      files: totals.files,
+      aliases: totals.aliases,
+    };
+  }
+
+  entries(): BlockEntry[] {
+    return this.#parts.store.entries();
+  }
+
+  entry(block: BlockId): BlockEntry | undefined {
+    return this.#parts.store.entry(block);
+  }
+
+  openBlocks(): readonly BlockId[] {
+    return this.#pool?.openBlocks ?? [];
+  }
+
+  #measured(): Register['space'] {
+    const { store, options } = this.#parts;
+    const now = options.clock.monotonic();
+    if (now - this.#spaceAt > SPACE_EVERY_MS) {
+      this.#spaceAt = now;
+      // The next heartbeat carries it: a hung disk must not delay this one.
+      store.space().then(
+        (space) => {
+          this.#space = space;
+        },
+        (error: unknown) => options.log.warn({ err: error }, 'the free space of the disk is unknown'),
+      );
+    }
+    return { ...this.#space, usedBytes: store.totals().bytes };
+  }
+
+  /** Every server that a block on this disk was ever written to: a wiped NameServer learns from it whom to wait for. */
+  #writeSets(): Set<Register['server']> {
+    const { store } = this.#parts;
+    const members = new Set<Register['server']>();
+    for (const block of store.blocks)
+      for (const member of store.info(block)?.members ?? []) members.add(member);
+    return members;
+  }
+
+  #highestIds(): Register['highestIds'] {
+    const highest = new Map<number, number>();
+    for (const block of this.#parts.store.blocks) {
+      const page = block >>> 16;
+      highest.set(page, Math.max(highest.get(page) ?? 0, block & 0xffff));
+    }
+    return [...highest].map(([page, counter]) => ({ page, counter }));
+  }
+}
