@@ -1,0 +1,103 @@
+import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
+import type { BlockState } from '../common/wire/messages.ts';
+import { type BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { Replica, serverOf, stateOf } from './replica-word.ts';
+
+export interface ReplicaFacts {
+  readonly server: ServerId;
+  /** 0 when the member has not reported it. */
+  readonly state: BlockState | 0;
+  readonly member: boolean;
+  readonly behind: boolean;
+  readonly confirmed: boolean;
+  /** Neither suspect nor quarantined. */
+  readonly good: boolean;
+}
+
+export interface BlockFacts {
+  readonly block: BlockId;
+  readonly whole: Whole;
+  readonly generation: number;
+  readonly length: number;
+  readonly seq: number;
+  readonly version: Version;
+  /** Undefined while no configuration is known. */
+  readonly opsPrimary: ServerId | undefined;
+  readonly targetReplicas: number;
+  readonly deadBytes: number;
+  readonly replicas: readonly ReplicaFacts[];
+}
+
+export function factsOf(page: BlockPage, row: number): BlockFacts {
+  const replicas: ReplicaFacts[] = [];
+  let opsPrimary: ServerId | undefined;
+  for (let i = 0; i < page.wordCount(row); i++) {
+    const word = page.word(row, i);
+    if (word & Replica.PRIMARY) opsPrimary = serverOf(word);
+    replicas.push({
+      server: serverOf(word),
+      state: stateOf(word),
+      member: (word & Replica.MEMBER) !== 0,
+      behind: (word & Replica.BEHIND) !== 0,
+      confirmed: (word & Replica.UNCONFIRMED) === 0,
+      good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
+    });
+  }
+  return {
+    block: idOf(page.number, row),
+    whole: (page.state[row]! & ~SUSPECT_BIT) as Whole,
+    generation: page.generation[row]!,
+    length: page.length[row]!,
+    seq: page.seq[row]!,
+    version: { epoch: page.epoch(row) as Epoch, n: page.n[row]! },
+    opsPrimary,
+    targetReplicas: page.target(row),
+    deadBytes: page.dead[row]! * DEAD_UNIT_BYTES,
+    replicas,
+  };
+}
+
+export interface Whereabouts {
+  /** Sequencer of the block's operations; 0 when not known. */
+  readonly opsPrimary: number;
+  /** The operations' primary, other good replicas, suspect ones, members that have not reported it. */
+  readonly members: ServerId[];
+}
+
+const RANKS = 4;
+
+function rankOf(word: number): number {
+  if (stateOf(word) === 0) return 3;
+  if (word & (Replica.SUSPECT | Replica.QUARANTINED)) return 2;
+  return word & Replica.PRIMARY ? 0 : 1;
+}
+
+export function locateIn(page: BlockPage, row: number): Whereabouts {
+  const count = page.wordCount(row);
+  const members: ServerId[] = [];
+  let opsPrimary = 0;
+  for (let rank = 0; rank < RANKS && members.length < count; rank++) {
+    for (let i = 0; i < count; i++) {
+      const word = page.word(row, i);
+      if (word & Replica.PRIMARY) opsPrimary = serverOf(word);
+      if (rankOf(word) === rank) members.push(serverOf(word));
+    }
+  }
+  return { opsPrimary, members };
+}
+
+/** @returns blocks of the page with fewer good replicas on living servers than wanted */
+export function shortIn(page: BlockPage, isDown: (server: ServerId) => boolean): number {
+  let short = 0;
+  for (let row = 0; row < page.rows; row++) {
+    const count = page.wordCount(row);
+    if (count === 0 || (page.state[row]! & ~SUSPECT_BIT) === Whole.OPENING) continue;
+    let good = 0;
+    for (let i = 0; i < count; i++) {
+      const word = page.word(row, i);
+      if (rankOf(word) < 2 && !isDown(serverOf(word))) good++;
+    }
+    if (good < page.target(row)) short++;
+  }
+  return short;
+}

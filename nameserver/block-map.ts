@@ -1,0 +1,329 @@
+import { assert } from '../common/errors.ts';
+import type { BlockId, ServerId, Version } from '../common/ids.ts';
+import { type BlockEntry, BlockState } from '../common/wire/messages.ts';
+import { type BlockFacts, factsOf, locateIn, type Whereabouts } from './block-facts.ts';
+import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { Replica, stateOf, withFlags, withState } from './replica-word.ts';
+
+/** What a report changed, as bits. */
+export const Effect = {
+  /** A block, replica or state that was not known. */
+  CHANGED: 1,
+  /** The block as a whole is {@link Whole.UNSEALED}. */
+  UNSEALED: 2,
+  /** Some replica's operations are older than another's. */
+  BEHIND: 4,
+  /** The replica could not be noted: the block has too many. */
+  OVERFULL: 8,
+} as const;
+
+export interface BlockCounts {
+  total: number;
+  /** OPEN or OPENING. */
+  open: number;
+  sealed: number;
+  awaitingSeal: number;
+  suspect: number;
+}
+
+const PAGES = 0x1_0000;
+
+const pageOf = (block: number): number => block >>> 16;
+const rowOf = (block: number): number => block & 0xffff;
+
+/**
+ * Which DataServers hold which block: everything a NameServer knows about blocks, in columns of numbers. Pure state,
+ * fed by reports; it decides nothing. Rebuilt from reports when lost.
+ */
+export class BlockMap {
+  readonly counts: BlockCounts = { total: 0, open: 0, sealed: 0, awaitingSeal: 0, suspect: 0 };
+  /** Blocks that are not sealed on all members: few, because only OPEN blocks become them. */
+  readonly unsettled = new Set<BlockId>();
+  readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
+
+  has(block: BlockId): boolean {
+    return this.#pages[pageOf(block)]?.has(rowOf(block)) ?? false;
+  }
+
+  /** A new block, before anyone holds it; the primary is `members[0]`. */
+  open(
+    block: BlockId,
+    {
+      version,
+      members,
+      targetReplicas,
+    }: { version: Version; members: readonly ServerId[]; targetReplicas: number },
+  ): void {
+    assert(!this.has(block), `block id ${block} is used once`);
+    const page = this.#page(block);
+    const row = rowOf(block);
+    this.counts.total++;
+    this.#configure(page, row, { version, members, opsPrimary: members[0]!, targetReplicas });
+    this.#reclassify(page, row, true);
+  }
+
+  /** Takes one replica as its DataServer reports it. @returns bits of {@link Effect} */
+  report(server: ServerId, entry: BlockEntry): number {
+    const { block } = entry;
+    if (entry.state === BlockState.DROPPED) return this.#drop(server, block);
+    const page = this.#page(block);
+    const row = rowOf(block);
+    const isNew = !page.has(row);
+    if (isNew) this.counts.total++;
+    const versionOrder = isNew ? 1 : compare(entry.version, page.epoch(row), page.n[row]!);
+    if (versionOrder > 0) this.#configure(page, row, entry);
+
+    let i = page.indexOf(row, server);
+    if (i < 0) i = page.addWord(row, server);
+    if (i < 0) return Effect.OVERFULL;
+    const before = page.word(row, i);
+    let word = withFlags(withState(before, entry.state), entry.flags) & ~Replica.UNCONFIRMED;
+    const opsOrder = isNew ? 1 : versionOrder || entry.seq - page.seq[row]!;
+    if (opsOrder >= 0) word &= ~Replica.BEHIND;
+    else word |= Replica.BEHIND;
+    page.setWord(row, i, word);
+    if (opsOrder > 0) {
+      page.seq[row] = entry.seq;
+      if (!isNew) this.#othersAreBehind(page, row, i);
+    }
+    this.#measure(page, row, entry);
+    const moved = this.#reclassify(page, row, false);
+    const changed = moved || word !== before || opsOrder > 0;
+    if (changed) page.touch(row);
+    return (
+      (changed ? Effect.CHANGED : 0) |
+      this.#unsealed(page, row) |
+      (this.#anyBehind(page, row) ? Effect.BEHIND : 0)
+    );
+  }
+
+  /** A whole report of this server begins: what it does not confirm before {@link endReport} it does not hold. */
+  beginReport(server: ServerId): void {
+    this.#eachWordOf(server, (page, row, i) => page.setWord(row, i, page.word(row, i) | Replica.UNCONFIRMED));
+  }
+
+  /** @returns replicas that the map had and the server does not */
+  endReport(server: ServerId): number {
+    let missing = 0;
+    this.#eachWordOf(server, (page, row, i) => {
+      const word = page.word(row, i);
+      if ((word & Replica.UNCONFIRMED) === 0) return;
+      if (stateOf(word) !== 0) missing++;
+      this.#forgetReplica(page, row, i);
+    });
+    return missing;
+  }
+
+  /** The member has sealed the block at `length`. */
+  sealed(block: BlockId, server: ServerId, length: number): void {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    const i = page?.has(row) ? page.indexOf(row, server) : -1;
+    if (page === undefined || i < 0) return;
+    page.setWord(row, i, withState(page.word(row, i), BlockState.SEALED));
+    page.length[row] = length;
+    this.#reclassify(page, row, false);
+    page.touch(row);
+  }
+
+  /** The replica has every operation up to `seq` of the block's newest version. */
+  caughtUp(block: BlockId, server: ServerId, seq: number): void {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    const i = page?.has(row) ? page.indexOf(row, server) : -1;
+    if (page === undefined || i < 0 || seq < page.seq[row]!) return;
+    page.setWord(row, i, page.word(row, i) & ~Replica.BEHIND);
+    page.touch(row);
+  }
+
+  /** No member knows it. */
+  forget(block: BlockId): void {
+    const page = this.#pages[pageOf(block)];
+    if (page?.has(rowOf(block))) this.#remove(page, rowOf(block));
+  }
+
+  /** @returns undefined for an unknown block */
+  facts(block: BlockId): BlockFacts | undefined {
+    const page = this.#pages[pageOf(block)];
+    return page?.has(rowOf(block)) ? factsOf(page, rowOf(block)) : undefined;
+  }
+
+  /** Where to look for the block, best first. @returns undefined for an unknown block */
+  locate(block: BlockId): Whereabouts | undefined {
+    const page = this.#pages[pageOf(block)];
+    return page?.has(rowOf(block)) ? locateIn(page, rowOf(block)) : undefined;
+  }
+
+  /** Pages in use, lowest first. */
+  *pages(): Generator<BlockPage> {
+    for (const page of this.#pages) if (page !== undefined) yield page;
+  }
+
+  /** The columns of a page that is to be filled from a checkpoint; end with {@link loaded}. */
+  pageForLoad(number: number): BlockPage {
+    return this.#page(idOf(number, 0));
+  }
+
+  /** Counts rows that were written into the columns of a page directly, and marks their replicas unconfirmed. */
+  loaded(page: BlockPage, fromRow: number, toRow: number): void {
+    for (let row = fromRow; row < Math.min(toRow, page.rows); row++) {
+      if (!page.has(row)) continue;
+      for (let i = 0; i < page.wordCount(row); i++)
+        page.setWord(row, i, page.word(row, i) | Replica.UNCONFIRMED);
+      const wasOpening = (page.state[row]! & ~SUSPECT_BIT) === Whole.OPENING;
+      page.state[row] = 0;
+      this.counts.total++;
+      this.#reclassify(page, row, wasOpening);
+    }
+  }
+
+  /** Of all columns. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const page of this.pages()) bytes += page.bytes;
+    return bytes;
+  }
+
+  #page(block: BlockId): BlockPage {
+    const number = pageOf(block);
+    let page = this.#pages[number];
+    if (page === undefined) {
+      page = new BlockPage(number);
+      this.#pages[number] = page;
+    }
+    page.reserve(rowOf(block));
+    return page;
+  }
+
+  #configure(
+    page: BlockPage,
+    row: number,
+    {
+      version,
+      members,
+      opsPrimary,
+      targetReplicas,
+    }: {
+      readonly version: Version;
+      readonly members: readonly ServerId[];
+      readonly opsPrimary: number;
+      readonly targetReplicas: number;
+    },
+  ): void {
+    page.setEpoch(row, version.epoch);
+    page.n[row] = version.n;
+    page.setTarget(row, targetReplicas);
+    for (let i = page.wordCount(row) - 1; i >= 0; i--) {
+      const word = page.word(row, i) & ~(Replica.MEMBER | Replica.PRIMARY);
+      if (stateOf(word) === 0) page.removeWord(row, i);
+      else page.setWord(row, i, word);
+    }
+    for (const member of members) {
+      let i = page.indexOf(row, member);
+      if (i < 0) i = page.addWord(row, member);
+      assert(i >= 0, 'a block has room for its members');
+      const role = member === opsPrimary ? Replica.MEMBER | Replica.PRIMARY : Replica.MEMBER;
+      page.setWord(row, i, page.word(row, i) | role);
+    }
+    page.touch(row);
+  }
+
+  #measure(page: BlockPage, row: number, entry: BlockEntry): void {
+    const isNewer = entry.generation > page.generation[row]!;
+    if (isNewer) page.generation[row] = entry.generation;
+    else if (entry.generation < page.generation[row]!) return;
+    const isSealed = entry.state === BlockState.SEALED;
+    if (isNewer || isSealed || entry.length > page.length[row]!) page.length[row] = entry.length;
+    page.dead[row] = Math.min(0xffff, Math.floor(entry.deadBytes / DEAD_UNIT_BYTES));
+  }
+
+  #othersAreBehind(page: BlockPage, row: number, newest: number): void {
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i);
+      if (i !== newest && stateOf(word) !== 0) page.setWord(row, i, word | Replica.BEHIND);
+    }
+  }
+
+  #unsealed(page: BlockPage, row: number): number {
+    return (page.state[row]! & ~SUSPECT_BIT) === Whole.UNSEALED ? Effect.UNSEALED : 0;
+  }
+
+  #anyBehind(page: BlockPage, row: number): boolean {
+    for (let i = 0; i < page.wordCount(row); i++) if (page.word(row, i) & Replica.BEHIND) return true;
+    return false;
+  }
+
+  /** Brings the state of the whole, the counts and the unsettled set up to date. @returns whether the state moved */
+  #reclassify(page: BlockPage, row: number, isOpening: boolean): boolean {
+    const before = page.state[row]!;
+    let reported = 0;
+    let suspect = 0;
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i);
+      if (word & (Replica.SUSPECT | Replica.QUARANTINED)) suspect = SUSPECT_BIT;
+      if (word & Replica.MEMBER) reported |= 1 << stateOf(word);
+    }
+    const stillOpening = isOpening || (before & ~SUSPECT_BIT) === Whole.OPENING;
+    const whole = wholeOf(reported & ~1, stillOpening);
+    const after = whole | suspect;
+    if (after === before) return false;
+    this.#count(before, -1);
+    this.#count(after, 1);
+    page.state[row] = after;
+    const block = idOf(page.number, row);
+    if (whole === Whole.SEALED) this.unsettled.delete(block);
+    else this.unsettled.add(block);
+    page.touch(row);
+    return true;
+  }
+
+  #count(state: number, by: 1 | -1): void {
+    const whole = state & ~SUSPECT_BIT;
+    if (state & SUSPECT_BIT) this.counts.suspect += by;
+    if (whole === Whole.SEALED) this.counts.sealed += by;
+    else if (whole === Whole.UNSEALED) this.counts.awaitingSeal += by;
+    else if (whole !== 0) this.counts.open += by;
+  }
+
+  #drop(server: ServerId, block: BlockId): number {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    const i = page?.has(row) ? page.indexOf(row, server) : -1;
+    if (page === undefined || i < 0) return 0;
+    this.#forgetReplica(page, row, i);
+    return Effect.CHANGED | this.#unsealed(page, row);
+  }
+
+  /** A member stays, as one that has not reported the block; anything else goes. */
+  #forgetReplica(page: BlockPage, row: number, i: number): void {
+    const word = page.word(row, i);
+    if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
+    else page.removeWord(row, i);
+    page.touch(row);
+    if (page.wordCount(row) === 0) this.#remove(page, row);
+    else this.#reclassify(page, row, false);
+  }
+
+  #remove(page: BlockPage, row: number): void {
+    this.#count(page.state[row]!, -1);
+    this.counts.total--;
+    this.unsettled.delete(idOf(page.number, row));
+    page.clear(row);
+    page.touch(row);
+  }
+
+  #eachWordOf(server: ServerId, visit: (page: BlockPage, row: number, i: number) => void): void {
+    for (const page of this.pages()) page.eachWordOf(server, (row, i) => visit(page, row, i));
+  }
+}
+
+/** @param reported a bit for each state that some member has reported */
+function wholeOf(reported: number, isOpening: boolean): Whole {
+  if (reported === 0) return isOpening ? Whole.OPENING : Whole.UNSEALED;
+  if (reported === 1 << BlockState.OPEN) return Whole.OPEN;
+  if (reported === 1 << BlockState.SEALED) return Whole.SEALED;
+  return Whole.UNSEALED;
+}
+
+const compare = (version: Version, epoch: number, n: number): number =>
+  version.epoch - epoch || version.n - n;

@@ -1,0 +1,253 @@
+import { z } from 'zod';
+import { TfsError } from '../common/errors.ts';
+import { type HostPort, type Incarnation, type ServerId, serverId } from '../common/ids.ts';
+import { PROVISIONAL_AFTER_MS, SERVER_DOWN_AFTER_MS } from '../common/limits.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Heartbeat, Member, Register, Reign, ServerInfo } from '../common/wire/control.ts';
+import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore } from './name-store.ts';
+import type { Candidate } from './placement.ts';
+import {
+  checkRegistration,
+  type MemberRecord,
+  recordOf,
+  sameAddress,
+  zMemberRecord,
+} from './registration.ts';
+import { compareReigns } from './reign.ts';
+import { TableStream } from './table-stream.ts';
+
+/** A DataServer that the configuration names; its process need not have started yet. */
+export interface ConfiguredMember {
+  readonly id: ServerId;
+  readonly address: HostPort;
+  readonly adminPort: number;
+  readonly mount: string;
+  readonly domain: string;
+}
+
+/** A DataServer that registered since this NameServer started. */
+export interface LiveMember {
+  record: MemberRecord;
+  readonly table: TableStream;
+  /** The highest it has shown. */
+  promise: Reign;
+  /** The epoch it was last told: only a promise of this one was made to this NameServer, in this life. */
+  toldEpoch: number;
+  heardAtMs: number;
+  space: Register['space'];
+  io: Heartbeat['io'];
+  suspects: ReadonlySet<ServerId>;
+  counts: { openBlocks: number; blocks: number; files: number; aliases: number };
+}
+
+const zKnown = z.array(z.number().transform(serverId));
+const NOT_PROBED: Heartbeat['io'] = { healthy: true, readOnly: false, probeMs: 0 };
+const NO_COUNTS = { openBlocks: 0, blocks: 0, files: 0, aliases: 0 };
+const NO_SPACE = { totalBytes: 0, freeBytes: 0, usedBytes: 0 };
+/** Says "nowhere" on the wire, where an address needs a port. */
+const NOWHERE: HostPort = { host: 'unknown', port: 1 };
+
+/** The DataServers of the cluster: which are known, which are alive, what each last said of itself. */
+export class Members {
+  readonly #store: NameStore;
+  readonly #clock: Clock;
+  readonly #configured: ReadonlyMap<ServerId, ConfiguredMember>;
+  readonly #records: Map<ServerId, MemberRecord>;
+  readonly #known: Set<ServerId>;
+  readonly #live = new Map<ServerId, LiveMember>();
+  /** As last noticed by {@link noticeStates}. */
+  #states = new Map<ServerId, ServerInfo['state']>();
+  #writing: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    deps: { store: NameStore; clock: Clock; configured: readonly ConfiguredMember[] },
+    records: readonly MemberRecord[],
+    known: readonly ServerId[],
+  ) {
+    this.#store = deps.store;
+    this.#clock = deps.clock;
+    this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
+    this.#records = new Map(records.map((record) => [record.id, record]));
+    this.#known = new Set([...this.#configured.keys(), ...this.#records.keys(), ...known]);
+    this.noticeStates();
+  }
+
+  static async open(deps: {
+    readonly store: NameStore;
+    readonly clock: Clock;
+    readonly configured: readonly ConfiguredMember[];
+  }): Promise<Members> {
+    const records: MemberRecord[] = [];
+    for await (const record of deps.store.readAll(MEMBER_RANGE, zMemberRecord as z.ZodType<MemberRecord>))
+      records.push(record);
+    const known = await deps.store.read(KNOWN_KEY, zKnown as z.ZodType<ServerId[]>);
+    return new Members(deps, records, known ?? []);
+  }
+
+  /** Every DataServer that was ever heard of, lowest first. */
+  get known(): ServerId[] {
+    return [...this.#known].sort((a, b) => a - b);
+  }
+
+  /**
+   * Resolves when the registration is durable, which is when it may be answered.
+   *
+   * @returns whether the server has another address or incarnation than before
+   * @throws TfsError REFUSED see {@link checkRegistration}; IO, DISK_FULL
+   */
+  register(register: Register, clusterUuid: string): Promise<{ live: LiveMember; isChanged: boolean }> {
+    const { server } = register;
+    return this.#serially(async () => {
+      const before = this.#records.get(server);
+      const heardAgoMs = this.heardAgoMs(server);
+      checkRegistration(register, { clusterUuid, before: before && { record: before, heardAgoMs } });
+      const record = recordOf(register);
+      await this.#store.write(memberKey(server), record, `the registration of server ${server}`);
+      this.#records.set(server, record);
+      this.#known.add(server);
+      const live: LiveMember = {
+        record,
+        table: new TableStream(),
+        promise: register.promise,
+        toldEpoch: -1,
+        heardAtMs: this.#clock.monotonic(),
+        space: register.space,
+        io: NOT_PROBED,
+        suspects: new Set(),
+        counts: NO_COUNTS,
+      };
+      const isChanged =
+        before === undefined ||
+        before.incarnation !== record.incarnation ||
+        before.domain !== record.domain ||
+        !sameAddress(before.address, record.address);
+      this.#live.set(server, live);
+      return { live, isChanged };
+    });
+  }
+
+  /** Adds to the known members; resolves when durable. */
+  learn(ids: Iterable<ServerId>): Promise<void> {
+    const fresh = [...ids].filter((id) => !this.#known.has(id));
+    if (fresh.length === 0) return Promise.resolve();
+    return this.#serially(async () => {
+      for (const id of fresh) this.#known.add(id);
+      await this.#store.write(KNOWN_KEY, this.known, 'the list of DataServers');
+    });
+  }
+
+  /**
+   * A message of a registered server.
+   *
+   * @throws TfsError UNREGISTERED when this process of it has not registered since this NameServer started
+   */
+  hear(server: ServerId, incarnation: Incarnation, promise?: Reign): LiveMember {
+    const live = this.#live.get(server);
+    if (live === undefined || live.record.incarnation !== incarnation)
+      throw new TfsError(
+        'UNREGISTERED',
+        `server ${server} (incarnation ${incarnation}) has to register first`,
+      );
+    live.heardAtMs = this.#clock.monotonic();
+    if (promise !== undefined && compareReigns(promise, live.promise) > 0) live.promise = promise;
+    return live;
+  }
+
+  get(server: ServerId): LiveMember | undefined {
+    return this.#live.get(server);
+  }
+
+  /** For a command to it. @returns undefined while it is not up, or has not promised `reign` */
+  reachable(server: ServerId, reign: Reign): Member | undefined {
+    const live = this.#live.get(server);
+    if (live === undefined || this.stateOf(server) !== 'up' || !hasPromised(live, reign)) return undefined;
+    return memberOf(live.record);
+  }
+
+  /** Where it was last, up or not. */
+  address(server: ServerId): Member | undefined {
+    const record = this.#records.get(server);
+    return record && memberOf(record);
+  }
+
+  heardAgoMs(server: ServerId): number {
+    const live = this.#live.get(server);
+    return live === undefined ? Number.POSITIVE_INFINITY : this.#clock.monotonic() - live.heardAtMs;
+  }
+
+  stateOf(server: ServerId): ServerInfo['state'] {
+    if (this.heardAgoMs(server) < SERVER_DOWN_AFTER_MS) return 'up';
+    return this.#records.has(server) ? 'down' : 'missing';
+  }
+
+  /** @returns whether a server came up or went down since the last call */
+  noticeStates(): boolean {
+    const now = new Map(this.known.map((id) => [id, this.stateOf(id)]));
+    const isChanged =
+      now.size !== this.#states.size || [...now].some(([id, state]) => this.#states.get(id) !== state);
+    this.#states = now;
+    return isChanged;
+  }
+
+  /** Known members whose whole table this reign does not have: silent, not reported, or not promised to it. */
+  missing(reign: Reign): ServerId[] {
+    return this.known.filter((id) => {
+      const live = this.#live.get(id);
+      const hasSpoken = live?.table.isCurrent && hasPromised(live, reign);
+      return !hasSpoken || this.heardAgoMs(id) >= PROVISIONAL_AFTER_MS;
+    });
+  }
+
+  candidates(reign: Reign): Candidate[] {
+    return this.known.map((id) => {
+      const live = this.#live.get(id);
+      return {
+        id,
+        domain: live?.record.domain ?? '',
+        freeBytes: live?.space.freeBytes ?? 0,
+        heartbeatAgeMs: this.heardAgoMs(id),
+        promised: live !== undefined && hasPromised(live, reign),
+        ioHealthy: live?.io.healthy ?? false,
+        readOnly: live?.io.readOnly ?? false,
+        suspects: live?.suspects ?? new Set(),
+      };
+    });
+  }
+
+  infos(): ServerInfo[] {
+    return this.known.map((id) => this.#info(id));
+  }
+
+  #info(id: ServerId): ServerInfo {
+    const record = this.#records.get(id);
+    const live = this.#live.get(id);
+    const configured = this.#configured.get(id);
+    const heardAgoMs = this.heardAgoMs(id);
+    return {
+      id,
+      address: record?.address ?? configured?.address ?? NOWHERE,
+      adminPort: record?.adminPort ?? configured?.adminPort ?? 0,
+      state: this.stateOf(id),
+      capacityBytes: record?.capacityBytes ?? 0,
+      domain: record?.domain ?? configured?.domain ?? 'unknown',
+      pid: record?.pid ?? 0,
+      incarnation: record?.incarnation ?? (0 as Incarnation),
+      mount: record?.mount ?? configured?.mount ?? '',
+      space: live?.space ?? NO_SPACE,
+      io: live?.io ?? NOT_PROBED,
+      // Infinity has no form in JSON.
+      heartbeatAgeMs: Number.isFinite(heardAgoMs) ? Math.round(heardAgoMs) : -1,
+      ...(live?.counts ?? NO_COUNTS),
+    };
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#writing.then(work);
+    this.#writing = result.catch(() => undefined);
+    return result;
+  }
+}
+
+const hasPromised = (live: LiveMember, reign: Reign): boolean => compareReigns(live.promise, reign) === 0;
+
+const memberOf = ({ id, incarnation, address }: MemberRecord): Member => ({ id, incarnation, address });

@@ -1,0 +1,90 @@
+import { z } from 'zod';
+import { TfsError } from '../common/errors.ts';
+import { formatHostPort, type HostPort, incarnationOf, serverId } from '../common/ids.ts';
+import { ELIGIBLE_HEARTBEAT_AGE_MS_MAX } from '../common/limits.ts';
+import { type Register, zReign } from '../common/wire/control.ts';
+import { compareReigns } from './reign.ts';
+
+/** What a NameServer keeps durably of each DataServer that ever registered. */
+export const zMemberRecord = z.object({
+  id: z.number().transform(serverId),
+  incarnation: z.number().transform(incarnationOf),
+  pid: z.number(),
+  address: z.object({ host: z.string(), port: z.number() }),
+  adminPort: z.number(),
+  mount: z.string(),
+  domain: z.string(),
+  capacityBytes: z.number(),
+  blockBytes: z.number(),
+  promise: zReign,
+});
+export type MemberRecord = z.infer<typeof zMemberRecord>;
+
+export interface Registered {
+  readonly record: MemberRecord;
+  /** Infinity when it has not been heard since this NameServer started. */
+  readonly heardAgoMs: number;
+}
+
+/**
+ * Whether a DataServer may join as what it says it is.
+ *
+ * A mount that was restored from an older copy has forgotten what it acknowledged; it shows by an incarnation or a
+ * promise that is not above the ones it showed before. Its data must not count as a replica again.
+ *
+ * @throws TfsError REFUSED, with what to do
+ */
+export function checkRegistration(
+  register: Register,
+  { clusterUuid, before }: { clusterUuid: string; before: Registered | undefined },
+): void {
+  const { server } = register;
+  if (register.clusterUuid !== clusterUuid)
+    throw refused(
+      `the mount ${register.mount} belongs to cluster ${register.clusterUuid}, this is cluster ${clusterUuid}: ` +
+        'correct mounts[].path or cluster.uuid in config.json',
+    );
+  if (before === undefined) return;
+  const { record, heardAgoMs } = before;
+  const isElsewhere = !sameAddress(record.address, register.address);
+  if (isElsewhere && heardAgoMs < ELIGIBLE_HEARTBEAT_AGE_MS_MAX)
+    throw refused(
+      `server ${server} is alive at ${formatHostPort(record.address)} (pid ${record.pid}, mount ${record.mount}): ` +
+        'stop one of the two, or give this mount an id of its own',
+    );
+  const again = 'give the mount a new id and format it empty; the other replicas have what it held';
+  const isSameProcess =
+    register.incarnation === record.incarnation && register.pid === record.pid && !isElsewhere;
+  if (register.incarnation <= record.incarnation && !isSameProcess)
+    throw refused(
+      `server ${server} shows incarnation ${register.incarnation}, and ${record.incarnation} was seen before ` +
+        `(pid ${record.pid} at ${formatHostPort(record.address)}): a second process on a copy of the mount, ` +
+        `or a mount restored from an older copy: ${again}`,
+    );
+  if (compareReigns(register.promise, record.promise) < 0)
+    throw refused(
+      `server ${server} shows promise ${register.promise.epoch}, and ${record.promise.epoch} was seen before: ` +
+        `its mount was restored from an older copy: ${again}`,
+    );
+}
+
+export function recordOf(register: Register): MemberRecord {
+  const { incarnation, pid, address, adminPort, mount, domain, capacityBytes, blockBytes, promise } =
+    register;
+  return {
+    id: register.server,
+    incarnation,
+    pid,
+    address,
+    adminPort,
+    mount,
+    domain,
+    capacityBytes,
+    blockBytes,
+    promise,
+  };
+}
+
+export const sameAddress = (a: HostPort, b: HostPort): boolean => a.host === b.host && a.port === b.port;
+
+const refused = (message: string): TfsError => new TfsError('REFUSED', message);

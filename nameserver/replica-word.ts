@@ -1,0 +1,40 @@
+import type { ServerId } from '../common/ids.ts';
+import { BlockFlag, type BlockState } from '../common/wire/messages.ts';
+
+/**
+ * One replica of one block in four bytes:
+ *
+ *   bits 0-15 server · 16-18 state as last reported (a BlockState, 0 never) · then one bit each, below.
+ */
+export const Replica = {
+  /** In the newest configuration of the block. A member with state 0 is expected to hold it and has not said so. */
+  MEMBER: 1 << 19,
+  /** The member that puts the block's operations in order. */
+  PRIMARY: 1 << 20,
+  /** Its operations are older than another replica's. */
+  BEHIND: 1 << 21,
+  /** Known from before its server's newest registration; confirmed or removed by the report that follows. */
+  UNCONFIRMED: 1 << 22,
+  SUSPECT: 1 << 23,
+  QUARANTINED: 1 << 24,
+} as const;
+
+const STATE_SHIFT = 16;
+const STATE_MASK = 7 << STATE_SHIFT;
+
+export const serverOf = (word: number): ServerId => (word & 0xffff) as ServerId;
+
+/** @returns 0 for a member that has not reported the block */
+export const stateOf = (word: number): BlockState | 0 =>
+  ((word & STATE_MASK) >>> STATE_SHIFT) as BlockState | 0;
+
+export const withState = (word: number, state: BlockState | 0): number =>
+  (word & ~STATE_MASK) | (state << STATE_SHIFT);
+
+/** @param flags bits of {@link BlockFlag} */
+export function withFlags(word: number, flags: number): number {
+  let next = word & ~(Replica.SUSPECT | Replica.QUARANTINED);
+  if (flags & BlockFlag.SUSPECT) next |= Replica.SUSPECT;
+  if (flags & BlockFlag.QUARANTINED) next |= Replica.QUARANTINED;
+  return next;
+}
