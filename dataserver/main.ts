@@ -35,9 +35,13 @@ await runServer({
     const server = serverId(mount.id);
     const { disk } = await openMount({ path: mount.path, clusterUuid: config.cluster.uuid, server });
     // Its LOCK makes sure that one process serves the mount; the kernel frees it however that process ends.
-    const kv = await LeveldownKv.open(join(mount.path, 'kv'), { repair: true }).catch((error: unknown) => {
-      throw inUse(error, mount.path);
-    });
+    const { kv, broken } = await LeveldownKv.openRebuildable({ directory: join(mount.path, 'kv') }).catch(
+      (error: unknown) => {
+        throw inUse(error, mount.path);
+      },
+    );
+    if (broken !== undefined)
+      log.warn({ reason: broken }, 'the SHA-1 index was damaged; it is being rebuilt from the blocks');
     const dataServer = await DataServer.open({
       ...config.dataserver,
       clusterUuid: config.cluster.uuid,
