@@ -158,7 +158,7 @@ export class RpcConnection implements FrameSink {
 
   close(): void {
     this.#finish(new TfsError('CLOSED', `the connection to ${formatHostPort(this.address)} was closed here`));
-    this.#stream.end();
+    this.#stream.destroy();
   }
 
   onFrame(

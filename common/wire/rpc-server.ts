@@ -26,6 +26,9 @@ export interface RpcServerOptions {
   readonly onConnectionCount?: (count: number) => void;
 }
 
+/** A client that does not take its last answers is not waited for longer. */
+const CLOSE_MS_MAX = 1_000;
+
 /**
  * Answers framed calls. Contract:
  *
@@ -46,7 +49,8 @@ export class RpcServer implements ConnectionHost {
   readonly #connections = new Set<ServerConnection>();
   #listener: Listener | undefined;
   #draining = false;
-  #onDrained: (() => void)[] = [];
+  readonly #onDrained: (() => void)[] = [];
+  readonly #onEmpty: (() => void)[] = [];
 
   private constructor(options: RpcServerOptions) {
     this.#options = options;
@@ -86,7 +90,10 @@ export class RpcServer implements ConnectionHost {
     await new Promise<void>((resolve) => this.#onDrained.push(resolve));
   }
 
-  /** Ends what is left: answers already given are sent where nothing is being worked on, other calls are dropped. */
+  /**
+   * Ends what is left: a connection with nothing to do takes its last answers with it, one with calls being worked on is
+   * dropped. Resolves when all are gone.
+   */
   async close(): Promise<void> {
     this.#draining = true;
     await this.#listener?.close();
@@ -94,9 +101,12 @@ export class RpcServer implements ConnectionHost {
     for (const connection of this.#connections)
       if (connection.inFlight === 0) connection.end();
       else connection.destroy();
-    // A client that does not take its last answers is not waited for.
-    await this.clock.sleep(0);
-    for (const connection of this.#connections) connection.destroy();
+    if (this.#connections.size + this.#shaking.size === 0) return;
+    const grace = this.clock.after(CLOSE_MS_MAX, () => {
+      for (const connection of this.#connections) connection.destroy();
+    });
+    await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
+    grace.cancel();
   }
 
   route(op: number): Route | undefined {
@@ -117,6 +127,8 @@ export class RpcServer implements ConnectionHost {
     this.#shaking.delete(connection);
     if (this.#connections.delete(connection)) this.#options.onConnectionCount?.(this.#connections.size);
     this.#checkDrained();
+    if (this.#connections.size + this.#shaking.size === 0)
+      for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
 
   #accept(stream: Stream): void {
