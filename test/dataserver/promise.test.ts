@@ -1,0 +1,63 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as assert from 'uvu/assert';
+import { NodeDisk } from '../../common/adapters/node-disk.ts';
+import { isTfsError } from '../../common/errors.ts';
+import { epochOf, serverId } from '../../common/ids.ts';
+import { PromiseKeeper } from '../../dataserver/promise.ts';
+import { describe, type TestContext } from '../kit/suite.ts';
+
+async function disk(t: TestContext): Promise<NodeDisk> {
+  const path = mkdtempSync(join(tmpdir(), 'tfs-promise-'));
+  t.defer(() => rmSync(path, { recursive: true, force: true }));
+  return NodeDisk.open(path);
+}
+const reign = (epoch: number, nameserver = 0) => ({ epoch: epochOf(epoch), nameserver });
+
+async function stale(work: Promise<void>): Promise<boolean> {
+  return work.then(
+    () => false,
+    (error: unknown) => {
+      assert.ok(isTfsError(error, 'STALE_EPOCH'), String(error));
+      return true;
+    },
+  );
+}
+
+describe('promise', (test) => {
+  test('a promise never goes down, also after a restart', async (t) => {
+    const mount = await disk(t);
+    const keeper = await PromiseKeeper.open(mount);
+    await keeper.accept(reign(5));
+    await keeper.accept(reign(5));
+    assert.ok(await stale(keeper.accept(reign(4))));
+    const again = await PromiseKeeper.open(mount);
+    assert.equal(again.reign, reign(5));
+    assert.ok(await stale(again.accept(reign(4))));
+    await again.accept(reign(6, 1));
+    assert.is((await PromiseKeeper.open(mount)).reign.epoch, 6);
+  });
+
+  test('one epoch belongs to one NameServer', async (t) => {
+    const keeper = await PromiseKeeper.open(await disk(t));
+    await keeper.accept(reign(3, 0));
+    assert.ok(await stale(keeper.accept(reign(3, 1))));
+  });
+
+  test('concurrent promises end at the highest, and what was refused stays refused', async (t) => {
+    const mount = await disk(t);
+    const keeper = await PromiseKeeper.open(mount);
+    const outcomes = await Promise.all([2, 9, 4, 7].map((epoch) => stale(keeper.accept(reign(epoch)))));
+    assert.equal(outcomes, [false, false, true, true]);
+    assert.is((await PromiseKeeper.open(mount)).reign.epoch, 9);
+  });
+
+  test('known members are kept and only added to', async (t) => {
+    const mount = await disk(t);
+    const keeper = await PromiseKeeper.open(mount);
+    await keeper.learnMembers([serverId(3), serverId(1)]);
+    await keeper.learnMembers([serverId(2)]);
+    assert.equal((await PromiseKeeper.open(mount)).members, [1, 2, 3]);
+  });
+});
