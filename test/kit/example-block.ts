@@ -71,7 +71,8 @@ export interface BuildOptions {
   /** Records written together: the acked length moves only from one batch to the next. */
   readonly batch?: number;
   readonly cookie?: (slot: number) => number;
-  readonly mediaType?: number;
+  /** Of all records; PNG when absent. */
+  readonly mediaType?: (slot: number) => number;
   /** Slots of a compacted block; 0, 1, 2 … when absent. */
   readonly slots?: readonly number[];
 }
@@ -95,7 +96,7 @@ export function buildBlock(payloads: readonly Buffer[], options: BuildOptions = 
       ...crcOfChunks(payload),
       ackedLength,
       flags: 0,
-      mediaType: options.mediaType ?? MediaType.PNG,
+      mediaType: options.mediaType?.(i) ?? MediaType.PNG,
       mtimeMs: superblock.createdAtMs + 1000 * (i + 1),
       opId: createHash('sha256').update(`op ${i}`).digest().subarray(0, 16),
       sha1: createHash('sha1').update(payload).digest(),
@@ -110,11 +111,10 @@ export function buildBlock(payloads: readonly Buffer[], options: BuildOptions = 
   return { superblock, records, length: offset, bytes: Buffer.concat(parts), digest: digest.digest() };
 }
 
-/** The smallest PNG: one grey pixel, 67 bytes. */
+/** One grey pixel, 67 bytes. */
 export const TINY_PNG = Buffer.from(
-  '89504e470d0a1a0a0000000d4948445200000001000000010800000000' +
-    '3a7e9b550000000a49444154789c636000000002000148afa471' +
-    '0000000049454e44ae426082',
+  '89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55' +
+    '0000000a49444154789c636800000082008177cd72b60000000049454e44ae426082',
   'hex',
 );
 export const TINY_GIF = Buffer.from(
@@ -125,7 +125,9 @@ export const TINY_GIF = Buffer.from(
 /** Two small pictures and one with a chunk table. */
 export function exampleBlock(): BuiltBlock {
   const large = Buffer.alloc(70_000, 'TFS ');
-  return buildBlock([TINY_PNG, TINY_GIF, large]);
+  return buildBlock([TINY_PNG, TINY_GIF, large], {
+    mediaType: (slot) => [MediaType.PNG, MediaType.GIF][slot] ?? MediaType.UNKNOWN,
+  });
 }
 
 const opId = (text: string): Buffer => createHash('sha256').update(text).digest().subarray(0, 16);
