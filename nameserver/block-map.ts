@@ -88,7 +88,7 @@ export class BlockMap {
     }
     this.#measure(page, row, entry);
     const moved = this.#reclassify(page, row, false);
-    const changed = moved || word !== before || opsOrder > 0;
+    const changed = moved || ((word ^ before) & ~Replica.UNCONFIRMED) !== 0 || opsOrder > 0;
     if (changed) page.touch(row);
     return (
       (changed ? Effect.CHANGED : 0) |
@@ -126,6 +126,11 @@ export class BlockMap {
     page.touch(row);
   }
 
+  /** The server, asked, does not hold it. */
+  absent(block: BlockId, server: ServerId): void {
+    this.#drop(server, block);
+  }
+
   /** The replica has every operation up to `seq` of the block's newest version. */
   caughtUp(block: BlockId, server: ServerId, seq: number): void {
     const page = this.#pages[pageOf(block)];
@@ -152,6 +157,11 @@ export class BlockMap {
   locate(block: BlockId): Whereabouts | undefined {
     const page = this.#pages[pageOf(block)];
     return page?.has(rowOf(block)) ? locateIn(page, rowOf(block)) : undefined;
+  }
+
+  /** @returns undefined when no id of that page was ever used */
+  page(number: number): BlockPage | undefined {
+    return this.#pages[number];
   }
 
   /** Pages in use, lowest first. */

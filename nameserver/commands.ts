@@ -1,0 +1,39 @@
+import { FENCE_MS_MAX, RPC_MS_DEFAULT, SEAL_MS_MAX } from '../common/limits.ts';
+import {
+  type Fence,
+  type FenceReply,
+  type Member,
+  type Seal,
+  type SealReply,
+  type SyncOps,
+  zFenceReply,
+  zSealReply,
+  zSyncOpsReply,
+} from '../common/wire/control.ts';
+import { Op } from '../common/wire/messages.ts';
+import type { Peers } from '../common/wire/peers.ts';
+
+/**
+ * What a leading NameServer tells a DataServer to do. Each carries the reign, which the DataServer promises durably or
+ * refuses with STALE_EPOCH; each may be repeated.
+ */
+export interface Commands {
+  /** When answered, no further append to the block becomes durable on that member. */
+  fence(to: Member, order: Fence): Promise<FenceReply>;
+  /** When answered, the block is durably sealed there. */
+  seal(to: Member, order: Seal): Promise<SealReply>;
+  /** @returns the newest operation the replica holds then */
+  syncOps(to: Member, order: SyncOps): Promise<{ readonly seq: number }>;
+}
+
+export function commandsOver(peers: Peers): Commands {
+  return {
+    fence: async ({ address }, order) =>
+      (await peers.callControl(address, Op.FENCE, order, zFenceReply, undefined, FENCE_MS_MAX)).message,
+    seal: async ({ address }, order) =>
+      (await peers.callControl(address, Op.SEAL, order, zSealReply, undefined, SEAL_MS_MAX)).message,
+    syncOps: async ({ address }, order) =>
+      (await peers.callControl(address, Op.SYNC_OPS, order, zSyncOpsReply, undefined, RPC_MS_DEFAULT))
+        .message,
+  };
+}

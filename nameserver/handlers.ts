@@ -1,0 +1,53 @@
+import {
+  decodeControl,
+  encodeControl,
+  zEndSession,
+  zHeartbeat,
+  zOpenBlock,
+  zRegister,
+  zReport,
+} from '../common/wire/control.ts';
+import { ROLES, type Role } from '../common/wire/keys.ts';
+import {
+  decodeBlockEntries,
+  decodeLocate,
+  EMPTY_BUFFER,
+  encodeLocateReply,
+  Op,
+} from '../common/wire/messages.ts';
+import type { RpcResult, RpcServer } from '../common/wire/rpc-server.ts';
+import type { NameServer } from './nameserver.ts';
+
+const DATASERVERS: readonly Role[] = ['dataserver'];
+const DONE: RpcResult = { header: EMPTY_BUFFER };
+
+const json = (message: object): RpcResult => ({ header: encodeControl(message) });
+
+/** Decode, call, encode: what may be asked of a NameServer, and by whom. */
+export function serve(server: RpcServer, nameserver: NameServer): void {
+  const { registry, opener } = nameserver;
+  server.handle(Op.REGISTER, DATASERVERS, async ({ header }) =>
+    json(await registry.register(decodeControl(zRegister, header, 'REGISTER'))),
+  );
+  server.handle(Op.REPORT, DATASERVERS, async ({ header, payload }) => {
+    await registry.report(decodeControl(zReport, header, 'REPORT'), decodeBlockEntries(payload));
+    return DONE;
+  });
+  server.handle(Op.HEARTBEAT, DATASERVERS, async ({ header, payload }) => {
+    const message = decodeControl(zHeartbeat, header, 'HEARTBEAT');
+    return json(await registry.heartbeat(message, decodeBlockEntries(payload)));
+  });
+  server.handle(Op.OPEN_BLOCK, DATASERVERS, async ({ header }) =>
+    json(await opener.open(decodeControl(zOpenBlock, header, 'OPEN_BLOCK'))),
+  );
+  // Answered when the block is queued for its seal; if that is lost, the sweep finds the block by its state.
+  server.handle(Op.END_SESSION, DATASERVERS, ({ header }) => {
+    nameserver.endSession(decodeControl(zEndSession, header, 'END_SESSION'));
+    return DONE;
+  });
+  server.handle(Op.LOCATE, ROLES, ({ header }) => ({
+    header: encodeLocateReply(nameserver.locate(decodeLocate(header))),
+  }));
+  server.handle(Op.CLUSTER_MAP, ROLES, () => json(nameserver.clusterMap()));
+  server.handle(Op.STATUS, ROLES, () => json(nameserver.status()));
+}

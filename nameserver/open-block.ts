@@ -1,0 +1,123 @@
+import { assert, TfsError } from '../common/errors.ts';
+import type { ServerId, Version } from '../common/ids.ts';
+import { START_WAIT_MS, UNSETTLED_BLOCKS_PER_SERVER_MAX } from '../common/limits.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Random } from '../common/seams/random.ts';
+import type { OpenBlock, OpenBlockReply, Reign } from '../common/wire/control.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Members } from './members.ts';
+import { type Placement, place } from './placement.ts';
+import type { Series } from './series.ts';
+
+export interface OpenBlockDeps {
+  readonly map: BlockMap;
+  readonly members: Members;
+  readonly series: Series;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly replicas: number;
+  readonly minWrite: number;
+  /** @throws TfsError NOT_LEADER */
+  readonly requireReign: () => Reign;
+}
+
+const LOOK_AGAIN_MS = 50;
+const NO_AVOID: ReadonlySet<ServerId> = new Set();
+
+/** Gives out new blocks: an id that was never used, and a write set that does not change for the block's life. */
+export class BlockOpener {
+  readonly stats = { opened: 0, refused: 0 };
+  readonly #deps: OpenBlockDeps;
+  readonly #startedAtMs: number;
+
+  constructor(deps: OpenBlockDeps) {
+    this.#deps = deps;
+    this.#startedAtMs = deps.clock.monotonic();
+  }
+
+  /**
+   * A new block with the asking server as its primary.
+   *
+   * @throws TfsError UNREGISTERED, NOT_LEADER; NO_WRITE_SET, naming what to do; SAFE_MODE when ids have run out and not
+   *   everyone has been heard; OVERLOADED when too many of its blocks wait for their seal
+   */
+  async open(ask: OpenBlock): Promise<OpenBlockReply> {
+    const { map, members, series, requireReign, replicas, clock } = this.#deps;
+    members.hear(ask.server, ask.incarnation);
+    this.#checkBacklog(ask.server);
+    const avoid = new Set(ask.avoid);
+    let chosen = this.#place(ask.server, avoid);
+    while (this.#isWorthWaiting(chosen)) {
+      await clock.sleep(LOOK_AGAIN_MS);
+      chosen = this.#place(ask.server, avoid);
+    }
+    if (!chosen.ok) throw this.#refusal(chosen);
+    const block = await series.next();
+    // Checked after the last await: what is granted is granted under the reign it names.
+    const reign = requireReign();
+    const version: Version = { epoch: reign.epoch, n: 1 };
+    map.open(block, { version, members: chosen.members, targetReplicas: replicas });
+    this.stats.opened++;
+    return {
+      block,
+      reign,
+      version,
+      targetReplicas: replicas,
+      members: chosen.members.map((id) => {
+        const member = members.address(id);
+        assert(member !== undefined, 'a chosen member has registered');
+        return member;
+      }),
+    };
+  }
+
+  /** Whether a new block of this primary would get all the replicas that are wanted. */
+  isFullSetPossible(primary: ServerId): boolean {
+    const chosen = this.#place(primary, NO_AVOID);
+    return chosen.ok && chosen.members.length === this.#deps.replicas;
+  }
+
+  #place(primary: ServerId, avoid: ReadonlySet<ServerId>): Placement {
+    const { members, requireReign, random, replicas, minWrite } = this.#deps;
+    return place({
+      primary,
+      servers: members.candidates(requireReign()),
+      avoid,
+      replicas,
+      minWrite,
+      blockBytes: members.get(primary)?.record.blockBytes ?? 0,
+      random: () => random.float(),
+    });
+  }
+
+  /** Just after a start the others are about to register: blocks with few replicas would only have to be sealed. */
+  #isWorthWaiting(chosen: Placement): boolean {
+    const { clock, members, replicas, requireReign } = this.#deps;
+    if (chosen.ok && chosen.members.length >= replicas) return false;
+    if (clock.monotonic() - this.#startedAtMs >= START_WAIT_MS) return false;
+    return members.missing(requireReign()).length > 0;
+  }
+
+  #checkBacklog(primary: ServerId): void {
+    const { map } = this.#deps;
+    if (map.unsettled.size < UNSETTLED_BLOCKS_PER_SERVER_MAX) return;
+    let own = 0;
+    for (const block of map.unsettled) if (map.locate(block)?.opsPrimary === primary) own++;
+    if (own >= UNSETTLED_BLOCKS_PER_SERVER_MAX)
+      throw new TfsError('OVERLOADED', `${own} blocks of server ${primary} are not sealed yet`, {
+        retryAfterMs: 1000,
+      });
+  }
+
+  #refusal(placement: Extract<Placement, { ok: false }>): TfsError {
+    const { minWrite } = this.#deps;
+    this.stats.refused++;
+    const { domains, why } = placement;
+    return new TfsError(
+      'NO_WRITE_SET',
+      `a new block needs ${minWrite} failure domains (cluster.minWrite) and ${domains} can take one: ${why}. ` +
+        'Start or repair those servers, or lower cluster.minWrite',
+      { retryAfterMs: 1000 },
+    );
+  }
+}

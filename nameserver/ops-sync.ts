@@ -1,0 +1,110 @@
+import { toTfsError } from '../common/errors.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
+import { OPS_BEHIND_MS, OPS_SYNCS_RUNNING_MAX } from '../common/limits.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Member, Reign } from '../common/wire/control.ts';
+import type { BlockFacts } from './block-facts.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Commands } from './commands.ts';
+
+export interface OpsSyncDeps {
+  readonly map: BlockMap;
+  readonly commands: Commands;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined while this NameServer does not lead. */
+  readonly reign: () => Reign | undefined;
+  readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+}
+
+/**
+ * Tells replicas whose operations stay behind to fetch the rest from the block's sequencer (or, when that one is
+ * behind, from a member that is not). Behind for a moment is normal: an operation reaches the reports of its members
+ * at different times.
+ */
+export class OpsSync {
+  readonly stats = { syncs: 0, failures: 0 };
+  readonly #deps: OpsSyncDeps;
+  /** When to look at the block, monotonic. */
+  readonly #due = new Map<BlockId, number>();
+  readonly #running = new Set<Promise<void>>();
+  #closed = false;
+
+  constructor(deps: OpsSyncDeps) {
+    this.#deps = deps;
+  }
+
+  get waiting(): number {
+    return this.#due.size;
+  }
+
+  /** Some replica of this block was seen to be behind. */
+  noted(block: BlockId): void {
+    if (!this.#due.has(block)) this.#due.set(block, this.#deps.clock.monotonic() + OPS_BEHIND_MS);
+  }
+
+  /** Starts what is due. Called now and then by whoever owns the clock. */
+  pump(): void {
+    const reign = this.#deps.reign();
+    if (this.#closed || reign === undefined) return;
+    const now = this.#deps.clock.monotonic();
+    for (const [block, dueAtMs] of this.#due) {
+      if (this.#running.size >= OPS_SYNCS_RUNNING_MAX) return;
+      if (dueAtMs > now) continue;
+      this.#due.delete(block);
+      const facts = this.#deps.map.facts(block);
+      if (facts === undefined) continue;
+      const run = this.#syncBlock(facts, reign).finally(() => {
+        this.#running.delete(run);
+        this.pump();
+      });
+      this.#running.add(run);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#running);
+  }
+
+  async #syncBlock(facts: BlockFacts, reign: Reign): Promise<void> {
+    const { reachable } = this.#deps;
+    const source = sourceOf(facts);
+    const from = source && reachable(source, reign);
+    for (const { server, behind } of facts.replicas) {
+      if (!behind || server === source) continue;
+      const to = reachable(server, reign);
+      // A server that is away shows up again with a report, and is noted then.
+      if (to === undefined) continue;
+      if (from === undefined) this.noted(facts.block);
+      else await this.#sync(facts, { to, from, reign });
+    }
+  }
+
+  async #sync(
+    facts: BlockFacts,
+    { to, from, reign }: { to: Member; from: Member; reign: Reign },
+  ): Promise<void> {
+    const { map, commands, log } = this.#deps;
+    const { block } = facts;
+    try {
+      const { seq } = await commands.syncOps(to, { block, reign, from });
+      this.stats.syncs++;
+      map.caughtUp(block, to.id, seq);
+      if (map.facts(block)?.replicas.some(({ server, behind }) => server === to.id && behind))
+        this.noted(block);
+    } catch (error) {
+      this.stats.failures++;
+      const reason = toTfsError(error).message;
+      log.debug({ block, server: to.id, from: from.id, reason }, 'a replica could not fetch operations yet');
+      this.noted(block);
+    }
+  }
+}
+
+/** The sequencer, or whoever has more than it. */
+function sourceOf({ opsPrimary, replicas }: BlockFacts): ServerId | undefined {
+  const current = replicas.filter(({ behind, state }) => !behind && state !== 0);
+  return (current.find(({ server }) => server === opsPrimary) ?? current[0])?.server;
+}

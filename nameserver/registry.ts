@@ -1,0 +1,132 @@
+import type { ServerId } from '../common/ids.ts';
+import type { Log } from '../common/log.ts';
+import type {
+  Heartbeat,
+  HeartbeatReply,
+  Register,
+  RegisterReply,
+  Reign,
+  Report,
+} from '../common/wire/control.ts';
+import type { BlockEntry } from '../common/wire/messages.ts';
+import { type BlockMap, Effect } from './block-map.ts';
+import type { LiveMember, Members } from './members.ts';
+import type { OpsSync } from './ops-sync.ts';
+import type { ReignKeeper } from './reign.ts';
+import type { SealCoordinator } from './seal.ts';
+import type { Series } from './series.ts';
+import type { View } from './view.ts';
+
+export interface RegistryDeps {
+  readonly clusterUuid: string;
+  readonly replicas: number;
+  readonly minWrite: number;
+  readonly leads: boolean;
+  readonly map: BlockMap;
+  readonly members: Members;
+  readonly reign: ReignKeeper;
+  readonly series: Series;
+  readonly view: View;
+  readonly sealer: SealCoordinator;
+  readonly opsSync: OpsSync;
+  readonly log: Log;
+  /** The cluster map looks different from outside. */
+  readonly onMapChange: () => void;
+}
+
+/** What DataServers tell a NameServer about themselves and their blocks: registration, reports, heartbeats. */
+export class Registry {
+  readonly #deps: RegistryDeps;
+
+  constructor(deps: RegistryDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws TfsError REFUSED when the server may not join as what it says it is; IO, DISK_FULL */
+  async register(message: Register): Promise<RegisterReply> {
+    const { members, clusterUuid, series, view, replicas, minWrite, log, onMapChange } = this.#deps;
+    const { server } = message;
+    const wasTold = this.#wasTold(members.get(server));
+    const { live, isChanged } = await members.register(message, clusterUuid);
+    await members.learn([server, ...message.knownMembers]);
+    const reign = await this.#answerPromise(live, wasTold);
+    for (const { page, counter } of message.highestIds) if (!series.heard(page, counter)) await view.doubt();
+    const hasComeUp = members.noticeStates();
+    if (isChanged || hasComeUp) onMapChange();
+    log.info(
+      { server, incarnation: message.incarnation, promise: message.promise.epoch, epoch: reign.epoch },
+      'a DataServer registered',
+    );
+    return { reign, leader: this.#deps.leads, members: members.known, replicas, minWrite };
+  }
+
+  /** One page of the whole table. @throws TfsError UNREGISTERED */
+  async report(message: Report, entries: readonly BlockEntry[]): Promise<void> {
+    const { members, map, sealer, log } = this.#deps;
+    const { server } = message;
+    const live = members.hear(server, message.incarnation, message.promise);
+    await this.#answerPromise(live, this.#wasTold(live));
+    const place = live.table.page(message);
+    if (place === 'stray') {
+      log.debug({ server, page: message.page }, 'a page of a report that was given up');
+      return;
+    }
+    if (place === 'first') map.beginReport(server);
+    await this.#take(server, entries);
+    if (!message.last) return;
+    const gone = map.endReport(server);
+    if (gone > 0) log.warn({ server, gone }, 'a DataServer has fewer blocks than it had');
+    sealer.serverIsBack(server);
+  }
+
+  /** @throws TfsError UNREGISTERED */
+  async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
+    const { members, leads, onMapChange } = this.#deps;
+    const { server, space, io, suspects, openBlocks, blocks, files, aliases } = message;
+    const live = members.hear(server, message.incarnation, message.promise);
+    const reign = await this.#answerPromise(live, this.#wasTold(live));
+    const couldWrite = live.io.healthy && !live.io.readOnly;
+    Object.assign(live, {
+      space,
+      io,
+      suspects: new Set(suspects),
+      counts: { openBlocks, blocks, files, aliases },
+    });
+    const isInStep = live.table.beat(message.sequence);
+    if (isInStep) await this.#take(server, entries);
+    const hasComeUp = members.noticeStates();
+    if (hasComeUp || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
+    return { reign, leader: leads, resync: !isInStep, members: members.known };
+  }
+
+  /** A registration, a report and a heartbeat of one server never overlap on its side, so entries come in order. */
+  async #take(server: ServerId, entries: readonly BlockEntry[]): Promise<void> {
+    const { map, series, view, members, opsSync, log } = this.#deps;
+    const named = new Set<ServerId>();
+    let isOlderThanIds = false;
+    for (const entry of entries) {
+      const effect = map.report(server, entry);
+      if (effect & Effect.BEHIND) opsSync.noted(entry.block);
+      if (effect & Effect.OVERFULL)
+        log.warn({ server, block: entry.block }, 'a block has more replicas than can be noted');
+      if (!series.heard(entry.block >>> 16, entry.block & 0xffff)) isOlderThanIds = true;
+      for (const member of entry.members) named.add(member);
+    }
+    if (isOlderThanIds) await view.doubt();
+    await members.learn(named);
+  }
+
+  /** @returns the reign to tell the server, which it can promise; above everything it has promised to others */
+  async #answerPromise(live: LiveMember, wasTold: boolean): Promise<Reign> {
+    const { reign, leads } = this.#deps;
+    // A standby commands nothing: it shows the promise that the server has given already.
+    if (!leads) return live.promise;
+    await reign.observe(live.promise, wasTold);
+    live.toldEpoch = reign.current.epoch;
+    return reign.current;
+  }
+
+  #wasTold(live: LiveMember | undefined): boolean {
+    return live?.toldEpoch === this.#deps.reign.current.epoch;
+  }
+}

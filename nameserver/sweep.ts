@@ -1,0 +1,100 @@
+import type { BlockId, ServerId } from '../common/ids.ts';
+import { OPENING_MS_MAX, SMALL_BLOCK_MS } from '../common/limits.ts';
+import { BlockState } from '../common/wire/messages.ts';
+import type { BlockFacts } from './block-facts.ts';
+import { Whole } from './block-page.ts';
+
+/** Longer than a heartbeat takes: a state that only looks odd because reports cross is gone by then. */
+export const ODD_MS_MIN = 1_500;
+/** A primary that creates a block reports it within this. */
+export const PRIMARY_ABSENT_MS_MAX = 10_000;
+
+export interface Watched {
+  readonly whole: Whole;
+  /** Monotonic: in this state since. */
+  readonly sinceMs: number;
+  /** Monotonic: since when every replica that is wanted could be had, undefined while not. */
+  readonly fullSinceMs: number | undefined;
+}
+
+export interface Sight {
+  readonly nowMs: number;
+  /** Whether the whole table of this server is known as of its last heartbeat. */
+  readonly isCurrent: (server: ServerId) => boolean;
+  /** Whether a new block of this primary would get all its replicas. */
+  readonly isFullSetPossible: (primary: ServerId) => boolean;
+}
+
+/**
+ * Looks at one block that is not sealed everywhere. Pure, and driven by the state of things alone, so that no lost
+ * message leaves a block behind for ever.
+ *
+ * @returns what to remember of it until the next look, and why it has to be sealed if it has
+ */
+export function look(
+  facts: BlockFacts,
+  before: Watched | undefined,
+  { nowMs, isCurrent, isFullSetPossible }: Sight,
+): { readonly watched: Watched; readonly seal: string | undefined } {
+  const sinceMs = before?.whole === facts.whole ? before.sinceMs : nowMs;
+  const forMs = nowMs - sinceMs;
+  const members = facts.replicas.filter((replica) => replica.member);
+  const isSmall = facts.whole === Whole.OPEN && members.length < facts.targetReplicas;
+  const canBeFull = isSmall && facts.opsPrimary !== undefined && isFullSetPossible(facts.opsPrimary);
+  const fullSinceMs = canBeFull ? (before?.fullSinceMs ?? nowMs) : undefined;
+  const watched: Watched = { whole: facts.whole, sinceMs, fullSinceMs };
+  return { watched, seal: reason() };
+
+  function reason(): string | undefined {
+    switch (facts.whole) {
+      case Whole.SEALED:
+        return undefined;
+      case Whole.UNSEALED:
+        return forMs >= ODD_MS_MIN && members.every(({ server }) => isCurrent(server))
+          ? 'its members are not in one state'
+          : undefined;
+      case Whole.OPENING:
+        return forMs >= OPENING_MS_MAX && members.every(({ server }) => isCurrent(server))
+          ? 'nobody reports it'
+          : undefined;
+      case Whole.OPEN: {
+        const primary = members.find(({ server }) => server === facts.opsPrimary);
+        const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
+        if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';
+        return fullSinceMs !== undefined && nowMs - fullSinceMs >= SMALL_BLOCK_MS
+          ? 'it has fewer replicas than are possible now'
+          : undefined;
+      }
+    }
+  }
+}
+
+export interface SweepDeps extends Omit<Sight, 'nowMs'> {
+  readonly unsettled: ReadonlySet<BlockId>;
+  readonly facts: (block: BlockId) => BlockFacts | undefined;
+  readonly enqueue: (block: BlockId, why: string) => void;
+  readonly isQueued: (block: BlockId) => boolean;
+}
+
+/** Looks at every unsettled block again and again. */
+export class Sweep {
+  #watched = new Map<BlockId, Watched>();
+  readonly #deps: SweepDeps;
+
+  constructor(deps: SweepDeps) {
+    this.#deps = deps;
+  }
+
+  run(nowMs: number): void {
+    const { unsettled, facts, enqueue, isQueued } = this.#deps;
+    const next = new Map<BlockId, Watched>();
+    for (const block of [...unsettled]) {
+      const seen = facts(block);
+      if (seen === undefined) continue;
+      const { watched, seal } = look(seen, this.#watched.get(block), { ...this.#deps, nowMs });
+      next.set(block, watched);
+      if (seal !== undefined && !isQueued(block)) enqueue(block, seal);
+    }
+    this.#watched = next;
+  }
+}
