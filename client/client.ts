@@ -1,7 +1,7 @@
 import { isTfsError, TfsError } from '../common/errors.ts';
 import type { BlockId, HostPort, Millis, ServerId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
-import { decodeName, encodeName, type NameParts } from '../common/name.ts';
+import { type DecodedName, decodeName, encodeName } from '../common/name.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import type { ClusterMap } from '../common/wire/control.ts';
@@ -242,7 +242,7 @@ export class TfsClient {
   }
 
   /** @throws TfsError BAD_NAME when it is not a name, NOT_FOUND when it is one of another cluster */
-  parse(name: string): NameParts {
+  parse(name: string): DecodedName {
     const parts = decodeName(name);
     if (parts === undefined)
       throw new TfsError('BAD_NAME', 'this is not a name: 18 characters that begin with T are one');

@@ -178,8 +178,9 @@ export class Reader {
   }
 
   async #call(server: ServerId, op: number, header: Buffer, deadlineMs: number): Promise<CallReply> {
-    const address =
-      this.#parts.map.addressOf(server) ?? (await this.#parts.map.get(), this.#parts.map.addressOf(server));
+    const { map } = this.#parts;
+    if (map.current === undefined) await map.get();
+    const address = map.addressOf(server);
     if (address === undefined)
       throw new TfsError('UNAVAILABLE', 'not in the cluster map', { details: { server } });
     return this.#parts.caller.call(address, op, header, undefined, deadlineMs);

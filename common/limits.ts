@@ -40,6 +40,10 @@ export const OPS_LOG_BYTES_MAX = 4 * MIB;
 /** Operations whose opId is remembered in a snapshot. */
 export const RECENT_OPS_MAX = 1024;
 export const OPS_RESERVE_BYTES = MIB;
+/** The newest operations of a log that stay in memory for members that are a little behind. */
+export const OPS_TAIL_OPS_MAX = 256;
+/** Ops logs whose folded state stays in memory. */
+export const OPS_LOGS_WARM_MAX = 128;
 
 /** Frames: header and payload together; a picture, a batch, or a page of a block report fits. */
 export const FRAME_BYTES_MAX = 64 * MIB + 64 * KIB;
@@ -142,6 +146,10 @@ export const UPLOAD_RATE_GRACE_MS = 10_000;
 export const UPLOAD_BYTES_PER_SECOND_MIN = 2 * KIB;
 export const HTTP_HEADERS_MS_MAX = 20_000;
 export const HTTP_KEEP_ALIVE_MS = 65_000;
+/** A connection on which nothing moves in either direction while a request is under way. */
+export const HTTP_IDLE_MS_MAX = 60_000;
+/** A gateway says that it is ready after this, also when no NameServer has answered. */
+export const READY_WAIT_MS_MAX = 5_000;
 /** What is still read, and for how long, from a client whose upload was refused, so that it sees the answer. */
 export const LINGER_BYTES_MAX = MIB;
 export const LINGER_MS_MAX = 1_000;

@@ -1,0 +1,246 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { Server as NetServer } from 'node:net';
+import Koa from 'koa';
+import { TfsError, toTfsError } from '../../common/errors.ts';
+import { formatHostPort, type HostPort } from '../../common/ids.ts';
+import {
+  HTTP_HEADER_BYTES_MAX,
+  HTTP_HEADERS_MS_MAX,
+  HTTP_IDLE_MS_MAX,
+  HTTP_KEEP_ALIVE_MS,
+  STOP_MS_MAX,
+  URL_BYTES_MAX,
+} from '../../common/limits.ts';
+import type { Log } from '../../common/log.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import type { Token } from '../../common/secrets.ts';
+import type { Status } from '../../common/wire/control.ts';
+import type { TfsClient } from '../client.ts';
+import { Tokens } from './auth.ts';
+import { answerClientError } from './client-error.ts';
+import { ErrorLog } from './error-log.ts';
+import { errorReply, mustClose, sendError } from './error-reply.ts';
+import type { GatewayMetrics } from './gateway-metrics.ts';
+import { HotPictures } from './hot-pictures.ts';
+import { linger } from './linger.ts';
+import { noteExpectContinue } from './receive-body.ts';
+import { requestIdOf } from './request-id.ts';
+import { routes } from './routes.ts';
+import { PictureServer } from './serve-pictures.ts';
+import { Uploads } from './upload.ts';
+import { UploadGate, type UploadGateOptions } from './upload-gate.ts';
+
+export interface GatewayOptions {
+  /** Port 0 takes a free one. */
+  readonly address: HostPort;
+  readonly version: string;
+  /** Which worker this is. */
+  readonly id: string;
+  readonly client: TfsClient;
+  readonly tokens: readonly Token[];
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: GatewayMetrics;
+  readonly pictureBytesMax: number;
+  readonly anyType: boolean;
+  /** Pictures kept in memory. */
+  readonly hotBytesMax: number;
+  readonly publicUrl?: string;
+  /** Bounds on uploads, where they are not the usual ones. */
+  readonly uploads?: Omit<UploadGateOptions, 'clock'>;
+}
+
+const CONNECTIONS_CHECK_MS = 2_000;
+/** While draining, idle connections get this long to be told "Connection: close" with an answer. */
+const DRAIN_IDLE_MS = 1_000;
+const DRAIN_FORCE_MS = STOP_MS_MAX - 3_000;
+
+/**
+ * The public face of the store: pictures over HTTP. Holds nothing that it could not lose.
+ *
+ * The life of a request: a GET or HEAD of a picture is answered by {@link PictureServer} on node:http alone; all others
+ * go through koa, whose one catch turns every error into {code, message, requestId}.
+ */
+export class Gateway {
+  readonly #options: GatewayOptions;
+  readonly #server: Server;
+  readonly #gate: UploadGate;
+  readonly #errors: ErrorLog;
+  readonly #startedAtMs: number;
+  #address: HostPort | undefined;
+  #draining = false;
+
+  /** @throws TfsError CONFLICT when the port is taken */
+  static async open(options: GatewayOptions): Promise<Gateway> {
+    const gateway = new Gateway(options);
+    await gateway.#listen();
+    return gateway;
+  }
+
+  private constructor(options: GatewayOptions) {
+    this.#options = options;
+    const { client, clock, metrics, tokens, pictureBytesMax, anyType, publicUrl } = options;
+    this.#startedAtMs = clock.now();
+    this.#errors = new ErrorLog(options.log, clock);
+    this.#gate = UploadGate.open({ clock, ...options.uploads });
+    const hot = new HotPictures(client, clock, options.hotBytesMax);
+    metrics.observed('tfs_gateway_cache_bytes', 'Pictures held in memory', () => hot.bytes);
+    metrics.observed(
+      'tfs_gateway_uploads_in_flight_bytes',
+      'Uploads held in memory',
+      () => this.#gate.bytesInFlight,
+    );
+    const onError = (error: unknown, requestId: string) => this.#errors.note(error, requestId);
+    const pictures = new PictureServer({ client, hot, metrics, onError });
+    const uploads = new Uploads({ client, gate: this.#gate, metrics, clock, pictureBytesMax, anyType });
+    const router = routes({
+      client,
+      hot,
+      metrics,
+      uploads,
+      tokens: new Tokens(tokens),
+      publicUrl: publicUrl?.replace(/\/$/, ''),
+      health: () => this.health(),
+    });
+    const others = this.#application(router);
+    const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+      if (this.#draining) response.shouldKeepAlive = false;
+      if (request.url!.length > URL_BYTES_MAX) this.#refuse(request, response, tooLong());
+      else if (!pictures.handle(request, response)) others(request, response);
+    };
+    this.#server = createServer({
+      maxHeaderSize: HTTP_HEADER_BYTES_MAX,
+      headersTimeout: HTTP_HEADERS_MS_MAX,
+      // It would bound the whole upload; the upload gate watches how fast that one is instead.
+      requestTimeout: 0,
+      keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
+      connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+      noDelay: true,
+    });
+    this.#server.timeout = HTTP_IDLE_MS_MAX;
+    this.#server.on('request', onRequest);
+    this.#server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      noteExpectContinue(request);
+      onRequest(request, response);
+    });
+    this.#server.on('clientError', (error, socket) => {
+      answerClientError(error, socket as Parameters<typeof answerClientError>[1]);
+    });
+  }
+
+  get address(): HostPort {
+    return this.#address!;
+  }
+
+  health(): { readonly ok: boolean } & Status {
+    const map = this.#options.client.clusterMap;
+    const writable = this.#options.client.isWritable;
+    const state = this.#draining ? 'draining' : map === undefined ? 'waiting' : 'ready';
+    return {
+      ok: !this.#draining,
+      kind: 'gateway',
+      id: this.#options.id,
+      pid: process.pid,
+      address: formatHostPort(this.address),
+      state,
+      startedAtMs: this.#startedAtMs,
+      version: this.#options.version,
+      details: { ready: map !== undefined && !this.#draining, writable, servers: map?.servers.length ?? 0 },
+    };
+  }
+
+  /** Takes no new connections, lets those that are open finish their requests, then ends the rest. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    const { clock } = this.#options;
+    const closed = new Promise<void>((resolve) => {
+      // Not http's own close: that cuts idle connections at once, and with them requests that are on their way.
+      NetServer.prototype.close.call(this.#server, () => resolve());
+    });
+    const idle = clock.after(DRAIN_IDLE_MS, () => this.#server.closeIdleConnections());
+    const force = clock.after(DRAIN_FORCE_MS, () => this.#server.closeAllConnections());
+    await closed;
+    idle.cancel();
+    force.cancel();
+    this.#gate.close();
+  }
+
+  #application(router: ReturnType<typeof routes>): ReturnType<Koa['callback']> {
+    const koa = new Koa();
+    koa.use(async (ctx, next) => {
+      const requestId = requestIdOf(ctx.req);
+      ctx.state['requestId'] = requestId;
+      ctx.set('X-Request-Id', requestId);
+      ctx.set('X-Content-Type-Options', 'nosniff');
+      try {
+        await next();
+        if (ctx['_matchedRoute'] === undefined) throw unrouted(ctx);
+      } catch (thrown) {
+        this.#errors.note(thrown, requestId);
+        const closing = mustClose(ctx.req);
+        if (closing) linger(ctx.req, this.#options.clock);
+        const reply = errorReply(toTfsError(thrown), requestId, closing);
+        ctx.status = reply.status;
+        ctx.set(reply.headers);
+        ctx.body = reply.body;
+      }
+    });
+    koa.use(router.routes());
+    // Every error was answered above; what reaches koa itself is a client that went away.
+    koa.on('error', (err: Error) => this.#options.log.debug({ err }, 'a connection broke'));
+    return koa.callback();
+  }
+
+  #refuse(request: IncomingMessage, response: ServerResponse, error: TfsError): void {
+    if (mustClose(request)) linger(request, this.#options.clock);
+    sendError(request, response, error, requestIdOf(request));
+  }
+
+  #listen(): Promise<void> {
+    const { address } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
+        this.#gate.close();
+        reject(listenError(address, cause));
+      });
+      this.#server.listen({ host: address.host, port: address.port, backlog: 1024 }, () => {
+        this.#server.removeAllListeners('error');
+        // An error after this (out of descriptors on accept) costs one connection, not the server.
+        this.#server.on('error', (err) => this.#options.log.warn({ err }, 'a connection was not accepted'));
+        const bound = this.#server.address();
+        this.#address =
+          typeof bound === 'object' && bound !== null ? { ...address, port: bound.port } : address;
+        resolve();
+      });
+    });
+  }
+}
+
+const tooLong = (): TfsError => new TfsError('URL_TOO_LONG', `a URL may have at most ${URL_BYTES_MAX} bytes`);
+
+/** Wherever GET and HEAD of a picture are possible, {@link PictureServer} does them and no route says so. */
+const PICTURE_ROUTE = '/images/:name';
+
+function unrouted(ctx: Koa.Context): TfsError {
+  const layers = (ctx['matched'] ?? []) as readonly {
+    readonly path: unknown;
+    readonly methods: readonly string[];
+  }[];
+  if (layers.length === 0)
+    return new TfsError('NOT_FOUND', `there is nothing at ${ctx.path}`, { details: { unrouted: true } });
+  const methods = new Set(layers.flatMap((layer) => layer.methods));
+  if (layers.some((layer) => layer.path === PICTURE_ROUTE)) methods.add('GET').add('HEAD');
+  const allow = [...methods].sort().join(', ');
+  return new TfsError('METHOD_NOT_ALLOWED', `${ctx.method} is not possible here; ${allow} is`, {
+    details: { allow },
+  });
+}
+
+function listenError(address: HostPort, cause: NodeJS.ErrnoException): TfsError {
+  const where = formatHostPort(address);
+  const why =
+    cause.code === 'EADDRINUSE'
+      ? `${where} is taken by another process (see "ss -ltnp sport = :${address.port}"): stop it, or change gateway.port in config.json`
+      : `cannot listen on ${where} (gateway.port in config.json): ${cause.message}`;
+  return new TfsError('CONFLICT', why, { cause });
+}
