@@ -101,8 +101,8 @@ export interface OpsFile {
    * - `clean`: every byte is a good frame
    * - `torn`: the end is no good frame, and what good frames follow were written together with it: an append that
    *   was never acknowledged
-   * - `corrupt`: frames that were written later follow a bad one, or an operation is good that this program cannot read; operations
-   *   that were acknowledged are lost here, and another replica has them
+   * - `corrupt`: frames that were written later follow a bad one, or an operation is good that this program cannot
+   *   read; operations that were acknowledged are lost here, and another replica has them
    */
   readonly end: 'clean' | 'torn' | 'corrupt';
   /** Of a corrupt file: the operations behind the damage that are good. */

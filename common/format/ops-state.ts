@@ -77,11 +77,12 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
   if (op.type === OpType.SEAL || op.type === OpType.GEN_COMMIT) return foldFact(state, op);
   if (compareOps(op, state) <= 0) return 'old';
   if (op.type === OpType.SNAPSHOT) {
-    // A seal is this replica's own; a snapshot from another must not undo it.
+    // Facts stand outside the sequence: a snapshot from another replica must not undo those of this one.
     const { seal, generation } = state;
     Object.assign(state, cloneOpsState(op.state));
-    state.seal ??= seal;
-    state.generation ??= generation;
+    if (seal !== undefined && (state.seal === undefined || seal.epoch > state.seal.epoch)) state.seal = seal;
+    if (generation !== undefined && generation.generation > (state.generation?.generation ?? -1))
+      state.generation = generation;
     return 'applied';
   }
   state.version = op.version;

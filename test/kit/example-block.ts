@@ -136,7 +136,6 @@ const opId = (text: string): Buffer => createHash('sha256').update(text).digest(
 export function exampleOps(block = exampleBlock()): Op[] {
   const at = block.superblock.createdAtMs;
   const version = { epoch: 5 as Epoch, n: 1 };
-  const later = { epoch: 6 as Epoch, n: 0 };
   const none = Buffer.alloc(16);
   const alias = 0x8000_002a as FileId;
   return [
@@ -164,8 +163,8 @@ export function exampleOps(block = exampleBlock()): Op[] {
     { type: OpType.DELETE, version, seq: 5, atMs: at + 4, opId: opId('delete'), fileId: 1 as FileId },
     {
       type: OpType.SEAL,
-      version: later,
-      seq: 6,
+      version,
+      seq: 5,
       atMs: at + 5,
       opId: none,
       length: block.length,
@@ -176,15 +175,23 @@ export function exampleOps(block = exampleBlock()): Op[] {
   ];
 }
 
-export function buildOpsFile(ops: readonly Op[], superblock = EXAMPLE_SUPERBLOCK, n = 0): Buffer {
+/** @param groups how many operations were written together, from the first on; one by one behind the last group */
+export function buildOpsFile(
+  ops: readonly Op[],
+  superblock = EXAMPLE_SUPERBLOCK,
+  n = 0,
+  groups: readonly number[] = [],
+): Buffer {
   const header = { clusterUuid: superblock.clusterUuid, block: superblock.block, n, salt: superblock.salt };
   const parts = [encodeOpsFileHeader(header)];
+  const firsts = new Set<number>();
+  for (let i = 0, group = 0; i < ops.length; i += groups[group++] ?? 1) firsts.add(i);
   let offset = parts[0]!.length;
-  for (const op of ops) {
-    const frame = frameOp(encodeOpBody(op), opsSeed(header), offset);
+  ops.forEach((op, i) => {
+    const frame = frameOp(encodeOpBody(op), opsSeed(header), offset, !firsts.has(i));
     parts.push(frame);
     offset += frame.length;
-  }
+  });
   return Buffer.concat(parts);
 }
 

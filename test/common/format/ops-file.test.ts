@@ -76,6 +76,18 @@ describe('ops file', (test) => {
     assert.is(last.end, 'torn');
   });
 
+  test('operations written together: a good one behind a bad one of the same write proves nothing', () => {
+    const grouped = buildOpsFile(ops, EXAMPLE_SUPERBLOCK, 0, [1, 3]);
+    assert.equal(read(grouped).ops, ops);
+    const torn = read(flipBit(grouped.subarray(0, starts[4]), starts[1]! * 8 + 90));
+    assert.is(torn.end, 'torn');
+    assert.equal(torn.ops, ops.slice(0, 1));
+    assert.equal(torn.beyond, []);
+    const corrupt = read(flipBit(grouped, starts[1]! * 8 + 90));
+    assert.is(corrupt.end, 'corrupt', 'the next write began when this one was durable');
+    assert.equal(corrupt.beyond, ops.slice(2));
+  });
+
   test('one changed bit of a frame is found', () => {
     fc.assert(
       fc.property(fc.integer({ min: OPS_HEADER_BYTES * 8, max: file.length * 8 - 1 }), (bit) => {

@@ -203,6 +203,36 @@ describe('ops state', (test) => {
     assert.is(w.state.generation!.length, 20);
   });
 
+  test('seals and generations take no place in the sequence and survive a snapshot from elsewhere', () => {
+    const w = new Writer();
+    w.mutate(OpType.DELETE);
+    const fact = (epoch: number): Op => ({
+      type: OpType.SEAL,
+      version: { epoch: 0 as Epoch, n: 0 },
+      seq: 0,
+      atMs: 0,
+      opId: Buffer.alloc(16),
+      length: epoch,
+      slots: 1,
+      digest: Buffer.alloc(32),
+      epoch: epoch as Epoch,
+    });
+    const snapshotOf = (state: OpsState): Op => unwrap(decodeOpBody(bytesOf(state)));
+    assert.is(foldOp(w.state, fact(3)), 'applied');
+    assert.is(foldOp(w.state, fact(2)), 'old');
+    assert.is(w.state.seq, 1);
+    const ahead = new Writer();
+    ahead.mutate(OpType.DELETE);
+    ahead.mutate(OpType.HIDE);
+    assert.is(foldOp(w.state, snapshotOf(ahead.state)), 'applied');
+    assert.is(w.state.seal?.length, 3);
+    assert.is(w.flags(), DELETED | HIDDEN);
+    ahead.mutate(OpType.REVEAL);
+    foldOp(ahead.state, fact(4));
+    foldOp(w.state, snapshotOf(ahead.state));
+    assert.is(w.state.seal?.length, 4);
+  });
+
   test('remembers a bounded number of op ids, the newest', () => {
     const w = new Writer();
     const first = random.bytes(16);

@@ -133,6 +133,19 @@ describe('walk', (test) => {
     assert.is(slotOffset(result.words[15]!), block.records[15]!.offset);
   });
 
+  test('damage that only damaged records prove ends where it was acknowledged', async () => {
+    const block = buildBlock(payloads([100, 200, 300]));
+    const bytes = Buffer.from(block.bytes);
+    damage(bytes, block, 1, 'payload');
+    damage(bytes, block, 2, 'payload');
+    const result = await walk(bytes);
+    const [, second, third] = block.records;
+    assert.equal(result.holes, [{ start: second!.offset, end: third!.offset, firstSlot: 1, slots: 1 }]);
+    assert.is(result.validLength, third!.offset);
+    assert.is(result.slots, 2);
+    assert.equal([...result.words].map(slotFlags), [0, NameFlag.LOST]);
+  });
+
   test('what a seal proves is never a torn tail', async () => {
     const block = buildBlock(payloads([100, 200, 300]));
     const proven = { length: block.length, slots: 3 };
@@ -211,6 +224,40 @@ describe('walk', (test) => {
       const result = await walk(bytes);
       assert.is(result.holes.length, 1, `slot ${slot}`);
     }
+  });
+
+  test('damage hides at least one record, so a header behind it that says none is damage too', async () => {
+    const block = buildBlock(payloads([100, 100, 100, 100]));
+    const bytes = Buffer.from(block.bytes);
+    damage(bytes, block, 1, 'header');
+    const { header, offset } = block.records[2]!;
+    encodeRecordHeader({ ...header, slot: 1 as Slot }, blockSeed(EXAMPLE_SUPERBLOCK), offset).copy(
+      bytes,
+      offset,
+    );
+    const result = await walk(bytes);
+    assert.equal(
+      result.holes.map((hole) => [hole.firstSlot, hole.slots]),
+      [[1, 2]],
+    );
+  });
+
+  test('many buffers full of records, which end anywhere', async () => {
+    const sizes = Array.from({ length: 150 }, (_, i) => 12_000 + ((i * 7919) % 9000));
+    const block = buildBlock(payloads(sizes));
+    assert.ok(block.length > 2 * WALK_BUFFER_BYTES);
+    const seen: number[] = [];
+    const result = await walk(block.bytes, {
+      onRecord: ({ header, payload }) => {
+        assert.equal(header, block.records[header.slot]!.header);
+        assert.ok(payload!.equals(block.records[header.slot]!.payload));
+        seen.push(header.slot);
+      },
+    });
+    assert.is(seen.length, 150);
+    assert.equal(result.digest, block.digest);
+    const headers = await walk(block.bytes, { checkPayloads: false });
+    assert.equal(headers, result);
   });
 
   test('a compacted block leaves slots out: they are purged, not lost', async () => {
