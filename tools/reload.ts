@@ -5,7 +5,7 @@ import { openClusterView, whyNotWritable } from './cluster/cluster-view.ts';
 import { appsOf } from './cluster/ecosystem.ts';
 import { type Pm2, pm2Of } from './cluster/pm2.ts';
 import { prepare } from './cluster/prepare.ts';
-import { isUp, listProcesses } from './cluster/processes.ts';
+import { listProcesses } from './cluster/processes.ts';
 import { withStartLock } from './cluster/start-lock.ts';
 
 const STEP_MS_MAX = 60_000;
@@ -50,7 +50,9 @@ async function settled(
   for (;;) {
     const rows = await listProcesses(config, await pm2.list(), process.env);
     const mine = rows.filter((row) => name === row.kind || name === `${row.kind}-${row.id}`);
-    let reason = mine.every(isUp) ? undefined : `${name} is ${mine.map((row) => row.state).join(', ')}`;
+    let reason = mine.every((row) => row.healthy)
+      ? undefined
+      : `${name} is ${mine.map((row) => row.state).join(', ')}`;
     reason ??= await whyNot().catch((error: unknown) => toTfsError(error).message);
     if (reason === undefined) return;
     if (performance.now() > deadline)

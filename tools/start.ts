@@ -11,7 +11,7 @@ import { clearStaleSockets, endLeftovers, findLeftovers } from './cluster/leftov
 import { lastErrors } from './cluster/log-files.ts';
 import { type Pm2, pm2Of } from './cluster/pm2.ts';
 import { checkPorts, ensureConfig, prepare, rotateLogs } from './cluster/prepare.ts';
-import { isUp, listProcesses, type ProcessRow } from './cluster/processes.ts';
+import { listProcesses, type ProcessRow } from './cluster/processes.ts';
 import { withStartLock } from './cluster/start-lock.ts';
 
 /** `npm start`: from nothing, or from stopped, to a cluster that takes uploads. */
@@ -90,7 +90,7 @@ async function whatIsMissing(
   rows: readonly ProcessRow[],
   view: Awaited<ReturnType<typeof openClusterView>>,
 ): Promise<string | undefined> {
-  if (!rows.some((row) => row.kind === 'gateway' && isUp(row))) return 'no gateway answers yet';
+  if (!rows.some((row) => row.kind === 'gateway' && row.healthy)) return 'no gateway answers yet';
   // All are given the time to come up or to refuse, so that the summary tells the truth.
   const undecided = rows.filter((row) => row.state === 'starting');
   if (undecided.length > 0)
@@ -108,7 +108,7 @@ async function failure(
   missing: string,
   waitedMs: number,
 ): Promise<string> {
-  const down = rows.filter((row) => !isUp(row)).map((row) => `  ${row.kind} ${row.id}: ${row.state}`);
+  const down = rows.filter((row) => !row.healthy).map((row) => `  ${row.kind} ${row.id}: ${row.state}`);
   const errors = (await lastErrors(config, 5)).map((line) => `  ${line}`);
   return [
     `the cluster does not take uploads${waitedMs > 0 ? ` after ${waitedMs / 1000} s` : ''}: ${missing}.`,
@@ -122,9 +122,9 @@ function welcome(config: Config, rows: readonly ProcessRow[]): string {
   const { gateway } = config;
   const url = gateway.publicUrl ?? `http://${formatHostPort({ ...gateway, host: reachable(gateway.host) })}`;
   const token = short(tokenPath(config.home));
-  const notUp = rows.filter((row) => !isUp(row)).map((row) => `${row.kind} ${row.id} is ${row.state}`);
+  const notUp = rows.filter((row) => !row.healthy).map((row) => `${row.kind} ${row.id} is ${row.state}`);
   return `
-The picture store is up: ${rows.filter(isUp).length} of ${rows.length} processes.${
+The picture store is up: ${rows.filter((row) => row.healthy).length} of ${rows.length} processes.${
     notUp.length > 0 ? `\n  ATTENTION: ${notUp.join(', ')}. See "npm run logs".` : ''
   }
 

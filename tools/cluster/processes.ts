@@ -19,10 +19,13 @@ export interface ProcessRow {
   /** Of a NameServer: who leads. */
   readonly role: 'primary' | 'standby' | null;
   /**
-   * What the process says of itself; where it does not answer: `starting`, `restarting` (it ended and is tried again),
+   * What the process says of itself, `up` when all is well; where it does not answer: `starting`, `restarting` (it ended and is tried again),
    * `refused` (it will not start until somebody acts: see its log), `silent` (it runs and does not answer), `stopped`.
    */
   readonly state: string;
+  /** Serves as it should. */
+  readonly healthy: boolean;
+  /** By the process manager, since `npm start`. */
   readonly restarts: number;
 }
 
@@ -50,7 +53,7 @@ export async function listProcesses(
         address: formatHostPort(ns),
         mount: null,
       };
-      return { ...row, ...observed(said, managed), role: said?.role ?? null };
+      return { ...row, ...observed(said, managed), role: said?.status.role ?? null };
     }),
     ...config.mounts.map(async (mount) => {
       const managed = named(`dataserver-${mount.id}`);
@@ -67,16 +70,14 @@ export async function listProcesses(
   ]);
 }
 
-/** Runs and serves as it should. */
-export const isUp = (row: ProcessRow): boolean => row.state === 'up';
-
 function observed(
-  said: Status | undefined,
+  said: Answer | undefined,
   managed: Pm2Process | undefined,
-): Pick<ProcessRow, 'pid' | 'state' | 'restarts'> {
+): Pick<ProcessRow, 'pid' | 'state' | 'healthy' | 'restarts'> {
   const restarts = managed?.restarts ?? 0;
-  if (said !== undefined) return { pid: said.pid, state: said.state, restarts };
-  return { pid: managed?.pid || null, state: stateWithoutAnswer(managed), restarts };
+  if (said === undefined)
+    return { pid: managed?.pid || null, state: stateWithoutAnswer(managed), healthy: false, restarts };
+  return { pid: said.status.pid, state: said.ok ? 'up' : said.status.state, healthy: said.ok, restarts };
 }
 
 function stateWithoutAnswer(managed: Pm2Process | undefined): string {
@@ -104,18 +105,24 @@ async function redisRow(config: Config, managed: Pm2Process | undefined, env: En
     mount: null,
     role: null,
     state: up ? 'up' : own ? 'unreachable' : stateWithoutAnswer(managed),
+    healthy: up,
     restarts: managed?.restarts ?? 0,
   };
 }
 
+interface Answer {
+  readonly ok: boolean;
+  readonly status: Status;
+}
+
 /** @returns undefined when nothing there answers with a status in time */
-export async function askStatus(admin: HostPort): Promise<Status | undefined> {
+async function askStatus(admin: HostPort): Promise<Answer | undefined> {
   try {
-    const { body } = await request(`http://${formatHostPort(admin)}/healthz`, {
+    const reply = await request(`http://${formatHostPort(admin)}/healthz`, {
       signal: AbortSignal.timeout(ASK_MS_MAX),
     });
-    const parsed = zStatus.safeParse(await body.json());
-    return parsed.success ? parsed.data : undefined;
+    const parsed = zStatus.safeParse(await reply.body.json());
+    return parsed.success ? { ok: reply.statusCode === 200, status: parsed.data } : undefined;
   } catch {
     // Refused, hung or not one of ours: the caller looks at PM2's list instead.
     return undefined;

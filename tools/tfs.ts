@@ -1,0 +1,48 @@
+#!/usr/bin/env node
+import { Command } from 'commander';
+import { toTfsError } from '../common/errors.ts';
+import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
+import { register as registerFormat } from './commands/format.ts';
+import { register as registerGet } from './commands/get.ts';
+import { register as registerImport } from './commands/import.ts';
+import { register as registerMutations } from './commands/mutate.ts';
+import { register as registerPut } from './commands/put.ts';
+import { register as registerStat } from './commands/stat.ts';
+import { register as registerStatus } from './commands/status.ts';
+
+const program = new Command('tfs')
+  .description('Stores pictures, reads them back, and looks after the cluster that keeps them.')
+  .option('--home <directory>', 'home of a cluster on this machine (default: TFS_HOME, else .tfs)')
+  .option('--url <url>', 'a gateway anywhere (default: TFS_URL, else the gateway of the home)')
+  .option('--token-file <file>', 'token for writing (default: TFS_TOKEN, else that of the home)')
+  .option('--json', 'print results as JSON, one document a line; errors stay text on standard error')
+  .addHelpText('after', EXIT_CODES_HELP)
+  .showHelpAfterError('("tfs help" lists the commands, "tfs help COMMAND" explains one)')
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride((end) => {
+    process.exit(end.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE);
+  });
+
+for (const register of [
+  registerPut,
+  registerGet,
+  registerMutations,
+  registerStat,
+  registerImport,
+  registerStatus,
+  registerFormat,
+])
+  register(program);
+
+// A reader that has seen enough ("tfs stat ... | head") is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(ExitCode.DONE);
+  throw error;
+});
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`tfs: ${toTfsError(error).message}\n`);
+  process.exitCode = exitCodeOf(error);
+}
