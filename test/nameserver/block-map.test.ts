@@ -1,0 +1,314 @@
+import fc from 'fast-check';
+import * as assert from 'uvu/assert';
+import { type BlockId, blockId, epochOf, type ServerId } from '../../common/ids.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { shortIn } from '../../nameserver/block-facts.ts';
+import { BlockMap, Effect } from '../../nameserver/block-map.ts';
+import { SEGMENT_ROWS, SEGMENTS_PER_PAGE, Whole } from '../../nameserver/block-page.ts';
+import { decodeSegment, encodeSegment } from '../../nameserver/map-segment.ts';
+import { describe } from '../kit/suite.ts';
+import { entryOf, servers } from './entries.ts';
+import { NaiveMap } from './naive-map.ts';
+
+const [s1, s2, s3, s4, s5] = servers(1, 2, 3, 4, 5) as [ServerId, ServerId, ServerId, ServerId, ServerId];
+const B = blockId(0x2_0000);
+
+describe('block map', (test) => {
+  test('a block is opening, open, unsealed and sealed as its members report', () => {
+    const map = new BlockMap();
+    map.open(B, { version: { epoch: epochOf(1), n: 1 }, members: [s1, s2, s3], targetReplicas: 3 });
+    assert.is(map.facts(B)?.whole, Whole.OPENING);
+    assert.equal(map.locate(B), { opsPrimary: 1, members: [s1, s2, s3] });
+    assert.equal(map.counts, { total: 1, open: 1, sealed: 0, awaitingSeal: 0, suspect: 0 });
+    map.report(s2, entryOf());
+    assert.is(map.facts(B)?.whole, Whole.OPEN);
+    assert.equal(map.locate(B)?.members, [s2, s1, s3], 'who has reported it comes first');
+    for (const server of [s1, s3]) map.report(server, entryOf());
+    assert.is(map.report(s1, entryOf({ length: 9000 })), 0, 'growing is no change');
+    assert.is(map.facts(B)?.length, 9000);
+    assert.ok(map.report(s3, entryOf({ state: BlockState.RECOVERED, length: 9000 })) & Effect.UNSEALED);
+    for (const server of [s1, s2, s3]) {
+      assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+      assert.ok(map.unsettled.has(B));
+      map.sealed(B, server, 8000);
+    }
+    assert.is(map.facts(B)?.whole, Whole.SEALED);
+    assert.is(map.facts(B)?.length, 8000);
+    assert.is(map.unsettled.size, 0);
+    assert.equal(map.counts, { total: 1, open: 0, sealed: 1, awaitingSeal: 0, suspect: 0 });
+    map.forget(B);
+    assert.is(map.locate(B), undefined);
+    assert.equal(map.counts, { total: 0, open: 0, sealed: 0, awaitingSeal: 0, suspect: 0 });
+  });
+
+  test('a sealed block whose third member has not reported is sealed, and lacks a replica', () => {
+    const map = new BlockMap();
+    for (const server of [s1, s2]) map.report(server, entryOf({ state: BlockState.SEALED }));
+    assert.is(map.facts(B)?.whole, Whole.SEALED);
+    const page = map.page(2)!;
+    assert.is(
+      shortIn(page, () => false),
+      1,
+    );
+    map.report(s3, entryOf({ state: BlockState.SEALED }));
+    assert.is(
+      shortIn(page, () => false),
+      0,
+    );
+    assert.is(
+      shortIn(page, (server) => server === s2),
+      1,
+    );
+    map.report(s3, entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT }));
+    assert.is(
+      shortIn(page, () => false),
+      1,
+    );
+    assert.is(map.counts.suspect, 1);
+    assert.equal(map.locate(B)?.members, [s1, s2, s3], 'the suspect one comes last');
+  });
+
+  test('a replica with older operations is behind until it has caught up', () => {
+    const map = new BlockMap();
+    for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
+    assert.ok(map.report(s1, entryOf({ seq: 6 })) & Effect.BEHIND);
+    const behind = () =>
+      map
+        .facts(B)!
+        .replicas.filter((replica) => replica.behind)
+        .map(({ server }) => server);
+    assert.equal(behind(), [s2, s3]);
+    assert.ok(map.report(s2, entryOf({ seq: 6 })) & Effect.BEHIND, 'another one still is');
+    map.report(s3, entryOf({ seq: 5 }));
+    assert.equal(behind(), [s3]);
+    map.caughtUp(B, s3, 5);
+    assert.equal(behind(), [s3]);
+    map.caughtUp(B, s3, 6);
+    assert.equal(behind(), []);
+    assert.ok(
+      map.report(s2, entryOf({ seq: 2, n: 2, members: [1, 2] })) & Effect.BEHIND,
+      'version before seq',
+    );
+    assert.equal(behind(), [s1, s3]);
+    assert.equal(
+      map
+        .facts(B)!
+        .replicas.filter(({ member }) => member)
+        .map(({ server }) => server),
+      [s1, s2],
+    );
+  });
+
+  test('what a whole report does not confirm is gone; a member is expected again', () => {
+    const map = new BlockMap();
+    const other = blockId(0x2_0401);
+    for (const server of [s1, s2, s3, s4]) map.report(server, entryOf({ state: BlockState.SEALED }));
+    map.report(s4, entryOf({ block: other, members: [] }));
+    map.beginReport(s4);
+    map.beginReport(s3);
+    assert.equal(
+      map.facts(B)?.replicas.map(({ confirmed }) => confirmed),
+      [true, true, false, false],
+    );
+    assert.is(map.endReport(s4), 2);
+    assert.is(map.facts(other), undefined, 'nobody holds it');
+    map.report(s3, entryOf({ state: BlockState.SEALED }));
+    assert.is(map.endReport(s3), 0);
+    map.beginReport(s2);
+    assert.is(map.endReport(s2), 1);
+    const facts = map.facts(B)!;
+    assert.equal(
+      facts.replicas.map(({ server, state, member }) => [server, state, member]),
+      [
+        [s1, BlockState.SEALED, true],
+        [s2, 0, true],
+        [s3, BlockState.SEALED, true],
+      ],
+    );
+    assert.is(facts.opsPrimary, s1);
+    assert.equal(map.locate(B)?.members, [s1, s3, s2]);
+  });
+
+  test('ids at every edge of a page, and more replicas than fit the columns', () => {
+    const map = new BlockMap();
+    const ids = [0x2_0000, 0x2_03ff, 0x2_0400, 0x2_ffff, 0x3_0000, 0xffff_ffff].map(blockId);
+    for (const block of ids)
+      for (const server of [s1, s2, s3, s4, s5]) map.report(server, entryOf({ block }));
+    for (const block of ids) assert.equal(map.locate(block)?.members, [s1, s2, s3, s4, s5]);
+    assert.is(map.counts.total, ids.length);
+    for (let id = 6; id <= 15; id++) assert.is(map.report(servers(id)[0]!, entryOf()) & Effect.OVERFULL, 0);
+    assert.ok(map.report(servers(16)[0]!, entryOf()) & Effect.OVERFULL);
+    for (const id of [2, 15, 1, 7]) map.absent(B, servers(id)[0]!);
+    assert.equal(
+      map
+        .facts(B)!
+        .replicas.filter(({ state }) => state !== 0)
+        .map(({ server }) => server)
+        .sort((a, b) => a - b),
+      servers(3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14),
+    );
+    assert.throws(() =>
+      map.open(B, { version: { epoch: epochOf(1), n: 1 }, members: [s1], targetReplicas: 3 }),
+    );
+  });
+
+  test('a full page takes 22 bytes a block and 4 a replica', () => {
+    const map = new BlockMap();
+    map.report(s1, entryOf({ block: 0x2_ffff }));
+    assert.is(map.bytes / 65_536, 22 + 3 * 4);
+  });
+
+  const SERVERS = servers(1, 2, 3, 4, 5);
+  const BLOCKS = [0x2_0000, 0x2_0001, 0x2_0400, 0x5_ffff].map(blockId);
+  const server = fc.constantFrom(...SERVERS);
+  const block = fc.constantFrom(...BLOCKS);
+  const memberSet = fc.uniqueArray(server, { minLength: 1, maxLength: 5 });
+  const action = fc.oneof(
+    {
+      weight: 10,
+      arbitrary: fc.record({
+        kind: fc.constant('report' as const),
+        server,
+        block,
+        state: fc.constantFrom(1, 1, 2, 3, 4, 4, 5),
+        flags: fc.constantFrom(0, 0, 0, 1, 2),
+        seq: fc.integer({ min: 0, max: 4 }),
+        n: fc.constantFrom(1, 1, 1, 2),
+        // A version has one member set: it follows from the version.
+        length: fc.integer({ min: 4096, max: 9000 }),
+        generation: fc.constantFrom(0, 0, 1),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom('begin' as const, 'end' as const), server }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('open' as const), block, members: memberSet }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constantFrom('forget' as const, 'restart' as const), block }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constantFrom('sealed' as const, 'caughtUp' as const, 'absent' as const),
+        block,
+        server,
+        seq: fc.integer({ min: 0, max: 4 }),
+      }),
+    },
+  );
+
+  test('it agrees with a map of objects after any history, and a checkpoint keeps it', () => {
+    const membersOf = (n: number) => (n === 1 ? [1, 2, 3] : [2, 3, 4, 5]);
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
+        let map = new BlockMap();
+        const naive = new NaiveMap();
+        for (const step of actions) {
+          switch (step.kind) {
+            case 'report': {
+              const entry = entryOf({ ...step, state: step.state as BlockState, members: membersOf(step.n) });
+              map.report(step.server, entry);
+              naive.report(step.server, entry);
+              break;
+            }
+            case 'open': {
+              if (map.has(step.block)) break;
+              const version = { epoch: epochOf(1), n: 1 };
+              map.open(step.block, { version, members: step.members, targetReplicas: 3 });
+              naive.open(step.block, version, step.members, 3);
+              break;
+            }
+            case 'begin':
+              map.beginReport(step.server);
+              naive.begin(step.server);
+              break;
+            case 'end':
+              map.endReport(step.server);
+              naive.end(step.server);
+              break;
+            case 'forget':
+              map.forget(step.block);
+              naive.blocks.delete(step.block);
+              break;
+            case 'sealed': {
+              const known = naive.blocks.get(step.block);
+              const replica = known?.replicas.get(step.server);
+              map.sealed(step.block, step.server, 7000);
+              if (!known || !replica) break;
+              replica.state = BlockState.SEALED;
+              known.length = 7000;
+              naive.settle(known);
+              break;
+            }
+            case 'caughtUp': {
+              map.caughtUp(step.block, step.server, step.seq);
+              const known = naive.blocks.get(step.block);
+              const replica = known?.replicas.get(step.server);
+              if (known && replica && step.seq >= known.seq) replica.behind = false;
+              break;
+            }
+            case 'absent':
+              map.absent(step.block, step.server);
+              naive.lose(step.block, step.server);
+              break;
+            case 'restart':
+              map = reloaded(map);
+              for (const { replicas } of naive.blocks.values())
+                for (const replica of replicas.values()) replica.confirmed = false;
+              break;
+          }
+          agree(map, naive);
+        }
+      }),
+      { numRuns: 400 },
+    );
+  });
+});
+
+/** As a restart sees it: every segment written and read back. */
+function reloaded(map: BlockMap): BlockMap {
+  const next = new BlockMap();
+  for (const page of map.pages()) {
+    for (let segment = 0; segment < SEGMENTS_PER_PAGE; segment++) {
+      const bytes = encodeSegment(page, segment);
+      if (bytes === undefined) continue;
+      const into = next.pageForLoad(page.number);
+      assert.ok(decodeSegment(into, segment, bytes));
+      next.loaded(into, segment * SEGMENT_ROWS, (segment + 1) * SEGMENT_ROWS);
+    }
+  }
+  return next;
+}
+
+function agree(map: BlockMap, naive: NaiveMap): void {
+  const counts = { total: 0, open: 0, sealed: 0, awaitingSeal: 0, suspect: 0 };
+  const unsettled: BlockId[] = [];
+  for (const [block, expected] of naive.blocks) {
+    const facts = map.facts(block)!;
+    assert.ok(facts, `block ${block} is known`);
+    const whole = naive.wholeOf(expected);
+    assert.is(facts.whole, Whole[whole]);
+    assert.is(facts.seq, expected.seq);
+    assert.equal(facts.version, expected.version);
+    assert.is(facts.length, expected.length);
+    assert.is(facts.generation, expected.generation);
+    assert.is(facts.targetReplicas, expected.target);
+    assert.is(facts.opsPrimary, expected.opsPrimary);
+    const byId = <T extends { server: ServerId }>(a: T, b: T) => a.server - b.server;
+    assert.equal(
+      [...facts.replicas].sort(byId),
+      [...expected.replicas].map(([server, replica]) => ({ server, ...replica })).sort(byId),
+    );
+    assert.equal(
+      map.locate(block)!.members.sort((a, b) => a - b),
+      [...expected.replicas.keys()].sort((a, b) => a - b),
+    );
+    counts.total++;
+    if (whole === 'OPEN' || whole === 'OPENING') counts.open++;
+    else if (whole === 'SEALED') counts.sealed++;
+    else counts.awaitingSeal++;
+    if ([...expected.replicas.values()].some(({ good }) => !good)) counts.suspect++;
+    if (whole !== 'SEALED') unsettled.push(block);
+  }
+  assert.equal(map.counts, counts);
+  assert.equal([...map.unsettled].sort(), unsettled.sort());
+}

@@ -1,0 +1,134 @@
+import type { BlockId, ServerId, Version } from '../../common/ids.ts';
+import { compareVersions } from '../../common/ids.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+
+interface NaiveReplica {
+  state: number;
+  member: boolean;
+  behind: boolean;
+  confirmed: boolean;
+  good: boolean;
+}
+
+interface NaiveBlock {
+  version: Version;
+  seq: number;
+  length: number;
+  generation: number;
+  opsPrimary: ServerId | undefined;
+  target: number;
+  /** Given out, and not reported by a member since. */
+  opening: boolean;
+  replicas: Map<ServerId, NaiveReplica>;
+}
+
+const expected = (): NaiveReplica => ({ state: 0, member: true, behind: false, confirmed: true, good: true });
+
+/** The block map as one would write it with all the memory in the world: an object for each block and replica. */
+export class NaiveMap {
+  readonly blocks = new Map<BlockId, NaiveBlock>();
+
+  open(block: BlockId, version: Version, members: readonly ServerId[], target: number): void {
+    this.blocks.set(block, {
+      version,
+      seq: 0,
+      length: 0,
+      generation: 0,
+      opsPrimary: members[0],
+      target,
+      opening: true,
+      replicas: new Map(members.map((member) => [member, expected()])),
+    });
+  }
+
+  report(server: ServerId, entry: BlockEntry): void {
+    if (entry.state === BlockState.DROPPED) {
+      this.lose(entry.block, server);
+      return;
+    }
+    let known = this.blocks.get(entry.block);
+    const isNew = known === undefined;
+    if (known === undefined) {
+      this.open(entry.block, entry.version, entry.members, entry.targetReplicas);
+      known = this.blocks.get(entry.block)!;
+      known.opening = false;
+    }
+    const newerVersion = isNew || compareVersions(entry.version, known.version) > 0;
+    const sameVersion = compareVersions(entry.version, known.version) === 0;
+    const newerOps = newerVersion || (sameVersion && entry.seq > known.seq);
+    const olderOps = !newerVersion && (!sameVersion || entry.seq < known.seq);
+    if (newerVersion) {
+      known.version = entry.version;
+      known.target = entry.targetReplicas;
+      known.opsPrimary = undefined;
+      for (const [id, replica] of known.replicas) {
+        replica.member = false;
+        if (replica.state === 0) known.replicas.delete(id);
+      }
+      for (const member of entry.members) {
+        const replica = known.replicas.get(member);
+        if (replica) replica.member = true;
+        else known.replicas.set(member, expected());
+        if (member === entry.opsPrimary) known.opsPrimary = member;
+      }
+    }
+    const member = known.replicas.get(server)?.member ?? false;
+    if (newerOps) {
+      known.seq = entry.seq;
+      if (!isNew)
+        for (const replica of known.replicas.values()) if (replica.state !== 0) replica.behind = true;
+    }
+    known.replicas.set(server, {
+      state: entry.state,
+      member,
+      behind: olderOps,
+      confirmed: true,
+      good: (entry.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0,
+    });
+    if (entry.generation > known.generation) {
+      known.generation = entry.generation;
+      known.length = entry.length;
+    } else if (entry.generation === known.generation) {
+      if (entry.state === BlockState.SEALED) known.length = entry.length;
+      else known.length = Math.max(known.length, entry.length);
+    }
+    this.settle(known);
+  }
+
+  begin(server: ServerId): void {
+    for (const { replicas } of this.blocks.values()) {
+      const replica = replicas.get(server);
+      if (replica) replica.confirmed = false;
+    }
+  }
+
+  end(server: ServerId): void {
+    for (const [block, { replicas }] of [...this.blocks])
+      if (replicas.get(server)?.confirmed === false) this.lose(block, server);
+  }
+
+  lose(block: BlockId, server: ServerId): void {
+    const known = this.blocks.get(block);
+    const replica = known?.replicas.get(server);
+    if (known === undefined || replica === undefined) return;
+    if (replica.member) known.replicas.set(server, expected());
+    else known.replicas.delete(server);
+    if (known.replicas.size === 0) this.blocks.delete(block);
+    else this.settle(known);
+  }
+
+  settle(known: NaiveBlock): void {
+    if ([...known.replicas.values()].some((replica) => replica.member && replica.state !== 0))
+      known.opening = false;
+  }
+
+  wholeOf({ replicas, opening }: NaiveBlock): 'OPEN' | 'UNSEALED' | 'SEALED' | 'OPENING' {
+    const states = new Set(
+      [...replicas.values()].filter(({ member, state }) => member && state !== 0).map(({ state }) => state),
+    );
+    if (states.size === 0) return opening ? 'OPENING' : 'UNSEALED';
+    if (states.size > 1) return 'UNSEALED';
+    if (states.has(BlockState.OPEN)) return 'OPEN';
+    return states.has(BlockState.SEALED) ? 'SEALED' : 'UNSEALED';
+  }
+}
