@@ -87,11 +87,9 @@ export class Indexer {
     const sealed = info.state === BlockState.SEALED;
     if (sealed && (await index.holdsBlock(block, info.generation))) return;
     let count = 0;
-    for await (const { slot, sha1, opId } of store.indexEntries(block)) {
+    for await (const { slot, sha1 } of store.indexEntries(block)) {
       if (this.#closed) return;
-      const place = { block, fileId: fileId(slot) };
-      if (opId === undefined) index.addContent(sha1, place);
-      else index.add(sha1, opId, place);
+      index.addContent(sha1, { block, fileId: fileId(slot) });
       if (++count % FLUSH_EVERY === 0) await index.flush();
     }
     const { recentOps } = await store.opsState(block);

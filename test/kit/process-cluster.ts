@@ -5,7 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { request } from 'undici';
-import { type ConfigInput, configPath, defaultConfig, parseConfig, type Config } from '../../common/config.ts';
+import {
+  type Config,
+  type ConfigInput,
+  configPath,
+  defaultConfig,
+  parseConfig,
+} from '../../common/config.ts';
 import { serverId } from '../../common/ids.ts';
 import { ensureClusterKey, ensureGatewayRole, ensureToken, type Token } from '../../common/secrets.ts';
 import { Keyring } from '../../common/wire/keys.ts';
@@ -110,7 +116,8 @@ export class ProcessCluster {
   async startOne(name: ProcessName): Promise<void> {
     const kind = name.slice(0, 2);
     const id = name.slice(2);
-    const main = kind === 'ns' ? 'nameserver/main.ts' : kind === 'ds' ? 'dataserver/main.ts' : 'client/gateway/main.ts';
+    const main =
+      kind === 'ns' ? 'nameserver/main.ts' : kind === 'ds' ? 'dataserver/main.ts' : 'client/gateway/main.ts';
     const log = createWriteStream(this.#logPath(name), { flags: 'a' });
     const child = spawn(process.execPath, ['--import', 'tsx', join(ROOT, main)], {
       cwd: ROOT,
@@ -119,7 +126,11 @@ export class ProcessCluster {
         ...process.env,
         TFS_HOME: this.home,
         UV_THREADPOOL_SIZE: '8',
-        ...(kind === 'ns' ? { TFS_NAMESERVER: id } : kind === 'ds' ? { TFS_SERVER: id } : { NODE_APP_INSTANCE: id }),
+        ...(kind === 'ns'
+          ? { TFS_NAMESERVER: id }
+          : kind === 'ds'
+            ? { TFS_SERVER: id }
+            : { NODE_APP_INSTANCE: id }),
       },
     });
     child.stdout!.pipe(log, { end: false });
@@ -129,7 +140,10 @@ export class ProcessCluster {
       if (this.#children.get(name) === child) this.#children.delete(name);
     });
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${name} was not ready in ${READY_MS_MAX} ms`)), READY_MS_MAX);
+      const timer = setTimeout(
+        () => reject(new Error(`${name} was not ready in ${READY_MS_MAX} ms`)),
+        READY_MS_MAX,
+      );
       child.once('message', () => {
         clearTimeout(timer);
         resolve();
@@ -182,7 +196,11 @@ export class ProcessCluster {
     const reply = await request(`${this.url}/images${query}`, {
       method: 'POST',
       body,
-      headers: { authorization: `Bearer ${this.token.text}`, 'content-type': 'application/octet-stream', ...headers },
+      headers: {
+        authorization: `Bearer ${this.token.text}`,
+        'content-type': 'application/octet-stream',
+        ...headers,
+      },
     });
     const text = await reply.body.text();
     let json: Record<string, unknown> = {};
@@ -195,7 +213,11 @@ export class ProcessCluster {
     headers: Record<string, string> = {},
   ): Promise<{ status: number; headers: Record<string, string | string[] | undefined>; body: Buffer }> {
     const reply = await request(`${this.url}/images/${name}`, { headers });
-    return { status: reply.statusCode, headers: reply.headers, body: Buffer.from(await reply.body.arrayBuffer()) };
+    return {
+      status: reply.statusCode,
+      headers: reply.headers,
+      body: Buffer.from(await reply.body.arrayBuffer()),
+    };
   }
 
   /** POST or DELETE with the token. @returns the status */

@@ -39,7 +39,11 @@ export class UploadLoad {
           await sleep(20);
           continue;
         }
-        const acked: Acked = { name: reply.name, sha1: createHash('sha1').update(body).digest('hex'), deleted: false };
+        const acked: Acked = {
+          name: reply.name,
+          sha1: createHash('sha1').update(body).digest('hex'),
+          deleted: false,
+        };
         if (n % 10 === 3) {
           // Until the answer is there, the delete may or may not have happened: remember only what is certain.
           const status = await this.#cluster.act('DELETE', reply.name);
@@ -57,7 +61,11 @@ export class UploadLoad {
 }
 
 /** Reads everything back. @returns a line for each picture that is lost, altered or back from the dead */
-export async function verifyAcked(cluster: ProcessCluster, acked: readonly Acked[], clients = 8): Promise<string[]> {
+export async function verifyAcked(
+  cluster: ProcessCluster,
+  acked: readonly Acked[],
+  clients = 8,
+): Promise<string[]> {
   const wrong: string[] = [];
   let next = 0;
   const check = async (): Promise<void> => {
@@ -71,7 +79,9 @@ export async function verifyAcked(cluster: ProcessCluster, acked: readonly Acked
       if (picture.deleted) {
         if (got.status !== 404) wrong.push(`${picture.name}: deleted, but answers ${got.status}`);
       } else if (got.status !== 200) {
-        wrong.push(`${picture.name}: acked, but answers ${got.status} ${got.body.toString('utf8').slice(0, 200)}`);
+        wrong.push(
+          `${picture.name}: acked, but answers ${got.status} ${got.body.toString('utf8').slice(0, 200)}`,
+        );
       } else if (createHash('sha1').update(got.body).digest('hex') !== picture.sha1) {
         wrong.push(`${picture.name}: 200 with other bytes`);
       }

@@ -1,0 +1,168 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { TfsClient } from '../../client/client.ts';
+import { LeveldownKv } from '../../common/adapters/leveldown-kv.ts';
+import { nodeClock } from '../../common/adapters/node-clock.ts';
+import { NodeDisk } from '../../common/adapters/node-disk.ts';
+import { nodeNet } from '../../common/adapters/node-net.ts';
+import { nodeRandom } from '../../common/adapters/node-random.ts';
+import { type HostPort, serverId } from '../../common/ids.ts';
+import { silentLog } from '../../common/log.ts';
+import { Keyring } from '../../common/wire/keys.ts';
+import { Peers } from '../../common/wire/peers.ts';
+import { DataServer, type DataServerOptions } from '../../dataserver/dataserver.ts';
+import { formatMount } from '../../dataserver/mount.ts';
+import { NameServer } from '../../nameserver/nameserver.ts';
+import { FaultyDisk } from './faulty-disk.ts';
+import { freePorts } from './ports.ts';
+import type { TestContext } from './suite.ts';
+import { tempDir } from './temp-dir.ts';
+
+const clusterUuid = 'c0ffee00c0ffee00c0ffee00c0ffee00';
+export const LOCAL_KEYRING = Keyring.ofSecret(Buffer.alloc(32, 'local cluster of a test'));
+
+/**
+ * A NameServer, DataServers and a client in one process, over real TCP, real files and LevelDB: for what a test has to
+ * reach into, such as a disk that fails at the right moment.
+ */
+export class LocalCluster {
+  readonly root: string;
+  readonly disks = new Map<number, FaultyDisk>();
+  readonly servers = new Map<number, DataServer>();
+  nameserver!: NameServer;
+  client!: TfsClient;
+  readonly #options: { readonly mounts: number; readonly replicas: number; readonly minWrite: number };
+  #base = 0;
+  readonly #peers: Peers;
+
+  private constructor(root: string, options: { mounts: number; replicas: number; minWrite: number }) {
+    this.root = root;
+    this.#options = options;
+    this.#peers = Peers.open({
+      net: nodeNet,
+      clock: nodeClock,
+      random: nodeRandom,
+      keyring: LOCAL_KEYRING,
+      role: 'gateway',
+      id: 'test',
+    });
+  }
+
+  static async start(
+    t: TestContext,
+    {
+      mounts = 3,
+      replicas = 3,
+      minWrite = 2,
+    }: { mounts?: number; replicas?: number; minWrite?: number } = {},
+  ): Promise<LocalCluster> {
+    const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), { mounts, replicas, minWrite });
+    t.defer(() => cluster.close());
+    cluster.#base = await freePorts(2 + mounts);
+    await cluster.startNameServer();
+    for (let id = 1; id <= mounts; id++) {
+      await formatMount({ path: cluster.mountPath(id), clusterUuid, server: serverId(id) });
+      await cluster.startServer(id);
+    }
+    cluster.client = await TfsClient.open({
+      peers: cluster.#peers,
+      nameservers: [cluster.#address(0)],
+      rendezvousKey: LOCAL_KEYRING.rendezvousKey,
+      clusterDigit: 1,
+      clusterUuid,
+      clock: nodeClock,
+      random: nodeRandom,
+      log: silentLog,
+    });
+    await cluster.client.ready(5000);
+    return cluster;
+  }
+
+  mountPath(id: number): string {
+    return join(this.root, `m${id}`);
+  }
+
+  async startNameServer(): Promise<void> {
+    const dir = join(this.root, 'ns');
+    mkdirSync(dir, { recursive: true });
+    this.nameserver = await NameServer.open({
+      id: 0,
+      clusterUuid,
+      clusterDigit: 1,
+      replicas: this.#options.replicas,
+      minWrite: this.#options.minWrite,
+      leads: true,
+      configured: Array.from({ length: this.#options.mounts }, (_, i) => ({
+        id: serverId(i + 1),
+        address: this.#address(i + 1),
+        adminPort: 1,
+        mount: this.mountPath(i + 1),
+        domain: `d${i + 1}`,
+      })),
+      address: this.#address(0),
+      keyring: LOCAL_KEYRING,
+      kv: await LeveldownKv.open({ directory: dir }),
+      net: nodeNet,
+      clock: nodeClock,
+      random: nodeRandom,
+      log: silentLog,
+      pid: process.pid,
+      version: 'test',
+    });
+  }
+
+  async startServer(id: number, overrides: Partial<DataServerOptions> = {}): Promise<DataServer> {
+    const path = this.mountPath(id);
+    const disk = new FaultyDisk(await NodeDisk.open(path));
+    this.disks.set(id, disk);
+    const server = await DataServer.open({
+      clusterUuid,
+      server: serverId(id),
+      address: this.#address(id),
+      adminPort: 1,
+      nameservers: [this.#address(0)],
+      disk,
+      mountPath: path,
+      kv: await LeveldownKv.open({ directory: join(path, 'kv') }),
+      net: nodeNet,
+      clock: nodeClock,
+      random: nodeRandom,
+      keyring: LOCAL_KEYRING,
+      log: silentLog,
+      domain: `d${id}`,
+      capacityBytes: undefined,
+      blockBytes: 1 << 20,
+      openBlocks: 2,
+      spareBlocks: 0,
+      indexBytes: 16 << 20,
+      openFiles: 64,
+      memberAckMs: 1000,
+      pid: process.pid,
+      version: 'test',
+      onRefused: (error) => {
+        throw error;
+      },
+      ...overrides,
+    });
+    this.servers.set(id, server);
+    return server;
+  }
+
+  async stopServer(id: number): Promise<void> {
+    const server = this.servers.get(id);
+    this.servers.delete(id);
+    this.disks.get(id)?.release();
+    await server?.close();
+  }
+
+  async close(): Promise<void> {
+    await this.client?.close();
+    await this.#peers.close();
+    for (const id of [...this.servers.keys()]) await this.stopServer(id);
+    await this.nameserver?.close();
+  }
+
+  #address(n: number): HostPort {
+    return { host: '127.0.0.1', port: this.#base + n };
+  }
+}
