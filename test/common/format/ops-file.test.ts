@@ -89,16 +89,13 @@ describe('ops file', (test) => {
   });
 
   test('one changed bit of a frame is found', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: OPS_HEADER_BYTES * 8, max: file.length * 8 - 1 }), (bit) => {
-        const result = read(flipBit(file, bit));
-        const at = bit >>> 3;
-        const frame = starts.findLastIndex((start) => start <= at);
-        const covered = at < starts[frame]! + 8 + encodeOpBody(ops[frame]!).length;
-        assert.is(result.ops.length, covered ? frame : ops.length);
-      }),
-      { numRuns: 500 },
-    );
+    for (let bit = OPS_HEADER_BYTES * 8; bit < file.length * 8; bit++) {
+      const result = read(flipBit(file, bit));
+      const at = bit >>> 3;
+      const frame = starts.findLastIndex((start) => start <= at);
+      const padding = at >= starts[frame]! + 8 + encodeOpBody(ops[frame]!).length;
+      assert.is(result.ops.length, padding ? ops.length : frame, `bit ${bit}`);
+    }
   });
 
   test('a good operation of a kind that is not known is no torn end', () => {
