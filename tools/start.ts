@@ -37,8 +37,11 @@ async function start(options: StartOptions): Promise<void> {
     await prepare(config, process.env, say, options.allowFull);
     await rotateLogs(config, process.env);
     say('starting …');
-    await pm2.start();
-    const rows = await waitUntilWritable(config, pm2, options.waitSeconds * 1000);
+    // PM2 waits for each process in turn; whether uploads are taken is known before that, also when one never comes.
+    const [rows] = await Promise.all([
+      waitUntilWritable(config, pm2, options.waitSeconds * 1000),
+      pm2.start(),
+    ]);
     say(welcome(config, rows));
   });
 }

@@ -84,9 +84,11 @@ function stateWithoutAnswer(managed: Pm2Process | undefined): string {
   if (managed === undefined) return 'stopped';
   // PM2 calls a process that it will not restart "waiting restart" too.
   if (managed.pid === 0 && managed.exitCode === EXIT_REFUSED) return 'refused';
-  if (managed.status === 'online' || managed.status === 'launching')
-    return Date.now() - managed.startedAtMs < STARTING_MS_MAX ? 'starting' : 'silent';
   if (managed.status === 'waiting restart') return 'restarting';
+  if (managed.status === 'online' || managed.status === 'launching') {
+    if (Date.now() - managed.startedAtMs > STARTING_MS_MAX) return 'silent';
+    return managed.restarts > 0 ? 'restarting' : 'starting';
+  }
   return managed.status;
 }
 

@@ -1,4 +1,4 @@
-import { Format, Presets, SingleBar } from 'cli-progress';
+import cliProgress from 'cli-progress';
 
 /** How far an import is: a bar on a terminal, now and then a line elsewhere. On standard error. */
 export interface Progress {
@@ -18,15 +18,16 @@ const MIB = 1024 * 1024;
 export function openProgress(totals: ProgressTotals, terminal: boolean): Progress {
   const meter = new Meter(totals);
   if (!terminal) return lines(meter);
-  const bar = new SingleBar(
+  const bar = new cliProgress.SingleBar(
     {
-      format: (options, params) => `${Format.BarFormat(params.progress, options)} ${meter.text()}`,
+      format: (options, params) =>
+        `${cliProgress.Format.BarFormat(params.progress, options)} ${meter.text()}`,
       stream: process.stderr,
       hideCursor: true,
       etaBuffer: 50,
       fps: 8,
     },
-    Presets.shades_classic,
+    cliProgress.Presets.shades_classic,
   );
   // An import of nothing but empty files is done from the start.
   bar.start(Math.max(1, totals.bytes), 0);
