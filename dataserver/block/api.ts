@@ -1,8 +1,8 @@
 import type { TfsError } from '../../common/errors.ts';
-import type { OpsState } from '../../common/format/ops.ts';
 import type { RecordHeader } from '../../common/format/record.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
-import type { BlockId, Epoch, ServerId, Session, Slot, Version } from '../../common/ids.ts';
+import type { Hole } from '../../common/format/walk.ts';
+import type { BlockId, Epoch, ServerId, Slot, Version } from '../../common/ids.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import type { Disk } from '../../common/seams/disk.ts';
@@ -22,6 +22,8 @@ export interface BlockStoreOptions {
   readonly log: Log;
   readonly events?: StoreEvents;
   readonly faults?: Faults;
+  /** Smaller in tests. */
+  readonly limits?: { readonly opsLogBytes?: number; readonly opsReserveBytes?: number };
 }
 
 export interface StoreEvents {
@@ -97,19 +99,13 @@ export interface ReadResult {
   readonly proven: boolean;
 }
 
-/** `start` is the end of the last good record before it, `end` the start of the next good one. */
-export interface Hole {
-  readonly start: number;
-  readonly end: number;
-}
-
 export interface FenceFacts {
   /** End of the last valid record. */
   readonly validLength: number;
   readonly slots: number;
   /** Highest length that a watermark, or the live session, proves to have been durable on every member. */
   readonly provenLength: number;
-  /** Spans below `validLength` that do not verify. */
+  /** Spans below `validLength` that do not verify; none for a block that is sealed. */
   readonly holes: readonly Hole[];
   /** This process made or opened the block, had no I/O error on it, and has just re-read its tail. */
   readonly clean: boolean;
@@ -125,15 +121,12 @@ export interface SealOrder {
   /** Absent for the replica that is to find it out. */
   readonly digest: Buffer | undefined;
   readonly epoch: Epoch;
-  /** Marks what still does not verify below `length` as lost, after every replica was asked in vain. */
-  readonly lost?: boolean;
 }
 
 export interface RecordRef {
   readonly slot: Slot;
+  /** 20 bytes; a view of a buffer of all of them. */
   readonly sha1: Buffer;
-  /** Absent where the index file answered, which does not keep it. */
-  readonly opId: Buffer | undefined;
 }
 
 export interface StoreTotals {
@@ -151,7 +144,8 @@ export interface StoreTotals {
 export interface VerifyReport {
   readonly records: number;
   readonly bytes: number;
-  readonly digest: Buffer;
+  /** Of the headers as they read now; absent where some do not. */
+  readonly digest: Buffer | undefined;
   /** One clause each, with the offset; empty for a sound block. */
   readonly problems: readonly string[];
 }
@@ -165,5 +159,3 @@ export interface Configuration {
 
 /** Relative to the mount: block files and ops logs; zero-filled files to come; what was cut off and is kept. */
 export const STORE_DIRECTORIES = { blocks: 'blocks', spare: 'spare', surplus: 'surplus' } as const;
-
-export type { OpsState, Session };

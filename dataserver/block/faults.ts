@@ -1,3 +1,5 @@
+import type { Superblock } from '../../common/format/superblock.ts';
+
 /**
  * Bugs that can be planted to prove that a test would catch them. Production code never has one on: they are handed
  * in by the test kit, and each is asked for at the very line it breaks.
@@ -29,3 +31,16 @@ export interface Faults {
 }
 
 export const NO_FAULTS: Faults = { has: () => false };
+
+const NO_SALT = Buffer.alloc(16);
+
+/** What the header checksums of a block are seeded from. */
+export function seededAs(superblock: Superblock, faults: Faults): Superblock {
+  if (!faults.has('unsalted-checksum')) return superblock;
+  return {
+    ...superblock,
+    salt: NO_SALT,
+    block: 0 as Superblock['block'],
+    session: 0 as Superblock['session'],
+  };
+}

@@ -1,29 +1,45 @@
+import { createHash } from 'node:crypto';
 import { TfsError } from '../../common/errors.ts';
-import type { Op } from '../../common/format/ops.ts';
+import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { BlockId, Cookie, Epoch, FileId, Session } from '../../common/ids.ts';
-import type { BlockEntry } from '../../common/wire/messages.ts';
-import type {
-  Batch,
-  BlockInfo,
-  BlockStoreOptions,
-  Configuration,
-  FenceFacts,
-  OpsState,
-  ReadResult,
-  RecordRef,
-  SealInfo,
-  SealOrder,
-  StoreTotals,
-  VerifyReport,
+import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES } from '../../common/limits.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import {
+  type Batch,
+  type BlockInfo,
+  type BlockStoreOptions,
+  type Configuration,
+  type FenceFacts,
+  type ReadResult,
+  type RecordRef,
+  type SealInfo,
+  type SealOrder,
+  STORE_DIRECTORIES,
+  type StoreTotals,
+  type VerifyReport,
 } from './api.ts';
+import { AppendQueue } from './append-queue.ts';
+import type { Block } from './block.ts';
+import { StoreContext } from './context.ts';
+import { createBlock } from './create.ts';
+import { fenceBlock } from './fence.ts';
+import { IndexCache } from './index-cache.ts';
+import { loadSealed } from './load.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { type OpsLogOptions, openBlocks } from './open.ts';
+import { OpsReserve } from './ops-reserve.ts';
+import { decodeRawRecords } from './raw-records.ts';
+import { flagsOf, readName } from './read.ts';
+import { applyOps, recovered } from './recover.ts';
+import { fillBlock, readRawRecords } from './repair.ts';
+import { sealBlock } from './seal.ts';
+import { Spares } from './spares.ts';
+import { Tail } from './tail.ts';
+import { recordRefs, sha1sOf, verifyBlock } from './verify.ts';
 
 export type * from './api.ts';
 export { type FaultName, type Faults, NO_FAULTS } from './faults.ts';
-
-const todo = (): never => {
-  throw new TfsError('INTERNAL', 'not built yet');
-};
 
 /**
  * The blocks of one mount. Everything below a promise that resolved is durable; everything below one that rejected
@@ -33,45 +49,122 @@ const todo = (): never => {
  * (READ_ONLY); a full disk (DISK_FULL) ends the session of the block alone.
  */
 export class BlockStore {
+  readonly #context: StoreContext;
+  readonly #cache: IndexCache;
+  readonly #spares: Spares;
+  readonly #reserve: OpsReserve;
+  readonly #opsOptions: OpsLogOptions;
+  readonly #blocks = new Map<BlockId, Block>();
+  /** Ids that are being made. */
+  readonly #making = new Set<BlockId>();
+
+  private constructor(parts: {
+    readonly context: StoreContext;
+    readonly cache: IndexCache;
+    readonly spares: Spares;
+    readonly reserve: OpsReserve;
+    readonly opsOptions: OpsLogOptions;
+    readonly blocks: readonly Block[];
+  }) {
+    this.#context = parts.context;
+    this.#cache = parts.cache;
+    this.#spares = parts.spares;
+    this.#reserve = parts.reserve;
+    this.#opsOptions = parts.opsOptions;
+    for (const block of parts.blocks) this.#add(block);
+  }
+
   /** Lists the blocks, reads their superblocks and ops logs; walks no records. Blocks that were OPEN are RECOVERED. */
-  static async open(_options: BlockStoreOptions): Promise<BlockStore> {
-    return todo();
+  static async open(options: BlockStoreOptions): Promise<BlockStore> {
+    const context = new StoreContext(options);
+    for (const directory of Object.values(STORE_DIRECTORIES)) await context.disk.mkdir(directory);
+    await context.disk.syncDirectory('');
+    const { opsLogBytes = OPS_LOG_BYTES_MAX, opsReserveBytes = OPS_RESERVE_BYTES } = options.limits ?? {};
+    const reserve = await OpsReserve.open(context, opsReserveBytes);
+    const opsOptions: OpsLogOptions = { bytesMax: opsLogBytes, release: () => reserve.release() };
+    return new BlockStore({
+      context,
+      cache: new IndexCache(context, options.budgets),
+      spares: await Spares.open(context),
+      reserve,
+      opsOptions,
+      blocks: await openBlocks(context, opsOptions),
+    });
   }
 
   /** Waits for what is in flight. Afterwards every method rejects with CLOSED. */
   async close(): Promise<void> {
-    todo();
+    if (this.#context.closed) return;
+    this.#context.closed = true;
+    await this.#spares.close();
+    for (const block of this.#blocks.values()) {
+      await block.appends?.close('the block store is closed');
+      await block.ops.close();
+      await block.loading?.catch(() => undefined);
+    }
+    await this.#cache.close();
+    for (const { index } of this.#blocks.values()) await index?.file.close();
   }
 
   /** Why the store takes no writes, if it takes none. */
   get readOnly(): TfsError | undefined {
-    return todo();
+    return this.#context.failure;
   }
 
   get blocks(): readonly BlockId[] {
-    return todo();
+    return [...this.#blocks.keys()];
   }
 
   /** As reported to a NameServer. */
   entries(): BlockEntry[] {
-    return todo();
+    return Array.from(this.#blocks.values(), (block) => block.entry());
   }
 
-  entry(_block: BlockId): BlockEntry | undefined {
-    return todo();
+  entry(block: BlockId): BlockEntry | undefined {
+    return this.#blocks.get(block)?.entry();
   }
 
-  info(_block: BlockId): BlockInfo | undefined {
-    return todo();
+  /** A live view: it changes with the block. */
+  info(block: BlockId): BlockInfo | undefined {
+    return this.#blocks.get(block);
   }
 
   totals(): StoreTotals {
-    return todo();
+    let [openBlocks, files, aliases, bytes, indexBytes] = [0, 0, 0, this.#spares.bytes, this.#cache.bytes];
+    for (const block of this.#blocks.values()) {
+      if (block.state === BlockState.OPEN) openBlocks++;
+      files += block.slots;
+      aliases += block.ops.facts.aliases;
+      bytes += block.fileBytes;
+      if (block.tail !== undefined) indexBytes += block.index?.bytes ?? 0;
+    }
+    return {
+      blocks: this.#blocks.size,
+      openBlocks,
+      files,
+      aliases,
+      bytes,
+      spares: this.#spares.count,
+      indexBytes,
+    };
   }
 
   /** Makes an OPEN block; durable when it resolves. @throws TfsError CONFLICT for an id it holds, DISK_FULL, READ_ONLY */
-  async create(_superblock: Superblock, _configuration: Configuration): Promise<void> {
-    todo();
+  async create(superblock: Superblock, configuration: Configuration): Promise<void> {
+    const context = this.#context;
+    context.assertWritable();
+    const id = superblock.block;
+    if (superblock.clusterUuid !== context.clusterUuid)
+      throw new TfsError('BAD_REQUEST', `block ${id} is of cluster ${superblock.clusterUuid}`);
+    if (this.#blocks.has(id) || this.#making.has(id))
+      throw new TfsError('CONFLICT', `block ${id} is here already`);
+    this.#making.add(id);
+    try {
+      this.#add(await createBlock(context, this.#spares, this.#opsOptions, superblock, configuration));
+      context.changed(id);
+    } finally {
+      this.#making.delete(id);
+    }
   }
 
   /**
@@ -81,8 +174,8 @@ export class BlockStore {
    * @throws TfsError SESSION_ENDED when the block is not OPEN with that session or the offset is not its end;
    *   DISK_FULL, IO, READ_ONLY: then the session is over
    */
-  appendBatch(_block: BlockId, _session: Session, _batch: Batch): Promise<void> {
-    return todo();
+  async appendBatch(block: BlockId, session: Session, batch: Batch): Promise<void> {
+    return this.#openFor(block, session).append(batch);
   }
 
   /**
@@ -93,19 +186,26 @@ export class BlockStore {
    * @param ackedLength the primary's, as {@link setAcked}
    * @throws TfsError PROTOCOL for bytes that do not verify; otherwise as {@link appendBatch}
    */
-  appendRaw(
-    _block: BlockId,
-    _session: Session,
-    _offset: number,
-    _bytes: Buffer,
-    _ackedLength: number,
+  async appendRaw(
+    block: BlockId,
+    session: Session,
+    offset: number,
+    bytes: Buffer,
+    ackedLength: number,
   ): Promise<void> {
-    return todo();
+    const appends = this.#openFor(block, session);
+    appends.check(offset, bytes.length, 0);
+    const held = this.#of(block);
+    const headers = decodeRawRecords(bytes, held.seed, { offset, slot: appends.nextSlot });
+    this.setAcked(block, ackedLength);
+    return appends.append({ offset, headers, buffers: [bytes], bytes: bytes.length });
   }
 
   /** Every member has everything up to there. */
-  setAcked(_block: BlockId, _ackedLength: number): void {
-    todo();
+  setAcked(block: BlockId, ackedLength: number): void {
+    const { tail, index } = this.#of(block);
+    // Nobody can prove more than is durable here, while this replica is one of those that have to answer.
+    if (tail !== undefined && index !== undefined && ackedLength <= index.length) tail.prove(ackedLength);
   }
 
   /**
@@ -117,22 +217,29 @@ export class BlockStore {
    * @throws TfsError NOT_FOUND; DONT_KNOW where a miss proves nothing (a RECOVERED or SUSPECT block, an unknown one);
    *   CORRUPT when the stored bytes do not verify; IO
    */
-  read(
-    _block: BlockId,
-    _fileId: FileId,
-    _cookie: Cookie | undefined,
-    _range: { readonly offset: number; readonly length: number },
-    _force: boolean,
+  async read(
+    block: BlockId,
+    fileId: FileId,
+    cookie: Cookie | undefined,
+    range: { readonly offset: number; readonly length: number },
+    force: boolean,
   ): Promise<ReadResult> {
-    return todo();
+    const held = this.#of(block);
+    const index = held.index ?? (await this.#load(held));
+    index.touched = true;
+    const { offset, length } = range;
+    return readName(this.#context, held, index, { fileId, cookie, offset, length, force });
   }
 
   /**
    * The state bits of a name, whose cookie the caller has verified before: from memory when the index is loaded.
    * @throws TfsError as {@link read}
    */
-  check(_block: BlockId, _fileId: FileId): number | Promise<number> {
-    return todo();
+  check(block: BlockId, fileId: FileId): number | Promise<number> {
+    const held = this.#of(block);
+    if (held.index === undefined) return this.#load(held).then((index) => flagsOf(held, index, fileId));
+    held.index.touched = true;
+    return flagsOf(held, held.index, fileId);
   }
 
   /**
@@ -141,47 +248,68 @@ export class BlockStore {
    *
    * @throws TfsError OPS_GAP when the first one does not follow the newest op given before; DISK_FULL, IO, READ_ONLY
    */
-  appendOps(_block: BlockId, _ops: readonly Op[]): Promise<void> {
-    return todo();
+  async appendOps(block: BlockId, ops: readonly Op[]): Promise<void> {
+    const held = this.#usable(block);
+    this.#context.assertWritable();
+    await held.ops.append(ops);
+    if (held.state === BlockState.SEALED) this.#cache.warmed(held);
   }
 
   /** The folded state of the log. Not a copy: only to be read, and only until the next await. */
-  opsState(_block: BlockId): OpsState | Promise<OpsState> {
-    return todo();
+  opsState(block: BlockId): OpsState | Promise<OpsState> {
+    const held = this.#usable(block);
+    if (held.ops.state !== undefined) return held.ops.warm();
+    return Promise.resolve(held.ops.warm()).then((state) => {
+      if (held.state === BlockState.SEALED) this.#cache.warmed(held);
+      return state;
+    });
   }
 
   /** Sequenced ops after `seq`, in order; where the log was folded past it, a SNAPSHOT first. */
-  async opsAfter(_block: BlockId, _seq: number): Promise<Op[]> {
-    return todo();
+  async opsAfter(block: BlockId, seq: number): Promise<Op[]> {
+    return this.#usable(block).ops.after(seq);
   }
 
   /**
    * OPEN becomes FENCED, behind the appends given before; once it resolves no append of this block becomes durable.
    * A RECOVERED block is walked first. Repeating it reads the tail again.
    */
-  fence(_block: BlockId, _epoch: Epoch): Promise<FenceFacts> {
-    return todo();
+  async fence(block: BlockId, epoch: Epoch): Promise<FenceFacts> {
+    const held = this.#of(block);
+    this.#context.log.debug({ block, epoch }, 'fence');
+    return held.exclusively(() => fenceBlock(this.#context, held));
   }
 
   /** Walks a RECOVERED block, unless that was done; changes nothing on the disk. */
-  recover(_block: BlockId): Promise<void> {
-    return todo();
+  async recover(block: BlockId): Promise<void> {
+    const held = this.#of(block);
+    if (!held.walked) await this.#load(held);
   }
 
   /**
    * Record bytes for another replica: from `offset`, which starts a record, whole records as long as they fit `length`
-   * (but at least one), up to the end of the valid part or of a hole.
+   * (but at least one), up to the end of the valid part or of a hole. None where no record starts there.
    */
-  readRaw(_block: BlockId, _generation: number, _offset: number, _length: number): Promise<Buffer> {
-    return todo();
+  async readRaw(block: BlockId, generation: number, offset: number, length: number): Promise<Buffer> {
+    const held = this.#of(block);
+    if (generation !== held.generation)
+      throw new TfsError(
+        'CONFLICT',
+        `block ${block} is of generation ${held.generation} here, not ${generation}`,
+      );
+    return readRawRecords(held.index ?? (await this.#load(held)), offset, length);
   }
 
   /**
-   * Repairs a FENCED or RECOVERED block with records of another replica: `start` is the end of its valid part, or the
-   * start of a hole. Verified before the write, durable when it resolves. The next `fence` tells what is left to do.
+   * Repairs a FENCED or RECOVERED block with records of another replica: `start` is the end of its valid part, the
+   * start of a hole, or where the last repair ended. Verified before the write, durable when it resolves. The next
+   * `fence` tells what is left to do.
+   *
+   * @throws TfsError CONFLICT when nothing is missing there, PROTOCOL for bytes that do not verify
    */
-  fill(_block: BlockId, _start: number, _bytes: Buffer): Promise<void> {
-    return todo();
+  async fill(block: BlockId, start: number, bytes: Buffer): Promise<void> {
+    const held = this.#of(block);
+    return held.exclusively(() => fillBlock(this.#context, held, start, bytes));
   }
 
   /**
@@ -190,34 +318,109 @@ export class BlockStore {
    * @throws TfsError CONFLICT where bytes below `length` are missing (fill first), the digest is another one,
    *   a watermark proves more than `length`, or the block is sealed at another length
    */
-  seal(_block: BlockId, _order: SealOrder): Promise<SealInfo> {
-    return todo();
+  async seal(block: BlockId, order: SealOrder): Promise<SealInfo> {
+    const held = this.#of(block);
+    return held.exclusively(async () => {
+      const seal = await sealBlock(this.#context, held, order);
+      if (held.index !== undefined) this.#cache.put(held);
+      this.#cache.warmed(held);
+      return seal;
+    });
   }
 
   /** The block's SEAL is known to be on every member of its write set: all its records are proven. */
-  setSealComplete(_block: BlockId): void {
-    todo();
+  setSealComplete(block: BlockId): void {
+    const held = this.#of(block);
+    if (held.seal !== undefined) held.provenLength = held.seal.length;
   }
 
   /** Reads all of a block and checks every CRC and the digest. */
-  verify(_block: BlockId): Promise<VerifyReport> {
-    return todo();
+  async verify(block: BlockId): Promise<VerifyReport> {
+    const held = this.#of(block);
+    return verifyBlock(this.#context, held, held.index ?? (await this.#load(held)));
   }
 
   /** What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. */
-  indexEntries(_block: BlockId): AsyncIterable<RecordRef> {
-    return todo();
+  async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
+    const held = this.#of(block);
+    const index = held.index ?? (await this.#load(held));
+    yield* recordRefs(index, await sha1sOf(this.#context, held, index));
   }
 
   /**
    * Fills spare files with zeros until there are `count`, one at a time: flat out while nothing is appended, at
    * SPARE_FILL_BYTES_PER_SECOND_BUSY while appends run. A full disk ends it quietly.
    */
-  async prepareSpares(_count: number, _blockBytes: number): Promise<void> {
-    todo();
+  async prepareSpares(count: number, blockBytes: number): Promise<void> {
+    this.#context.assertWritable();
+    await this.#reserve.refill();
+    await this.#spares.prepare(count, blockBytes);
   }
 
   async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
-    return todo();
+    return this.#context.disk.space();
+  }
+
+  #add(block: Block): void {
+    this.#blocks.set(block.block, block);
+    block.ops.onApplied = (ops, state) => {
+      if (block.index !== undefined) {
+        applyOps(block.index, ops, state);
+        if (block.state === BlockState.SEALED) this.#cache.put(block);
+      }
+      block.namesChanged();
+      this.#context.changed(block.block);
+    };
+  }
+
+  /** @throws TfsError CLOSED, DONT_KNOW */
+  #of(block: BlockId): Block {
+    this.#context.assertOpen();
+    const held = this.#blocks.get(block);
+    if (held === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
+    return held;
+  }
+
+  /** A block whose files could be read when the store opened. */
+  #usable(block: BlockId): Block {
+    const held = this.#of(block);
+    held.sound();
+    return held;
+  }
+
+  #openFor(block: BlockId, session: Session): AppendQueue {
+    const held = this.#of(block);
+    if (held.superblock?.session === session) {
+      if (held.state === BlockState.OPEN) return held.appends!;
+      if (this.#context.faults.has('append-after-restart') && held.tail !== undefined)
+        return this.#reopen(held);
+    }
+    throw new TfsError('SESSION_ENDED', `block ${block} is not open for session ${session} here`);
+  }
+
+  #load(block: Block): Promise<LoadedIndex> {
+    if ((block.flags & BlockFlag.QUARANTINED) !== 0) {
+      const why = `block ${block.block} is quarantined on this DataServer: its files cannot be trusted`;
+      return Promise.reject(new TfsError('DONT_KNOW', why));
+    }
+    if (block.state !== BlockState.SEALED) return recovered(this.#context, block);
+    block.loading ??= loadSealed(this.#context, block)
+      .then((index) => {
+        this.#cache.put(block);
+        this.#cache.warmed(block);
+        return index;
+      })
+      .finally(() => {
+        block.loading = undefined;
+      });
+    return block.loading;
+  }
+
+  /** A planted bug. */
+  #reopen(block: Block): AppendQueue {
+    block.tail = new Tail({ clean: true, hash: createHash('sha256') });
+    block.state = BlockState.OPEN;
+    block.appends = new AppendQueue(this.#context, block, block.index!, block.tail);
+    return block.appends;
   }
 }

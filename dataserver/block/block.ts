@@ -1,0 +1,160 @@
+import { TfsError } from '../../common/errors.ts';
+import { blockFileName } from '../../common/format/file-names.ts';
+import { blockSeed } from '../../common/format/record.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
+import type { Superblock } from '../../common/format/superblock.ts';
+import type { BlockId, ServerId, Version } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { type BlockEntry, BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
+import type { BlockInfo, SealInfo } from './api.ts';
+import type { AppendQueue } from './append-queue.ts';
+import { type Faults, seededAs } from './faults.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import type { OpsLog } from './ops-log.ts';
+import type { Tail } from './tail.ts';
+
+/** One block of the store: what is known of it, whichever of its parts are in memory. */
+export class Block implements BlockInfo {
+  readonly block: BlockId;
+  readonly generation: number;
+  readonly superblock: Superblock | undefined;
+  readonly ops: OpsLog;
+  /** Of all record headers. */
+  readonly seed: number;
+  state: BlockState;
+  flags = 0;
+  /** What reads use; undefined while it is not loaded. */
+  index: LoadedIndex | undefined;
+  /** The load, or the walk, that will set `index`. */
+  loading: Promise<LoadedIndex> | undefined;
+  /** Of a block that is not sealed: what its seal will need. Undefined for a RECOVERED one that was not walked. */
+  tail: Tail | undefined;
+  /** Of an OPEN or FENCED block. */
+  appends: AppendQueue | undefined;
+  fileBytes: number;
+  #deadBytes = 0;
+  #deadBytesStale = true;
+  #sealedProven = SUPERBLOCK_BYTES;
+  /** Fence, fill and seal of one block run one after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(facts: {
+    readonly block: BlockId;
+    readonly generation: number;
+    readonly superblock: Superblock | undefined;
+    readonly ops: OpsLog;
+    readonly state: BlockState;
+    readonly fileBytes: number;
+    readonly faults: Faults;
+  }) {
+    this.block = facts.block;
+    this.generation = facts.generation;
+    this.superblock = facts.superblock;
+    this.ops = facts.ops;
+    this.state = facts.state;
+    this.fileBytes = facts.fileBytes;
+    this.seed = facts.superblock === undefined ? 0 : blockSeed(seededAs(facts.superblock, facts.faults));
+  }
+
+  get fileName(): string {
+    return blockFileName(this.block, this.generation, 'blk');
+  }
+
+  get seal(): SealInfo | undefined {
+    return this.ops.facts.seal;
+  }
+
+  get length(): number {
+    return this.seal?.length ?? this.index?.length ?? SUPERBLOCK_BYTES;
+  }
+
+  get slots(): number {
+    return this.seal?.slots ?? this.index?.count ?? 0;
+  }
+
+  get provenLength(): number {
+    return this.tail?.provenLength ?? this.#sealedProven;
+  }
+
+  /** Of a sealed block: what its last watermark, or its session while it lived, has proved. */
+  set provenLength(length: number) {
+    if (length > this.#sealedProven) this.#sealedProven = length;
+  }
+
+  get seq(): number {
+    return this.ops.facts.seq;
+  }
+
+  get version(): Version {
+    return this.ops.facts.version;
+  }
+
+  get opsPrimary(): ServerId {
+    return this.ops.facts.opsPrimary;
+  }
+
+  get members(): readonly ServerId[] {
+    return this.ops.facts.members;
+  }
+
+  get walked(): boolean {
+    return this.state !== BlockState.RECOVERED || this.tail !== undefined;
+  }
+
+  get suspect(): boolean {
+    return (this.flags & BlockFlag.SUSPECT) !== 0;
+  }
+
+  entry(): BlockEntry {
+    const { superblock, ops } = this;
+    return {
+      block: this.block,
+      generation: this.generation,
+      state: this.state,
+      flags: this.flags,
+      length: this.length,
+      seq: ops.facts.seq,
+      version: ops.facts.version,
+      opsPrimary: ops.facts.opsPrimary,
+      targetReplicas: superblock?.targetReplicas ?? ops.facts.members.length,
+      members: ops.facts.members,
+      deadBytes: this.#dead(),
+    };
+  }
+
+  /** An op has changed the state of a name. */
+  namesChanged(): void {
+    this.#deadBytesStale = true;
+  }
+
+  /** @throws TfsError IO for a block whose superblock or ops log this process could not read */
+  sound(): Superblock {
+    if (this.superblock !== undefined && (this.flags & BlockFlag.QUARANTINED) === 0) return this.superblock;
+    throw new TfsError('IO', `block ${this.block} is quarantined: its superblock or ops log cannot be read`);
+  }
+
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const run = this.#turn.then(work, work);
+    this.#turn = run.catch(() => undefined);
+    return run;
+  }
+
+  /** Bytes of deleted records that no live alias names. Known while the index is loaded; else the last figure. */
+  #dead(): number {
+    const { index } = this;
+    if (!this.#deadBytesStale || index === undefined) return this.#deadBytes;
+    const kept = new Set<number>();
+    const { aliases } = index;
+    for (let i = 0; i < (aliases?.count ?? 0); i++) {
+      if ((aliases!.flagsAt(i) & NameFlag.DELETED) === 0) kept.add(aliases!.targetAt(i));
+    }
+    let dead = 0;
+    for (let slot = 0; slot < index.count; slot++) {
+      if ((slotFlags(index.words[slot]!) & NameFlag.DELETED) !== 0 && !kept.has(slot))
+        dead += index.spanOf(slot);
+    }
+    this.#deadBytes = dead;
+    this.#deadBytesStale = false;
+    return dead;
+  }
+}

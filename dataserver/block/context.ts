@@ -1,0 +1,104 @@
+import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
+import type { BlockId } from '../../common/ids.ts';
+import type { Log } from '../../common/log.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import type { Disk, DiskFile, OpenMode } from '../../common/seams/disk.ts';
+import type { Random } from '../../common/seams/random.ts';
+import { type BlockStoreOptions, STORE_DIRECTORIES, type StoreEvents } from './api.ts';
+import { type Faults, NO_FAULTS } from './faults.ts';
+
+/** What the parts of one store share: its disk, and whether that disk may still be written. */
+export class StoreContext {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly faults: Faults;
+  readonly clusterUuid: string;
+  readonly #events: StoreEvents;
+  #failure: TfsError | undefined;
+  closed = false;
+  /** When something was last appended; spares are prepared slowly for a while after. */
+  appendedAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(options: BlockStoreOptions) {
+    this.disk = options.disk;
+    this.clock = options.clock;
+    this.random = options.random;
+    this.log = options.log;
+    this.faults = options.faults ?? NO_FAULTS;
+    this.clusterUuid = options.clusterUuid;
+    this.#events = options.events ?? {};
+  }
+
+  get failure(): TfsError | undefined {
+    return this.#failure;
+  }
+
+  /** @throws TfsError CLOSED, READ_ONLY */
+  assertWritable(): void {
+    this.assertOpen();
+    if (this.#failure === undefined) return;
+    throw new TfsError('READ_ONLY', `this disk only reads since a write failed: ${this.#failure.message}`, {
+      cause: this.#failure,
+    });
+  }
+
+  assertOpen(): void {
+    if (this.closed) throw new TfsError('CLOSED', 'the block store is closed');
+  }
+
+  /**
+   * Takes note of a failed write, sync or change of names. Which of the bytes before it are on the medium nobody can
+   * say any more, so nothing is retried and nothing else is written; but a full disk is only full.
+   */
+  failed(error: unknown, what: string): TfsError {
+    const failure = toTfsError(error, 'IO', what);
+    if (isTfsError(failure, 'DISK_FULL') || this.#failure !== undefined) return failure;
+    this.#failure = failure;
+    this.log.error({ err: failure, what }, 'a write failed: the block store only reads from now on');
+    this.#events.ioError?.(failure);
+    return failure;
+  }
+
+  changed(block: BlockId): void {
+    this.#events.changed?.(block);
+  }
+
+  corrupt(block: BlockId, error: TfsError): void {
+    this.log.error({ block, err: error }, 'stored bytes do not verify');
+    this.#events.corrupt?.(block, error);
+  }
+
+  open(name: string, mode: OpenMode): Promise<DiskFile> {
+    return this.disk.open(inBlocks(name), mode);
+  }
+
+  /** Makes names in the blocks directory durable. */
+  async syncBlocks(): Promise<void> {
+    if (this.faults.has('skip-directory-sync')) return;
+    await this.disk.syncDirectory(STORE_DIRECTORIES.blocks);
+  }
+
+  /** A whole new file under a temporary name: its bytes are durable before anything points at them. */
+  async writeTemporary(name: string, content: readonly Buffer[]): Promise<void> {
+    const file = await this.open(name, 'create');
+    try {
+      await file.write(content, 0);
+      if (!this.faults.has('skip-datasync')) await file.datasync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Removes what is of no use any more; if it cannot, the next start will. */
+  async discard(path: string): Promise<void> {
+    try {
+      await this.disk.unlink(path);
+    } catch (error) {
+      if (!isTfsError(error, 'NOT_FOUND')) this.log.warn({ err: error, path }, 'cannot remove a file');
+    }
+  }
+}
+
+export const inBlocks = (name: string): string => `${STORE_DIRECTORIES.blocks}/${name}`;

@@ -1,0 +1,105 @@
+import { toTfsError } from '../../common/errors.ts';
+import { OPS_LOGS_WARM_MAX } from '../../common/limits.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
+import { BlockState } from '../../common/wire/messages.ts';
+import type { Block } from './block.ts';
+import type { StoreContext } from './context.ts';
+
+/**
+ * Keeps the indexes of sealed blocks, and their open files, within a budget. A hand goes round the loaded blocks and
+ * drops one that was not read since it last passed: a read costs no bookkeeping but a flag.
+ */
+export class IndexCache {
+  readonly #context: StoreContext;
+  readonly #bytesMax: number;
+  readonly #filesMax: number;
+  /** Sealed blocks with an index, in the order the hand visits them. */
+  #ring: Block[] = [];
+  #hand = 0;
+  #bytes = 0;
+  readonly #sizes = new Map<Block, number>();
+  /** Blocks whose ops are folded in memory although they are sealed. */
+  #warm: Block[] = [];
+  readonly #closing = new Set<Promise<void>>();
+
+  constructor(context: StoreContext, budgets: { readonly indexBytes: number; readonly openFiles: number }) {
+    this.#context = context;
+    this.#bytesMax = budgets.indexBytes;
+    this.#filesMax = Math.max(1, budgets.openFiles);
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** A sealed block has an index now, or one of another size. */
+  put(block: Block): void {
+    const bytes = block.index!.bytes;
+    const before = this.#sizes.get(block);
+    if (before === undefined) this.#ring.push(block);
+    this.#bytes += bytes - (before ?? 0);
+    this.#sizes.set(block, bytes);
+    this.#evict(block);
+  }
+
+  /** The ops state of a sealed block has come into memory. */
+  warmed(block: Block): void {
+    if (!this.#warm.includes(block)) this.#warm.push(block);
+    for (let i = 0; this.#warm.length > OPS_LOGS_WARM_MAX && i < this.#warm.length; ) {
+      const candidate = this.#warm[i]!;
+      if (candidate === block || candidate.ops.touched || !candidate.ops.idle) {
+        candidate.ops.touched = false;
+        i++;
+        continue;
+      }
+      this.#warm.splice(i, 1);
+      this.#settle(candidate.ops.cool());
+    }
+  }
+
+  /** Closes what is loaded, after the reads that are under way. */
+  async close(): Promise<void> {
+    for (const block of this.#ring) this.#drop(block);
+    this.#ring = [];
+    await Promise.all(this.#closing);
+  }
+
+  #evict(keep: Block): void {
+    // Two rounds: the first takes the marks away, the second the blocks.
+    let visits = 2 * this.#ring.length;
+    while ((this.#bytes > this.#bytesMax || this.#ring.length > this.#filesMax) && visits-- > 0) {
+      if (this.#hand >= this.#ring.length) this.#hand = 0;
+      const block = this.#ring[this.#hand]!;
+      const index = block.index!;
+      if (block === keep || index.touched || index.users > 0 || block.state !== BlockState.SEALED) {
+        index.touched = false;
+        this.#hand++;
+        continue;
+      }
+      this.#ring.splice(this.#hand, 1);
+      this.#drop(block);
+    }
+  }
+
+  #drop(block: Block): void {
+    const { file } = block.index!;
+    block.index = undefined;
+    this.#bytes -= this.#sizes.get(block) ?? 0;
+    this.#sizes.delete(block);
+    this.#settle(this.#closed(file));
+  }
+
+  async #closed(file: DiskFile): Promise<void> {
+    // Waits for reads in flight.
+    await file.close();
+  }
+
+  #settle(work: Promise<void>): void {
+    const done: Promise<void> = work
+      .catch((error: unknown) => {
+        this.#context.log.warn({ err: toTfsError(error) }, 'cannot close a file');
+      })
+      .finally(() => this.#closing.delete(done));
+    this.#closing.add(done);
+  }
+}

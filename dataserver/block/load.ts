@@ -1,0 +1,181 @@
+import { TfsError, toTfsError } from '../../common/errors.ts';
+import { blockFileName } from '../../common/format/file-names.ts';
+import {
+  decodeIdxHeader,
+  decodeIdxSha1s,
+  decodeIdxSlots,
+  encodeIdx,
+  IDX_LOST,
+  type IdxHeader,
+  type IdxIdentity,
+  idxLayout,
+  SHA1_BYTES,
+} from '../../common/format/idx.ts';
+import { decodeRecordHeader, RECORD_HEADER_BYTES, recordHeaderBytes } from '../../common/format/record.ts';
+import { slotFlags, slotOffset, slotWord } from '../../common/format/slot-word.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
+import { BlockFlag, NameFlag } from '../../common/wire/messages.ts';
+import type { Block } from './block.ts';
+import { inBlocks, type StoreContext } from './context.ts';
+import { LoadedIndex } from './loaded-index.ts';
+import { applyNameFlags, walk } from './recover.ts';
+
+/** Loads the index of a sealed block: from its index file, or, where that is missing or not its own, from its records. */
+export async function loadSealed(context: StoreContext, block: Block): Promise<LoadedIndex> {
+  block.sound();
+  const seal = block.seal!;
+  const file = await context.open(block.fileName, 'read');
+  try {
+    const words = (await wordsOfIdx(context, block)) ?? (await rebuild(context, block, file));
+    const index = new LoadedIndex(file, words, words.length, seal.length);
+    block.provenLength = await lastWatermark(block, index);
+    const state = await block.ops.warm();
+    // Without a pause: an op that is applied from now on finds the index.
+    applyNameFlags(index, state);
+    block.index = index;
+    return index;
+  } catch (error) {
+    await file.close();
+    throw toTfsError(error, 'IO', `loading block ${block.block}`);
+  }
+}
+
+/** @returns undefined where the index file does not describe the sealed block, whatever the reason */
+async function wordsOfIdx(context: StoreContext, block: Block): Promise<Uint32Array | undefined> {
+  const name = idxName(block);
+  const { slots } = block.seal!;
+  const wanted = idxLayout(slots).sha1sAt;
+  let bytes: Buffer;
+  try {
+    // The SHA-1s are of no use for reading; they are most of the file.
+    bytes = await readPart(context, name, 0, context.faults.has('trust-index-ahead') ? undefined : wanted);
+  } catch (error) {
+    context.log.info({ block: block.block, reason: toTfsError(error).message }, 'no index file; rebuilding');
+    return undefined;
+  }
+  const header = decodeIdxHeader(bytes);
+  const why = header.ok ? differs(context, header.value, block) : header.why;
+  const columns = header.ok && why === undefined ? decodeIdxSlots(bytes, header.value) : undefined;
+  if (columns?.ok) {
+    const words = columns.value.offsets;
+    for (let slot = 0; slot < words.length; slot++) {
+      if (((columns.value.flags[slot] ?? 0) & IDX_LOST) !== 0)
+        words[slot] = slotWord(slotOffset(words[slot]!), NameFlag.LOST);
+    }
+    return words;
+  }
+  context.log.warn(
+    { block: block.block, name, why: why ?? (columns as { why: string }).why },
+    'an index file is not the one of its block; rebuilding',
+  );
+  return undefined;
+}
+
+/** The index must be of exactly the sealed block: one that is behind misses records, one ahead names what was cut. */
+function differs(context: StoreContext, header: IdxHeader, block: Block): string | undefined {
+  const own = identity(block);
+  for (const key of Object.keys(own) as (keyof IdxIdentity)[]) {
+    if (context.faults.has('trust-index-ahead') && (key === 'length' || key === 'slots')) continue;
+    if (header[key] !== own[key]) return `${key} ${header[key]} instead of ${own[key]}`;
+  }
+  return undefined;
+}
+
+async function rebuild(context: StoreContext, block: Block, file: DiskFile): Promise<Uint32Array> {
+  const seal = block.seal!;
+  const walked = await walk(context, block, file, { end: seal.length, proven: seal, checkPayloads: false });
+  const sound =
+    walked.holes.length === 0 && walked.digest?.equals(seal.digest) && walked.slots === seal.slots;
+  if (sound) {
+    if (context.failure === undefined) await writeIdx(context, block, walked.words, walked.sha1s);
+  } else {
+    block.flags |= BlockFlag.SUSPECT;
+    context.changed(block.block);
+    const error = new TfsError('CORRUPT', `block ${block.block}: its records are not what was sealed`);
+    context.corrupt(block.block, error);
+  }
+  return walked.words;
+}
+
+/**
+ * Writes the index file of a sealed block: temporary file, sync, rename, sync of the directory. It is only derived:
+ * where it cannot be written the block is as good without.
+ */
+export async function writeIdx(
+  context: StoreContext,
+  block: Block,
+  words: Uint32Array,
+  sha1s: Buffer,
+): Promise<void> {
+  const name = idxName(block);
+  const offsets = new Uint32Array(words.length);
+  const flags = new Uint8Array(words.length);
+  for (let slot = 0; slot < words.length; slot++) {
+    offsets[slot] = slotWord(slotOffset(words[slot]!));
+    if ((slotFlags(words[slot]!) & NameFlag.LOST) !== 0) flags[slot] = IDX_LOST;
+  }
+  try {
+    await context.writeTemporary(`${name}.tmp`, [encodeIdx(identity(block), { offsets, flags, sha1s })]);
+    await context.disk.rename(inBlocks(`${name}.tmp`), inBlocks(name));
+    await context.syncBlocks();
+  } catch (error) {
+    context.failed(error, `writing ${name}`);
+    await context.discard(inBlocks(`${name}.tmp`));
+  }
+}
+
+/** @returns 20 bytes a slot, or undefined where the index file is not the block's own */
+export async function sha1sOfIdx(context: StoreContext, block: Block): Promise<Buffer | undefined> {
+  const name = idxName(block);
+  const { slots } = block.seal!;
+  try {
+    const header = decodeIdxHeader(await readPart(context, name, 0, idxLayout(0).offsetsAt));
+    if (!header.ok || differs(context, header.value, block) !== undefined) return undefined;
+    const column = await readPart(context, name, idxLayout(slots).sha1sAt, slots * SHA1_BYTES);
+    const sha1s = decodeIdxSha1s(column, header.value);
+    return sha1s.ok ? sha1s.value : undefined;
+  } catch (error) {
+    context.log.info(
+      { block: block.block, reason: toTfsError(error).message },
+      'no index file to read SHA-1s from',
+    );
+    return undefined;
+  }
+}
+
+async function readPart(
+  context: StoreContext,
+  name: string,
+  position: number,
+  length: number | undefined,
+): Promise<Buffer> {
+  if (length === undefined) return context.disk.readFile(inBlocks(name));
+  const file = await context.open(name, 'read');
+  try {
+    const bytes = Buffer.allocUnsafe(length);
+    return bytes.subarray(0, await file.read(bytes, position));
+  } finally {
+    await file.close();
+  }
+}
+
+/** Everything below the newest header's watermark was acknowledged by every member. */
+async function lastWatermark(block: Block, index: LoadedIndex): Promise<number> {
+  for (let slot = index.count - 1; slot >= 0; slot--) {
+    if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
+    const offset = index.offsetOf(slot);
+    const head = Buffer.allocUnsafe(Math.min(index.spanOf(slot), recordHeaderBytes(index.spanOf(slot))));
+    if (head.length < RECORD_HEADER_BYTES || (await index.file.read(head, offset)) < head.length) return 0;
+    const header = decodeRecordHeader(head, 0, block.seed, offset);
+    return header.ok ? header.value.ackedLength : 0;
+  }
+  return 0;
+}
+
+function identity(block: Block): IdxIdentity {
+  const { clusterUuid, session } = block.superblock!;
+  const { length, slots } = block.seal!;
+  return { clusterUuid, block: block.block, generation: block.generation, session, length, slots };
+}
+
+const idxName = (block: Block): string => blockFileName(block.block, block.generation, 'idx');

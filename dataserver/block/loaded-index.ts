@@ -1,0 +1,73 @@
+import type { AliasTable } from '../../common/format/ops.ts';
+import { slotOffset, slotSpan, slotWord } from '../../common/format/slot-word.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
+
+const WORDS_MIN = 256;
+
+/**
+ * What reading a block needs: its open file and one word for each record. Of a sealed block the words never move;
+ * of an OPEN one they grow, always together with `count` and `length` and only by what is durable.
+ */
+export class LoadedIndex {
+  readonly file: DiskFile;
+  words: Uint32Array;
+  /** Slots in use. */
+  count: number;
+  /** End of the last record. */
+  length: number;
+  /** The second names; the same table as in the ops log's state while that is in memory. */
+  aliases: AliasTable | undefined;
+  /** Read since the eviction hand last passed. */
+  touched = true;
+  /** Reads of several steps that are under way: no eviction before they are done. */
+  users = 0;
+
+  constructor(file: DiskFile, words: Uint32Array, count: number, length: number) {
+    this.file = file;
+    this.words = words;
+    this.count = count;
+    this.length = length;
+  }
+
+  static empty(file: DiskFile): LoadedIndex {
+    return new LoadedIndex(file, new Uint32Array(WORDS_MIN), 0, SUPERBLOCK_BYTES);
+  }
+
+  get bytes(): number {
+    return this.words.byteLength + (this.aliases?.bytes ?? 0);
+  }
+
+  /** @param slot below `count` */
+  offsetOf(slot: number): number {
+    return slotOffset(this.words[slot]!);
+  }
+
+  /** @param slot below `count` */
+  spanOf(slot: number): number {
+    return slotSpan(this.words, this.count, slot, this.length);
+  }
+
+  /** The next record, durable by now. */
+  push(offset: number, span: number, nameFlags: number): void {
+    if (this.count === this.words.length) {
+      const grown = new Uint32Array(this.words.length * 2);
+      grown.set(this.words);
+      this.words = grown;
+    }
+    this.words[this.count++] = slotWord(offset, nameFlags);
+    this.length = offset + span;
+  }
+
+  /** The first slot that starts at or after `offset`; `count` where none does. */
+  slotAt(offset: number): number {
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.offsetOf(middle) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,207 @@
+import { isTfsError, toTfsError } from '../../common/errors.ts';
+import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import { emptyOpsState, foldOp, type OpsState, readOpsFile } from '../../common/format/ops.ts';
+import { decodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
+import type { BlockId } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { STORE_DIRECTORIES } from './api.ts';
+import { Block } from './block.ts';
+import { inBlocks, type StoreContext } from './context.ts';
+import { OpsLog, type OpsLogFile } from './ops-log.ts';
+
+/** Files read at a time while a store opens. */
+const CONCURRENCY = 16;
+
+export interface OpsLogOptions {
+  readonly bytesMax: number;
+  readonly release: () => Promise<boolean>;
+}
+
+interface Found {
+  readonly generations: number[];
+  /** Numbers of its ops logs. */
+  readonly logs: number[];
+}
+
+/**
+ * Finds the blocks of a mount: superblock and ops log of each, no records. A block with a SEAL is SEALED; any other was
+ * OPEN or FENCED when the process ended, and is RECOVERED: its write session is over for good.
+ */
+export async function openBlocks(context: StoreContext, options: OpsLogOptions): Promise<Block[]> {
+  const found = new Map<BlockId, Found>();
+  for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
+    // Never renamed, so nothing depends on it.
+    if (name.endsWith('.tmp')) await context.discard(inBlocks(name));
+    const file = parseBlockFileName(name);
+    if (file === undefined) continue;
+    const entry = found.get(file.block) ?? { generations: [], logs: [] };
+    found.set(file.block, entry);
+    if (file.kind === 'blk') entry.generations.push(file.number);
+    if (file.kind === 'ops') entry.logs.push(file.number);
+  }
+  const blocks: Block[] = [];
+  const queue = [...found].sort(([a], [b]) => a - b);
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const block = await openBlock(context, options, next[0], next[1]);
+      if (block !== undefined) blocks.push(block);
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, worker));
+  return blocks.sort((a, b) => a.block - b.block);
+}
+
+async function openBlock(
+  context: StoreContext,
+  options: OpsLogOptions,
+  block: BlockId,
+  found: Found,
+): Promise<Block | undefined> {
+  const generation = Math.max(...found.generations);
+  if (found.generations.length === 0) {
+    await setAside(context, block, found);
+    return undefined;
+  }
+  const head = await readSuperblock(context, block, generation);
+  const log = await readLog(context, head.superblock, block, found.logs);
+  const ops = new OpsLog(context, log.file, head.superblock?.salt ?? Buffer.alloc(16), log.state, options);
+  const sealed = log.state.seal !== undefined;
+  const result = new Block({
+    block,
+    generation,
+    superblock: head.superblock,
+    ops,
+    state: sealed ? BlockState.SEALED : BlockState.RECOVERED,
+    fileBytes: head.fileBytes,
+    faults: context.faults,
+  });
+  const why = head.why ?? log.why;
+  if (why !== undefined) {
+    result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
+    context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
+  } else if (sealed) {
+    // Most blocks are only ever read: what their ops add up to is read back with their index.
+    await ops.cool();
+    await cutPreallocation(context, result);
+  }
+  return result;
+}
+
+interface Head {
+  readonly superblock: Superblock | undefined;
+  readonly fileBytes: number;
+  readonly why: string | undefined;
+}
+
+async function readSuperblock(context: StoreContext, block: BlockId, generation: number): Promise<Head> {
+  const name = blockFileName(block, generation, 'blk');
+  let fileBytes = 0;
+  const bad = (why: string): Head => ({ superblock: undefined, fileBytes, why: `${name}: ${why}` });
+  try {
+    const file = await context.open(name, 'read');
+    const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
+    try {
+      fileBytes = await file.size();
+      if ((await file.read(bytes, 0)) < SUPERBLOCK_BYTES) return bad('shorter than a superblock');
+    } finally {
+      await file.close();
+    }
+    const decoded = decodeSuperblock(bytes);
+    if (!decoded.ok) return bad(decoded.why);
+    const { value } = decoded;
+    if (value.block !== block || value.generation !== generation) return bad('superblock of another block');
+    if (value.clusterUuid !== context.clusterUuid) return bad(`superblock of cluster ${value.clusterUuid}`);
+    return { superblock: value, fileBytes, why: undefined };
+  } catch (error) {
+    return bad(toTfsError(error).message);
+  }
+}
+
+interface Log {
+  readonly file: OpsLogFile;
+  readonly state: OpsState;
+  readonly why: string | undefined;
+}
+
+/**
+ * The newest log of a block. A torn end is an append that was never acknowledged: it is cut off before the next one.
+ * Anything else that does not read is damage to operations that were acknowledged: the block must not answer.
+ */
+async function readLog(
+  context: StoreContext,
+  superblock: Superblock | undefined,
+  block: BlockId,
+  logs: readonly number[],
+): Promise<Log> {
+  const n = Math.max(...logs);
+  const name = blockFileName(block, n, 'ops');
+  const state = emptyOpsState();
+  const bad = (why: string): Log => ({
+    file: { block, n, goodLength: 0, torn: false },
+    state,
+    why: `${name}: ${why}`,
+  });
+  if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
+  let bytes: Buffer;
+  try {
+    bytes = await context.disk.readFile(inBlocks(name));
+  } catch (error) {
+    if (!context.faults.has('eio-as-torn')) return bad(toTfsError(error).message);
+    bytes = Buffer.alloc(0);
+  }
+  const decoded = readOpsFile(bytes);
+  if (!decoded.ok) return bad(decoded.why);
+  const { header, ops, goodLength, end, why } = decoded.value;
+  if (header.block !== block || header.n !== n || (superblock && !header.salt.equals(superblock.salt)))
+    return bad('ops log of another block');
+  for (const op of ops) foldOp(state, op);
+  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`);
+  if (state.cfg === undefined) return bad('no configuration');
+  if (end === 'torn')
+    context.log.info({ block, name, goodLength }, 'the end of an ops log was torn; it is cut');
+  // The newest one is complete: a log gets its name when its contents are durable.
+  for (const older of logs)
+    if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
+  return { file: { block, n, goodLength, torn: end === 'torn' }, state, why: undefined };
+}
+
+/** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */
+async function setAside(context: StoreContext, block: BlockId, found: Found): Promise<void> {
+  for (const n of found.logs) {
+    const name = blockFileName(block, n, 'ops');
+    const log = await context.disk.readFile(inBlocks(name)).then(readOpsFile, toRejected);
+    if (log.ok && log.value.ops.length <= 1 && log.value.header.n === 0) {
+      await context.discard(inBlocks(name));
+      continue;
+    }
+    context.log.error({ block, name }, 'an ops log without its block file is set aside');
+    try {
+      await context.disk.rename(inBlocks(name), `${STORE_DIRECTORIES.surplus}/${name}`);
+    } catch (error) {
+      throw context.failed(error, `setting ${name} aside`);
+    }
+  }
+}
+
+const toRejected = (error: unknown): { ok: false; why: string } => {
+  if (isTfsError(error)) return { ok: false, why: error.message };
+  throw error;
+};
+
+/** The seal was durable and the cut behind it was not. */
+async function cutPreallocation(context: StoreContext, block: Block): Promise<void> {
+  const length = block.seal!.length;
+  if (block.fileBytes <= length || context.failure !== undefined) return;
+  try {
+    const file = await context.open(block.fileName, 'write');
+    try {
+      await file.truncate(length);
+      block.fileBytes = length;
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    context.failed(error, `cutting ${block.fileName}`);
+  }
+}

@@ -1,0 +1,45 @@
+import { TfsError } from '../../common/errors.ts';
+import {
+  checkPayload,
+  decodeRecordHeader,
+  type RecordHeader,
+  recordHeaderBytes,
+  recordSpan,
+} from '../../common/format/record.ts';
+
+/**
+ * Whole records as another server sent them, looked at before a byte of them is written: every header CRC, the order
+ * of slots, every payload CRC, nothing left over.
+ *
+ * @param at where the first one goes: its offset in the block, and its slot
+ * @throws TfsError PROTOCOL
+ */
+export function decodeRawRecords(
+  bytes: Buffer,
+  seed: number,
+  at: { readonly offset: number; readonly slot: number },
+): RecordHeader[] {
+  const headers: RecordHeader[] = [];
+  let position = 0;
+  while (position < bytes.length) {
+    const offset = at.offset + position;
+    const decoded = decodeRecordHeader(bytes, position, seed, offset);
+    if (!decoded.ok) throw refused(offset, decoded.why);
+    const header = decoded.value;
+    if (header.slot !== at.slot + headers.length)
+      throw refused(offset, `slot ${header.slot} where ${at.slot + headers.length} comes next`);
+    const end = position + recordSpan(header.size);
+    if (end > bytes.length) throw refused(offset, 'the record is cut');
+    const payloadAt = position + recordHeaderBytes(header.size);
+    if (!checkPayload(header, bytes.subarray(payloadAt, payloadAt + header.size)))
+      throw refused(offset, 'payload checksum mismatch');
+    headers.push(header);
+    position = end;
+  }
+  if (headers.length === 0) throw refused(at.offset, 'no record');
+  return headers;
+}
+
+function refused(offset: number, why: string): TfsError {
+  return new TfsError('PROTOCOL', `records for offset ${offset} are refused: ${why}`);
+}

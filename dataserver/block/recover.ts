@@ -1,0 +1,170 @@
+import { isTfsError, type TfsError, toTfsError } from '../../common/errors.ts';
+import { SHA1_BYTES } from '../../common/format/idx.ts';
+import { type Op, type OpsState, OpType, slotFlagsOf } from '../../common/format/ops.ts';
+import { slotFlags, withSlotFlags } from '../../common/format/slot-word.ts';
+import { type ByteSource, sourceOfFile } from '../../common/format/source.ts';
+import { type BlockWalk, type WalkOptions, walkBlock } from '../../common/format/walk.ts';
+import { isAlias, type Slot } from '../../common/ids.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
+import { BlockFlag, NameFlag } from '../../common/wire/messages.ts';
+import type { Block } from './block.ts';
+import type { StoreContext } from './context.ts';
+import { seededAs } from './faults.ts';
+import { LoadedIndex } from './loaded-index.ts';
+import { Tail } from './tail.ts';
+
+export interface Walked extends BlockWalk {
+  /** 20 bytes a slot; zeros where there is no record. */
+  readonly sha1s: Buffer;
+}
+
+/** The index of a block that was OPEN when its process died: walked once, however many ask. */
+export async function recovered(context: StoreContext, block: Block): Promise<LoadedIndex> {
+  if (block.tail !== undefined && block.index !== undefined) return block.index;
+  block.loading ??= recoverBlock(context, block).finally(() => {
+    block.loading = undefined;
+  });
+  return block.loading;
+}
+
+/**
+ * Walks an unsealed block and makes what it finds its index and its tail. Writes nothing, so it may be repeated and
+ * interrupted at will; what is torn off stays in the file until the seal cuts it. Acked data that does not verify is a
+ * hole, and the block SUSPECT; a disk that cannot read is neither a hole nor an end: the walk rejects.
+ *
+ * @param proven what is known beside the records to have been acknowledged
+ */
+export async function recoverBlock(
+  context: StoreContext,
+  block: Block,
+  proven?: { readonly length: number; readonly slots?: number },
+): Promise<LoadedIndex> {
+  const known = block.index?.file;
+  const file = known ?? (await openForRepair(context, block));
+  try {
+    const walked = await walk(context, block, file, proven === undefined ? {} : { proven });
+    const state = await block.ops.warm();
+    const result = context.faults.has('truncate-at-first-bad') ? cutAtFirstHole(walked) : walked;
+    const index = new LoadedIndex(file, result.words, result.words.length, result.validLength);
+    applyNameFlags(index, state);
+    block.tail = new Tail({
+      holes: result.holes,
+      clean: false,
+      provenLength: result.provenLength,
+      digest: result.digest,
+      sha1s: result.sha1s,
+    });
+    block.index = index;
+    if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
+    else block.flags &= ~BlockFlag.SUSPECT;
+    if (result.holes.length > 0 || result.tornRecords > 0) {
+      context.log.warn(
+        { block: block.block, length: result.validLength, holes: result.holes, torn: result.tornRecords },
+        result.holes.length > 0
+          ? 'acknowledged records do not verify'
+          : 'records of a torn write are dropped',
+      );
+    }
+    context.changed(block.block);
+    return index;
+  } catch (error) {
+    if (known === undefined) await file.close();
+    throw unreadable(context, block, error);
+  }
+}
+
+export async function walk(
+  context: StoreContext,
+  block: Block,
+  file: DiskFile,
+  options: WalkOptions,
+): Promise<Walked> {
+  const source = await sourceOfFile(file);
+  let sha1s = Buffer.alloc(256 * SHA1_BYTES);
+  const walked = await walkBlock(
+    context.faults.has('eio-as-torn') ? zerosForErrors(source) : source,
+    seededAs(block.sound(), context.faults),
+    {
+      ...options,
+      onRecord: (record) => {
+        const at = record.header.slot * SHA1_BYTES;
+        if (at + SHA1_BYTES > sha1s.length) {
+          const grown = Buffer.alloc(Math.max(2 * sha1s.length, at + SHA1_BYTES));
+          sha1s.copy(grown);
+          sha1s = grown;
+        }
+        if (record.payloadOk) record.header.sha1.copy(sha1s, at);
+        return options.onRecord?.(record);
+      },
+    },
+  );
+  const bytes = walked.words.length * SHA1_BYTES;
+  const padded = bytes <= sha1s.length ? sha1s.subarray(0, bytes) : Buffer.concat([sha1s], bytes);
+  return { ...walked, sha1s: padded };
+}
+
+/** Puts the state of every name into its word, and the second names beside them. */
+export function applyNameFlags(index: LoadedIndex, state: OpsState): void {
+  const { words } = index;
+  const own = NameFlag.LOST | NameFlag.PURGED;
+  for (let slot = 0; slot < index.count; slot++) {
+    const flags = slotFlagsOf(state, slot as Slot);
+    const before = slotFlags(words[slot]!);
+    if (flags !== before) words[slot] = withSlotFlags(words[slot]!, flags | (before & own));
+  }
+  index.aliases = state.aliases;
+}
+
+/** Brings a loaded index up to ops that were just folded into the state. */
+export function applyOps(index: LoadedIndex, ops: readonly Op[], state: OpsState): void {
+  for (const op of ops) {
+    if (op.type === OpType.SNAPSHOT) applyNameFlags(index, state);
+    else if (op.type === OpType.PURGE_INTENT) for (const slot of op.slots) applyTo(index, slot, state);
+    else if ('fileId' in op && !isAlias(op.fileId)) applyTo(index, op.fileId as number as Slot, state);
+  }
+  // The table is the state's own, so changes to aliases are there already; it may just have come into being.
+  index.aliases = state.aliases;
+}
+
+function applyTo(index: LoadedIndex, slot: Slot, state: OpsState): void {
+  if (slot >= index.count) return;
+  const word = index.words[slot]!;
+  const own = slotFlags(word) & NameFlag.LOST;
+  index.words[slot] = withSlotFlags(word, slotFlagsOf(state, slot) | own);
+}
+
+/** For a repair it has to be writable; on a disk that is not it can still be read. */
+async function openForRepair(context: StoreContext, block: Block): Promise<DiskFile> {
+  try {
+    return await context.open(block.fileName, 'write');
+  } catch (error) {
+    if (!isTfsError(error, 'READ_ONLY')) throw error;
+    return context.open(block.fileName, 'read');
+  }
+}
+
+function unreadable(context: StoreContext, block: Block, error: unknown): TfsError {
+  const failure = toTfsError(error, 'IO', `reading block ${block.block}`);
+  context.log.error({ block: block.block, err: failure }, 'cannot read a block');
+  return failure;
+}
+
+/** A planted bug. */
+function cutAtFirstHole(walked: Walked): Walked {
+  const [hole] = walked.holes;
+  if (hole === undefined) return walked;
+  const words = walked.words.slice(0, hole.firstSlot);
+  return { ...walked, words, slots: words.length, validLength: hole.start, holes: [] };
+}
+
+/** A planted bug. */
+function zerosForErrors(source: ByteSource): ByteSource {
+  return {
+    size: source.size,
+    read: (target, position) =>
+      source.read(target, position).catch(() => {
+        target.fill(0);
+        return Math.min(target.length, source.size - position);
+      }),
+  };
+}

@@ -1,0 +1,67 @@
+import { TfsError } from '../../common/errors.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
+import { BlockState, NameFlag } from '../../common/wire/messages.ts';
+import type { Block } from './block.ts';
+import type { StoreContext } from './context.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { decodeRawRecords } from './raw-records.ts';
+
+/** Whole records from `offset` on, as many as fit `length` and at least one, up to the end or a damaged one. */
+export async function readRawRecords(index: LoadedIndex, offset: number, length: number): Promise<Buffer> {
+  const first = index.slotAt(offset);
+  if (first >= index.count || index.offsetOf(first) !== offset) return Buffer.alloc(0);
+  let end = offset;
+  for (let slot = first; slot < index.count; slot++) {
+    const next = index.offsetOf(slot) + index.spanOf(slot);
+    if ((slotFlags(index.words[slot]!) & NameFlag.LOST) !== 0) break;
+    if (end > offset && next - offset > length) break;
+    end = next;
+  }
+  const bytes = Buffer.allocUnsafe(end - offset);
+  return bytes.subarray(0, await index.file.read(bytes, offset));
+}
+
+/**
+ * Puts records of another replica where this one has none: behind its valid part, or into a hole. Both replicas lived
+ * in one session, so the bytes fit exactly or are refused. Durable when it resolves; the block is walked again before
+ * anything is concluded from it.
+ */
+export async function fillBlock(
+  context: StoreContext,
+  block: Block,
+  start: number,
+  bytes: Buffer,
+): Promise<void> {
+  const { index, tail } = block;
+  if (index === undefined || tail === undefined || block.state === BlockState.OPEN)
+    throw new TfsError(
+      'CONFLICT',
+      `block ${block.block} is ${index ? 'not fenced' : 'not walked'}: nothing to repair`,
+    );
+  context.assertWritable();
+  const place = placeOf(block, start);
+  if (place === undefined)
+    throw new TfsError('CONFLICT', `block ${block.block}: offset ${start} is neither its end nor a hole`);
+  if (start + bytes.length > place.end)
+    throw new TfsError(
+      'CONFLICT',
+      `block ${block.block}: the repair at ${start} reaches beyond ${place.end}`,
+    );
+  const headers = decodeRawRecords(bytes, block.seed, place);
+  // From here on the facts of the last walk no longer hold, even if the write fails.
+  tail.stale = true;
+  try {
+    await index.file.writeDurable([bytes], start);
+  } catch (error) {
+    throw context.failed(error, `repair of block ${block.block}`);
+  }
+  tail.repair = { offset: start + bytes.length, slot: place.slot + headers.length, end: place.end };
+}
+
+function placeOf(block: Block, start: number): { offset: number; slot: number; end: number } | undefined {
+  const [index, tail] = [block.index!, block.tail!];
+  if (tail.repair?.offset === start) return tail.repair;
+  if (start === index.length) return { offset: start, slot: index.count, end: block.superblock!.blockBytes };
+  const hole = tail.holes.find((candidate) => candidate.start === start);
+  return hole === undefined ? undefined : { offset: start, slot: hole.firstSlot, end: hole.end };
+}
