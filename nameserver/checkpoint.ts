@@ -79,7 +79,7 @@ export class Checkpoint {
   async #flush(): Promise<void> {
     let operations: KvOperation[] = [];
     let taken: (readonly [dirty: Uint8Array, segment: number])[] = [];
-    const write = async () => {
+    const write = async (): Promise<boolean> => {
       try {
         if (operations.length > 0) await this.#kv.batch(operations);
         if (this.#isFailing) this.#log.info('the block map is stored again');
@@ -95,6 +95,7 @@ export class Checkpoint {
       }
       operations = [];
       taken = [];
+      return !this.#isFailing;
     };
     for (const page of this.#map.pages()) {
       for (let segment = 0; segment < SEGMENTS_PER_PAGE; segment++) {
@@ -103,8 +104,7 @@ export class Checkpoint {
         page.dirty[segment] = 0;
         taken.push([page.dirty, segment]);
         operations.push(operationFor(page.number, segment, encodeSegment(page, segment)));
-        if (operations.length >= SEGMENTS_PER_WRITE) await write();
-        if (this.#isFailing) return;
+        if (operations.length >= SEGMENTS_PER_WRITE && !(await write())) return;
       }
     }
     await write();

@@ -1,0 +1,128 @@
+import * as assert from 'uvu/assert';
+import { TfsError } from '../../common/errors.ts';
+import { blockId, incarnationOf, type ServerId } from '../../common/ids.ts';
+import { OPS_BEHIND_MS, OPS_SYNCS_RUNNING_MAX } from '../../common/limits.ts';
+import { silentLog } from '../../common/log.ts';
+import type { Member, SyncOps } from '../../common/wire/control.ts';
+import { BlockMap, Effect } from '../../nameserver/block-map.ts';
+import { OpsSync } from '../../nameserver/ops-sync.ts';
+import { ManualClock } from '../kit/manual-clock.ts';
+import { turns } from '../kit/memory-net.ts';
+import { describe } from '../kit/suite.ts';
+import { entryOf, servers } from './entries.ts';
+import { addressOf, reignOf } from './messages.ts';
+
+const B = blockId(0x2_0000);
+
+class World {
+  readonly map = new BlockMap();
+  readonly clock = new ManualClock();
+  readonly down = new Set<number>();
+  readonly orders: string[] = [];
+  failures = 0;
+  reply = 9;
+  running = 0;
+  mostRunning = 0;
+  readonly sync = new OpsSync({
+    map: this.map,
+    clock: this.clock,
+    log: silentLog,
+    reign: () => reignOf(1),
+    reachable: (id: ServerId) =>
+      this.down.has(id) ? undefined : { id, incarnation: incarnationOf(1), address: addressOf(id) },
+    commands: {
+      fence: async () => Promise.reject(new Error('not here')),
+      seal: async () => Promise.reject(new Error('not here')),
+      syncOps: async (to: Member, { from }: SyncOps) => {
+        this.orders.push(`${to.id} from ${from.id}`);
+        this.mostRunning = Math.max(this.mostRunning, ++this.running);
+        await turns(1);
+        this.running--;
+        if (this.failures-- > 0) throw new TfsError('CONNECTION_LOST', 'planted');
+        return { seq: this.reply };
+      },
+    },
+  });
+
+  report(seqs: Record<number, number>, block: number = B): void {
+    for (const [server, seq] of Object.entries(seqs))
+      if (this.map.report(servers(Number(server))[0]!, entryOf({ seq, block })) & Effect.BEHIND)
+        this.sync.noted(blockId(block));
+  }
+
+  async pass(ms: number): Promise<void> {
+    for (let left = ms; left >= 0; left -= 500) {
+      this.sync.pump();
+      await turns(4);
+      this.clock.advance(500);
+    }
+  }
+}
+
+describe('ops sync', (test) => {
+  test('reports that cross cause nothing', async () => {
+    const world = new World();
+    world.report({ 1: 5, 2: 5, 3: 5 });
+    world.report({ 1: 9 });
+    await world.pass(OPS_BEHIND_MS - 1000);
+    world.report({ 2: 9, 3: 9 });
+    await world.pass(20_000);
+    assert.equal(world.orders, []);
+    assert.is(world.sync.waiting, 0);
+  });
+
+  test('who stays behind fetches from the sequencer, once', async () => {
+    const world = new World();
+    world.report({ 1: 9, 2: 5, 3: 9 });
+    await world.pass(20_000);
+    assert.equal(world.orders, ['2 from 1']);
+    assert.ok(world.map.facts(B)?.replicas.every(({ behind }) => !behind));
+  });
+
+  test('a sequencer that is behind fetches from who is not', async () => {
+    const world = new World();
+    world.report({ 1: 5, 2: 9, 3: 5 });
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders.sort(), ['1 from 2', '3 from 2']);
+  });
+
+  test('a failure, or too little fetched, is tried again; a server that is away is not asked', async () => {
+    const world = new World();
+    world.failures = 1;
+    world.report({ 1: 9, 2: 5, 3: 5 });
+    world.down.add(3);
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders, ['2 from 1']);
+    world.reply = 7;
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.is(world.orders.length, 2);
+    world.reply = 9;
+    await world.pass(OPS_BEHIND_MS + 500);
+    await world.pass(20_000);
+    assert.is(world.orders.length, 3);
+    world.down.delete(3);
+    world.report({ 3: 5 });
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.is(world.orders.at(-1), '3 from 1');
+  });
+
+  test('without a source that is up it waits', async () => {
+    const world = new World();
+    world.report({ 1: 9, 2: 5 });
+    world.down.add(1);
+    await world.pass(20_000);
+    assert.equal(world.orders, []);
+    assert.is(world.sync.waiting, 1);
+    world.down.delete(1);
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders, ['2 from 1']);
+  });
+
+  test('many at once run a few at a time', async () => {
+    const world = new World();
+    for (let i = 0; i < 100; i++) world.report({ 1: 9, 2: 5, 3: 9 }, 0x2_0000 + i);
+    await world.pass(20_000);
+    assert.is(world.orders.length, 100);
+    assert.ok(world.mostRunning <= OPS_SYNCS_RUNNING_MAX && world.mostRunning > 1);
+  });
+});

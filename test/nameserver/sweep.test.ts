@@ -1,0 +1,104 @@
+import * as assert from 'uvu/assert';
+import { type BlockId, blockId, epochOf } from '../../common/ids.ts';
+import { OPENING_MS_MAX, SMALL_BLOCK_MS } from '../../common/limits.ts';
+import { BlockState } from '../../common/wire/messages.ts';
+import { BlockMap } from '../../nameserver/block-map.ts';
+import { ODD_MS_MIN, PRIMARY_ABSENT_MS_MAX, Sweep } from '../../nameserver/sweep.ts';
+import { describe } from '../kit/suite.ts';
+import { entryOf, servers } from './entries.ts';
+
+const B = blockId(0x2_0000);
+
+class World {
+  readonly map = new BlockMap();
+  readonly away = new Set<number>();
+  fullSet = true;
+  nowMs = 0;
+  sealed: [BlockId, string][] = [];
+  readonly sweep = new Sweep({
+    unsettled: this.map.unsettled,
+    facts: (block) => this.map.facts(block),
+    isCurrent: (server) => !this.away.has(server),
+    isFullSetPossible: () => this.fullSet,
+    enqueue: (block, why) => this.sealed.push([block, why]),
+    isQueued: (block) => this.sealed.some(([queued]) => queued === block),
+  });
+
+  report(states: Record<number, BlockState>, members = [1, 2, 3]): void {
+    for (const [server, state] of Object.entries(states))
+      this.map.report(servers(Number(server))[0]!, entryOf({ state, members }));
+  }
+
+  /** Sweeps every 500 ms. @returns ms until a seal was asked for, or undefined */
+  until(ms: number): number | undefined {
+    for (let passed = 0; passed <= ms; passed += 500) {
+      this.sweep.run(this.nowMs);
+      if (this.sealed.length > 0) return passed;
+      this.nowMs += 500;
+    }
+    return undefined;
+  }
+}
+
+describe('sweep', (test) => {
+  test('an open and a sealed block are left alone', () => {
+    const world = new World();
+    world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN, 3: BlockState.OPEN });
+    assert.is(world.until(100_000), undefined);
+    world.report({ 1: BlockState.SEALED, 2: BlockState.SEALED, 3: BlockState.SEALED });
+    assert.is(world.until(100_000), undefined);
+  });
+
+  test('members in different states are sealed, once everyone is there, and not while reports cross', () => {
+    for (const odd of [BlockState.RECOVERED, BlockState.FENCED, BlockState.SEALED]) {
+      const world = new World();
+      world.report({ 1: BlockState.OPEN, 2: odd, 3: BlockState.OPEN });
+      world.away.add(3);
+      assert.is(world.until(20_000), undefined);
+      world.away.clear();
+      assert.is(world.until(2000), 0);
+      const crossing = new World();
+      crossing.report({ 1: BlockState.OPEN, 2: odd, 3: BlockState.OPEN });
+      assert.is(crossing.until(ODD_MS_MIN - 500), undefined);
+      crossing.report({ 2: BlockState.OPEN });
+      assert.is(crossing.until(20_000), undefined);
+    }
+  });
+
+  test('a block that all recovered is sealed', () => {
+    const world = new World();
+    world.report({ 1: BlockState.RECOVERED, 2: BlockState.RECOVERED, 3: BlockState.RECOVERED });
+    assert.is(world.until(20_000), ODD_MS_MIN);
+  });
+
+  test('an open block that its primary has lost is sealed', () => {
+    const world = new World();
+    world.report({ 2: BlockState.OPEN, 3: BlockState.OPEN });
+    world.away.add(1);
+    assert.is(world.until(60_000), undefined, 'a primary that is away may have it');
+    world.away.clear();
+    assert.is(world.until(60_000), 0);
+    const creating = new World();
+    creating.report({ 2: BlockState.OPEN });
+    assert.is(creating.until(60_000), PRIMARY_ABSENT_MS_MAX);
+  });
+
+  test('a block that nobody reports is asked about', () => {
+    const world = new World();
+    world.map.open(B, { version: { epoch: epochOf(1), n: 1 }, members: servers(1, 2), targetReplicas: 3 });
+    assert.is(world.until(200_000), OPENING_MS_MAX);
+  });
+
+  test('a block with too few replicas is sealed when all could be had for a while', () => {
+    const world = new World();
+    world.fullSet = false;
+    world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN }, [1, 2]);
+    assert.is(world.until(100_000), undefined);
+    world.fullSet = true;
+    assert.is(world.until(SMALL_BLOCK_MS - 500), undefined);
+    world.fullSet = false;
+    assert.is(world.until(500), undefined);
+    world.fullSet = true;
+    assert.is(world.until(100_000), SMALL_BLOCK_MS, 'without a break');
+  });
+});
