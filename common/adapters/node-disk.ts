@@ -106,7 +106,7 @@ class NodeFile implements DiskFile {
   readonly #path: string;
   readonly #writable: boolean;
   /** Of the same file, with O_DSYNC: one system call where write and fdatasync take two, 30 % less CPU a commit. */
-  #dsyncFd: number | undefined;
+  #dsync: Promise<number> | undefined;
   #inFlight = 0;
   #closing = false;
   #idle: (() => void) | undefined;
@@ -138,27 +138,30 @@ class NodeFile implements DiskFile {
   }
 
   write(buffers: readonly Buffer[], position: number): Promise<void> {
-    return this.#write(this.#fd, buffers, position);
+    return this.#during(() => this.#write(this.#fd, buffers, position));
   }
 
-  async writeDurable(buffers: readonly Buffer[], position: number): Promise<void> {
-    if (this.#dsyncFd === undefined) this.#dsyncFd = await this.#reopenDsync();
-    if (this.#dsyncFd >= 0) return this.#write(this.#dsyncFd, buffers, position);
-    await this.#write(this.#fd, buffers, position);
-    return this.datasync();
+  writeDurable(buffers: readonly Buffer[], position: number): Promise<void> {
+    return this.#during(async () => {
+      this.#dsync ??= this.#reopenDsync();
+      const fd = await this.#dsync;
+      if (fd >= 0) return this.#write(fd, buffers, position);
+      await this.#write(this.#fd, buffers, position);
+      return this.#call('fdatasync', (done) => fs.fdatasync(this.#fd, done));
+    });
   }
 
   datasync(): Promise<void> {
-    return this.#call('fdatasync', (done) => fs.fdatasync(this.#fd, done));
+    return this.#during(() => this.#call('fdatasync', (done) => fs.fdatasync(this.#fd, done)));
   }
 
   truncate(size: number): Promise<void> {
     assert(this.#writable, `${this.#path} was opened for writing`);
-    return this.#call('truncate', (done) => fs.ftruncate(this.#fd, size, done));
+    return this.#during(() => this.#call('truncate', (done) => fs.ftruncate(this.#fd, size, done)));
   }
 
   async size(): Promise<number> {
-    const stats = await this.#call<fs.Stats>('stat', (done) => fs.fstat(this.#fd, done));
+    const stats = await this.#during(() => this.#call<fs.Stats>('stat', (done) => fs.fstat(this.#fd, done)));
     return stats.size;
   }
 
@@ -170,30 +173,26 @@ class NodeFile implements DiskFile {
         this.#idle = resolve;
       });
     }
-    const dsyncFd = this.#dsyncFd ?? -1;
-    if (dsyncFd >= 0) await call<void>(`close ${this.#path}`, (done) => fs.close(dsyncFd, done));
+    const dsync = await this.#dsync?.catch(() => -1);
+    if (dsync !== undefined && dsync >= 0)
+      await call<void>(`close ${this.#path}`, (done) => fs.close(dsync, done));
     await call<void>(`close ${this.#path}`, (done) => fs.close(this.#fd, done));
   }
 
   async #write(fd: number, buffers: readonly Buffer[], position: number): Promise<void> {
     assert(this.#writable, `${this.#path} was opened for writing`);
-    this.#begin();
-    try {
-      let rest = buffers;
-      let at = position;
-      for (;;) {
-        let want = 0;
-        for (const buffer of rest) want += buffer.length;
-        if (want === 0) return;
-        const written = await this.#writeOnce(fd, rest, at);
-        if (written === want) return;
-        // A short write is no error yet: that the disk is full is said by the next one, which must ask for the rest.
-        if (written === 0) throw new TfsError('IO', `write ${this.#path}: nothing was written`);
-        rest = dropBytes(rest, written);
-        at += written;
-      }
-    } finally {
-      this.#end();
+    let rest = buffers;
+    let at = position;
+    for (;;) {
+      let want = 0;
+      for (const buffer of rest) want += buffer.length;
+      if (want === 0) return;
+      const written = await this.#writeOnce(fd, rest, at);
+      if (written === want) return;
+      // A short write is no error yet: that the disk is full is said by the next one, which must ask for the rest.
+      if (written === 0) throw new TfsError('IO', `write ${this.#path}: nothing was written`);
+      rest = dropBytes(rest, written);
+      at += written;
     }
   }
 
@@ -210,7 +209,6 @@ class NodeFile implements DiskFile {
   /** The same open file, whatever its name is by now. @returns -1 where the platform has no such path */
   async #reopenDsync(): Promise<number> {
     assert(this.#writable, `${this.#path} was opened for writing`);
-    this.#begin();
     try {
       return await call<number>(`open ${this.#path}`, (done) =>
         fs.open(`/proc/self/fd/${this.#fd}`, O_RDWR | O_DSYNC, done),
@@ -218,19 +216,20 @@ class NodeFile implements DiskFile {
     } catch (error) {
       if (isTfsError(error, 'NOT_FOUND')) return -1;
       throw error;
-    } finally {
-      this.#end();
     }
   }
 
   #call<T>(what: string, start: (done: Done<T>) => void): Promise<T> {
+    return call<T>(`${what} ${this.#path}`, start);
+  }
+
+  async #during<T>(work: () => Promise<T>): Promise<T> {
     this.#begin();
-    return call<T>(`${what} ${this.#path}`, (done) =>
-      start((error, value) => {
-        this.#end();
-        done(error, value);
-      }),
-    );
+    try {
+      return await work();
+    } finally {
+      this.#end();
+    }
   }
 
   #begin(): void {

@@ -127,6 +127,7 @@ export class RecordingDisk implements Disk {
   }
 
   async list(directory: string): Promise<string[]> {
+    if (directory !== '') check(directory);
     this.begin('read', `list ${directory}`);
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
     const names: string[] = [];
@@ -144,6 +145,7 @@ export class RecordingDisk implements Disk {
   }
 
   async syncDirectory(directory: string): Promise<void> {
+    if (directory !== '') check(directory);
     this.begin('sync', `fsync ${directory}`);
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
     const rest: NameChange[] = [];
@@ -272,7 +274,8 @@ class RecordedFile implements DiskFile {
   read(target: Buffer, position: number): Promise<number> {
     return this.#run(async () => {
       this.#disk.begin('read', `read ${this.#path}`);
-      return this.#inode.content.copy(target, 0, position, position + target.length);
+      const { content } = this.#inode;
+      return position >= content.length ? 0 : content.copy(target, 0, position, position + target.length);
     });
   }
 
