@@ -114,7 +114,7 @@ describe('data server', (test) => {
     };
     const uploads = [upload(), upload(), upload()];
     await until('some uploads', () => acked.length > 30);
-    cluster.disks.get(2)!.failing = { path: /\.blk$/, error: new TfsError('IO', 'planted: EIO') };
+    cluster.disks.get(2)!.failing = { path: /blk/, error: new TfsError('IO', 'planted: EIO') };
     const before = acked.length;
     await until('uploads after the failure', () => acked.length > before + 60);
     stopped = true;
@@ -197,7 +197,7 @@ describe('data server', (test) => {
     const stored = await Promise.all(
       Array.from({ length: 20 }, () => cluster.client.put(randomBytes(10_000))),
     );
-    await cluster.nameserver.close();
+    await cluster.stopNameServer();
     rmSync(`${cluster.root}/ns`, { recursive: true });
     await cluster.startNameServer();
     for (const { name } of stored) await whole(cluster, name);

@@ -30,6 +30,7 @@ export class LocalCluster {
   readonly disks = new Map<number, FaultyDisk>();
   readonly servers = new Map<number, DataServer>();
   nameserver!: NameServer;
+  #nameserverKv!: LeveldownKv;
   client!: TfsClient;
   readonly #options: { readonly mounts: number; readonly replicas: number; readonly minWrite: number };
   #base = 0;
@@ -85,6 +86,7 @@ export class LocalCluster {
   async startNameServer(): Promise<void> {
     const dir = join(this.root, 'ns');
     mkdirSync(dir, { recursive: true });
+    this.#nameserverKv = await LeveldownKv.open({ directory: dir });
     this.nameserver = await NameServer.open({
       id: 0,
       clusterUuid,
@@ -101,7 +103,7 @@ export class LocalCluster {
       })),
       address: this.#address(0),
       keyring: LOCAL_KEYRING,
-      kv: await LeveldownKv.open({ directory: dir }),
+      kv: this.#nameserverKv,
       net: nodeNet,
       clock: nodeClock,
       random: nodeRandom,
@@ -109,6 +111,11 @@ export class LocalCluster {
       pid: process.pid,
       version: 'test',
     });
+  }
+
+  async stopNameServer(): Promise<void> {
+    await this.nameserver?.close();
+    await this.#nameserverKv?.close();
   }
 
   async startServer(id: number, overrides: Partial<DataServerOptions> = {}): Promise<DataServer> {
@@ -159,7 +166,7 @@ export class LocalCluster {
     await this.client?.close();
     await this.#peers.close();
     for (const id of [...this.servers.keys()]) await this.stopServer(id);
-    await this.nameserver?.close();
+    await this.stopNameServer();
   }
 
   #address(n: number): HostPort {
