@@ -1,0 +1,434 @@
+import * as assert from 'uvu/assert';
+import { isTfsError } from '../../common/errors.ts';
+import { type BlockId, blockId, serverId } from '../../common/ids.ts';
+import { zClusterMap, zStatus } from '../../common/wire/control.ts';
+import { Keyring, type Role } from '../../common/wire/keys.ts';
+import { BlockState, decodeLocateReply, encodeLocate, LocateState, Op } from '../../common/wire/messages.ts';
+import { Peers } from '../../common/wire/peers.ts';
+import { Whole } from '../../nameserver/block-page.ts';
+import { NameServer, type NameServerOptions } from '../../nameserver/nameserver.ts';
+import { captureLog } from '../kit/capture-log.ts';
+import { ManualClock } from '../kit/manual-clock.ts';
+import { MemoryKvMedium } from '../kit/memory-kv.ts';
+import { MemoryNet, turns } from '../kit/memory-net.ts';
+import { describe, type TestContext } from '../kit/suite.ts';
+import { countingRandom, SECRET } from '../kit/wire-world.ts';
+import { entryOf, servers } from './entries.ts';
+import { FakeDataServer } from './fake-dataserver.ts';
+import { reignOf, UUID } from './messages.ts';
+
+const UNKNOWN = blockId(0x7ff0_1234);
+
+/** One NameServer and three pretended DataServers on a network in memory. */
+class World {
+  readonly net = new MemoryNet();
+  readonly clock = new ManualClock();
+  readonly medium = new MemoryKvMedium();
+  readonly log = captureLog();
+  readonly data: FakeDataServer[];
+  /** Those whose turns of life pass with time. */
+  readonly alive = new Set<FakeDataServer>();
+  ns!: NameServer;
+  readonly #t: TestContext;
+
+  constructor(t: TestContext, count = 3) {
+    this.#t = t;
+    const { net, clock } = this;
+    this.data = Array.from(
+      { length: count },
+      (_, i) => new FakeDataServer(i + 1, { net, clock, nameserver: () => this.ns.address }),
+    );
+    t.defer(() => this.settle(Promise.all(this.data.map((server) => server.close()))));
+  }
+
+  static async start(t: TestContext): Promise<World> {
+    const world = new World(t);
+    await world.startNameServer();
+    for (const server of world.data) {
+      await server.start();
+      world.alive.add(server);
+    }
+    await world.pass(2000);
+    return world;
+  }
+
+  async startNameServer(overrides: Partial<NameServerOptions> = {}): Promise<void> {
+    this.ns = await NameServer.open({
+      id: 0,
+      clusterUuid: UUID,
+      clusterDigit: 1,
+      replicas: 3,
+      minWrite: 2,
+      configured: this.data.map(({ id }) => ({
+        id,
+        address: { host: '127.0.0.1', port: 1 },
+        adminPort: 1,
+        mount: `/mnt/m${id}`,
+        domain: `d${id}`,
+      })),
+      leads: true,
+      address: { host: '127.0.0.1', port: 0 },
+      keyring: Keyring.ofSecret(SECRET),
+      kv: await this.medium.open(),
+      net: this.net,
+      clock: this.clock,
+      random: countingRandom(),
+      log: this.log,
+      pid: 1,
+      version: '0',
+      ...overrides,
+    });
+    const { ns } = this;
+    this.#t.defer(() => this.settle(ns.close()));
+  }
+
+  /** @param keep what the store keeps of the newest unsynced writes; `wiped` nothing at all */
+  async restartNameServer(keep: 'all' | 'synced' | 'wiped'): Promise<void> {
+    await this.settle(this.ns.close());
+    this.medium.crash(keep === 'all' ? Number.MAX_SAFE_INTEGER : 0);
+    if (keep === 'wiped') this.medium.wipe();
+    await this.startNameServer();
+  }
+
+  /** Time passes in steps; each living DataServer does its turn once a second. */
+  async pass(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += 100) {
+      if (passed % 1000 === 0)
+        for (const server of this.alive) await this.settle(server.beat().catch(() => undefined));
+      this.clock.advance(100);
+      await turns(6);
+    }
+  }
+
+  /** Runs network and clock until the work is done. */
+  async settle<T>(work: Promise<T>): Promise<T> {
+    let done = false;
+    void work.then(
+      () => {
+        done = true;
+      },
+      () => {
+        done = true;
+      },
+    );
+    for (let i = 0; !done; i++) {
+      await turns(2);
+      if (!done && i > 20) this.clock.advance(20);
+    }
+    return work;
+  }
+
+  async locate(...blocks: BlockId[]): Promise<(typeof LocateState)[keyof typeof LocateState][]> {
+    const { header } = await this.ask('gateway', Op.LOCATE, encodeLocate(blocks));
+    return decodeLocateReply(header).locations.map(({ state }) => state);
+  }
+
+  async ask(role: Role, op: number, header: Buffer = Buffer.from('{}')): Promise<{ header: Buffer }> {
+    const { net, clock } = this;
+    const peers = Peers.open({
+      net,
+      clock,
+      random: countingRandom(),
+      keyring: Keyring.ofSecret(SECRET),
+      role,
+      id: 'asking',
+    });
+    try {
+      return await this.settle(peers.call(this.ns.address, op, header));
+    } finally {
+      await this.settle(peers.close());
+    }
+  }
+
+  whole(block: BlockId): Whole | undefined {
+    return this.ns.map.facts(block)?.whole;
+  }
+
+  async code(work: Promise<unknown>): Promise<string> {
+    return this.settle(
+      work.then(
+        () => 'none',
+        (error: unknown) => (isTfsError(error) ? `${error.code}: ${error.message}` : String(error)),
+      ),
+    );
+  }
+}
+
+describe('NameServer', (test) => {
+  test('a new cluster: registered, a block opened on all, ended, sealed, located', async (t) => {
+    const world = await World.start(t);
+    const [one] = world.data as [FakeDataServer];
+    assert.ok(world.ns.view.isComplete());
+    const granted = await world.settle(one.openBlock(world.data));
+    assert.is(granted.block, 0x0002_0000);
+    assert.is(granted.members[0]?.id, 1);
+    assert.equal(granted.members.map(({ id }) => id).sort(), servers(1, 2, 3));
+    assert.equal(granted.reign, reignOf(1));
+    assert.equal(granted.members[0]?.address, one.address);
+    assert.equal(await world.locate(granted.block, UNKNOWN), [LocateState.FOUND, LocateState.ABSENT]);
+    await world.pass(2000);
+    assert.is(world.whole(granted.block), Whole.OPEN);
+    one.put({ ...one.blocks.get(granted.block)!, length: 9000 });
+    await world.settle(one.endSession(granted.block));
+    await world.pass(2000);
+    assert.is(world.whole(granted.block), Whole.SEALED);
+    for (const server of world.data) {
+      assert.is(server.blocks.get(granted.block)?.state, BlockState.SEALED);
+      assert.is(server.blocks.get(granted.block)?.length, 9000);
+    }
+    assert.is(world.ns.sealer.waiting, 0);
+  });
+
+  test('a primary that was killed comes back: its open block is sealed without being asked for', async (t) => {
+    const world = await World.start(t);
+    const [one] = world.data as [FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(2000);
+    world.alive.delete(one);
+    await world.pass(8000);
+    assert.is(world.ns.members.stateOf(one.id), 'down');
+    assert.is(world.whole(block), Whole.OPEN);
+    one.restart();
+    world.alive.add(one);
+    await world.pass(5000);
+    assert.is(world.whole(block), Whole.SEALED);
+  });
+
+  test('a restart knows its blocks at once, and says 404 only when enough have reported', async (t) => {
+    const world = await World.start(t);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(5000);
+    const versionBefore = world.ns.clusterMap().mapVersion;
+    world.alive.clear();
+    await world.restartNameServer('all');
+    assert.is(world.ns.reign.epoch, 2);
+    assert.ok(world.ns.clusterMap().mapVersion > versionBefore);
+    assert.equal(await world.locate(block, UNKNOWN), [LocateState.FOUND, LocateState.DONT_KNOW]);
+    assert.ok(world.ns.clusterMap().safeMode);
+    world.alive.add(one);
+    await world.pass(1000);
+    assert.equal(await world.locate(UNKNOWN), [LocateState.DONT_KNOW]);
+    world.alive.add(two);
+    await world.pass(2000);
+    assert.equal(await world.locate(block, UNKNOWN), [LocateState.FOUND, LocateState.ABSENT]);
+    assert.not(world.ns.clusterMap().safeMode);
+    world.alive.add(three);
+    await world.pass(2000);
+    assert.is(world.whole(block), Whole.OPEN, 'the session lives on');
+    const next = await world.settle(two.openBlock(world.data));
+    assert.is(next.block, 0x0002_0100, 'counters in reserve are skipped, the series goes on');
+    assert.equal(next.version, { epoch: 2, n: 1 });
+  });
+
+  test('blocks opened just before a crash that forgot them come back with the reports', async (t) => {
+    const world = await World.start(t);
+    const { block } = await world.settle(world.data[0]!.openBlock(world.data));
+    await world.restartNameServer('synced');
+    assert.equal(await world.locate(block), [LocateState.DONT_KNOW]);
+    await world.pass(2000);
+    assert.equal(await world.locate(block), [LocateState.FOUND]);
+  });
+
+  test('after a wipe everything is learnt again, epoch and ids above all of before, and only with everyone', async (t) => {
+    const world = await World.start(t);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const blocks: BlockId[] = [];
+    for (let i = 0; i < 5; i++) blocks.push((await world.settle(one.openBlock(world.data))).block);
+    for (const server of world.data) server.promise = reignOf(57);
+    await world.pass(2000);
+    assert.is(world.ns.reign.epoch, 58);
+    await world.pass(2000);
+
+    world.alive.delete(three);
+    await world.restartNameServer('wiped');
+    await world.pass(4000);
+    assert.is(world.ns.reign.epoch, 59);
+    assert.is(one.promise.epoch, 59);
+    for (const block of blocks) assert.equal(await world.locate(block), [LocateState.FOUND]);
+    assert.equal(await world.locate(UNKNOWN), [LocateState.DONT_KNOW]);
+    assert.match(await world.code(two.openBlock()), /SAFE_MODE: no new block ids/);
+    world.alive.add(three);
+    await world.pass(3000);
+    assert.equal(await world.locate(...blocks, UNKNOWN), [
+      ...blocks.map(() => LocateState.FOUND),
+      LocateState.ABSENT,
+    ]);
+    const fresh = await world.settle(two.openBlock(world.data));
+    assert.is(fresh.block, 0x0004_0000);
+    assert.equal(fresh.version.epoch, 59);
+  });
+
+  test('a wiped NameServer waits for a server that only the others know', async (t) => {
+    const world = await World.start(t);
+    world.data[1]!.known.add(serverId(44));
+    await world.restartNameServer('wiped');
+    await world.pass(4000);
+    assert.equal(world.ns.members.missing(world.ns.reign), servers(44));
+    assert.equal(await world.locate(UNKNOWN), [LocateState.DONT_KNOW]);
+    assert.is(world.ns.clusterMap().servers.find(({ id }) => id === 44)?.state, 'missing');
+  });
+
+  test('an equal epoch of a life before the wipe is not taken for its own', async (t) => {
+    const world = await World.start(t);
+    assert.is(world.data[0]!.promise.epoch, 1);
+    await world.restartNameServer('wiped');
+    assert.is(world.ns.reign.epoch, 1);
+    await world.pass(3000);
+    assert.ok(world.ns.reign.epoch > 1);
+    assert.ok(world.data.every((server) => server.promise.epoch === world.ns.reign.epoch));
+  });
+
+  test('a deposed leader rises above the other one before it commands again', async (t) => {
+    const world = await World.start(t);
+    const [one, two] = world.data as [FakeDataServer, FakeDataServer];
+    two.promise = reignOf(9, 1);
+    await world.settle(two.beat());
+    assert.equal(world.ns.reign, reignOf(10));
+    assert.equal(two.promise, reignOf(10));
+    assert.match(await world.code(one.openBlock()), /NO_WRITE_SET.*has not promised this epoch yet/);
+    // One beat to hear of it and promise, one to say so.
+    await world.pass(2000);
+    assert.equal((await world.settle(one.openBlock(world.data))).reign, reignOf(10));
+  });
+
+  test('fewer servers than minWrite: refused, with the reason of each', async (t) => {
+    const world = await World.start(t);
+    const [one, two] = world.data as [FakeDataServer, FakeDataServer];
+    world.alive.clear();
+    world.alive.add(one);
+    world.alive.add(two);
+    await world.pass(4000);
+    assert.is((await world.settle(one.openBlock())).members.length, 2);
+    world.alive.delete(two);
+    await world.pass(4000);
+    assert.match(
+      await world.code(one.openBlock()),
+      /NO_WRITE_SET: a new block needs 2 failure domains \(cluster\.minWrite\) and 1 can take one: server 2: no heartbeat/,
+    );
+  });
+
+  test('at start it waits for those that are about to register, but not for long', async (t) => {
+    const world = new World(t);
+    await world.startNameServer();
+    for (const server of world.data) await server.start();
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    for (const server of world.data) {
+      world.alive.add(server);
+      await world.settle(server.beat());
+    }
+    await world.settle(one.openBlock());
+    // A restart: the series is there, so two of three could open a small block at once.
+    world.alive.clear();
+    await world.restartNameServer('all');
+    for (const server of [one, two]) {
+      await world.settle(server.beat());
+      await world.settle(server.beat());
+    }
+    let granted = 0;
+    const asking = one.openBlock().then((reply) => {
+      granted = reply.members.length;
+    });
+    for (let i = 0; i < 10; i++) {
+      world.clock.advance(50);
+      await turns(6);
+    }
+    assert.is(granted, 0, 'it waits');
+    for (const server of [three, three, one, two]) await world.settle(server.beat());
+    await world.settle(asking);
+    assert.is(granted, 3);
+
+    await world.restartNameServer('all');
+    world.alive.add(one);
+    world.alive.add(two);
+    await world.pass(3100);
+    assert.is((await world.settle(one.openBlock())).members.length, 2);
+  });
+
+  test('a block with two members is sealed when three have been possible for a while', async (t) => {
+    const world = await World.start(t);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    world.alive.delete(three);
+    await world.pass(4000);
+    const { block, targetReplicas } = await world.settle(one.openBlock([two]));
+    assert.is(targetReplicas, 3);
+    await world.pass(3000);
+    world.alive.add(three);
+    await world.pass(20_000);
+    assert.is(world.whole(block), Whole.OPEN);
+    await world.pass(15_000);
+    assert.is(world.whole(block), Whole.SEALED);
+  });
+
+  test('a mount of another cluster is refused over the wire, and teaches nothing', async (t) => {
+    const world = await World.start(t);
+    const stranger = new FakeDataServer(9, {
+      net: world.net,
+      clock: world.clock,
+      nameserver: () => world.ns.address,
+    });
+    t.defer(() => world.settle(stranger.close()));
+    await world.settle(stranger.start());
+    stranger.overrides = { clusterUuid: 'ee'.repeat(16), promise: reignOf(900) };
+    assert.match(await world.code(stranger.register()), /^REFUSED: .*belongs to cluster ee/);
+    assert.is(world.ns.reign.epoch, 1);
+    assert.equal(world.ns.members.known, servers(1, 2, 3));
+  });
+
+  test('a lost heartbeat ends in a new report; a lost block is noticed', async (t) => {
+    const world = await World.start(t);
+    const [one] = world.data as [FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(3000);
+    const before = one.registrations;
+    world.ns.members.get(one.id)!.table.reset();
+    one.blocks.delete(block);
+    await world.pass(3000);
+    assert.is(one.registrations, before + 1);
+    assert.is(world.ns.map.facts(block)?.replicas.find(({ server }) => server === 1)?.state, 0);
+    await world.pass(20_000);
+    assert.is(world.whole(block), Whole.SEALED, 'its primary does not have it any more');
+  });
+
+  test('a standby answers what it knows and commands nothing', async (t) => {
+    const world = new World(t);
+    await world.startNameServer({ leads: false });
+    const [one] = world.data as [FakeDataServer];
+    for (const server of world.data) {
+      await server.start();
+      server.promise = reignOf(30, 1);
+      world.alive.add(server);
+    }
+    one.put(entryOf({ state: BlockState.RECOVERED }));
+    await world.pass(5000);
+    assert.equal(await world.locate(entryOf().block, UNKNOWN), [LocateState.FOUND, LocateState.DONT_KNOW]);
+    assert.match(await world.code(one.openBlock()), /^NOT_LEADER/);
+    assert.match(await world.code(one.endSession(entryOf().block)), /^NOT_LEADER/);
+    assert.equal(one.promise, reignOf(30, 1));
+    assert.not(world.ns.clusterMap().leader);
+    assert.is(one.blocks.get(entryOf().block)?.state, BlockState.RECOVERED);
+  });
+
+  test('who may ask what', async (t) => {
+    const world = await World.start(t);
+    const map = zClusterMap.parse(JSON.parse((await world.ask('gateway', Op.CLUSTER_MAP)).header.toString()));
+    assert.is(map.servers.length, 3);
+    assert.ok(map.servers.every(({ state }) => state === 'up'));
+    const status = zStatus.parse(JSON.parse((await world.ask('gateway', Op.STATUS)).header.toString()));
+    assert.equal([status.kind, status.role, status.state], ['nameserver', 'primary', 'ok']);
+    for (const op of [Op.REGISTER, Op.REPORT, Op.HEARTBEAT, Op.OPEN_BLOCK, Op.END_SESSION])
+      assert.match(await world.code(world.ask('gateway', op)), /^FORBIDDEN/);
+    assert.match(await world.code(world.ask('dataserver', Op.REGISTER, Buffer.from('{'))), /^PROTOCOL/);
+    assert.match(await world.code(world.ask('dataserver', Op.LOCATE, Buffer.alloc(3))), /^PROTOCOL/);
+  });
+
+  test('a read-only disk changes the map, and takes no new blocks', async (t) => {
+    const world = await World.start(t);
+    const before = world.ns.clusterMap().mapVersion;
+    await world.pass(3000);
+    assert.is(world.ns.clusterMap().mapVersion, before, 'heartbeats alone change nothing');
+    world.alive.delete(world.data[2]!);
+    await world.pass(6000);
+    assert.ok(world.ns.clusterMap().mapVersion > before);
+  });
+});
