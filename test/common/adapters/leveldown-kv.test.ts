@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, truncate, unlink } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, truncate, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
@@ -40,6 +40,34 @@ describe('leveldown kv', (test) => {
     const kv = await open();
     t.defer(() => kv.close());
     assert.equal(await kv.get(Buffer.from('a')), Buffer.from('1'));
+  });
+
+  test('after a full disk every write fails until it is opened again; reads go on', async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'tfs-kv-full-'));
+    t.defer(() => rm(directory, { recursive: true, force: true }));
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tfs-test', directory]).status !== 0) {
+      process.stdout.write('SKIPPED leveldown kv: a full disk needs the right to mount a tmpfs\n');
+      return;
+    }
+    t.defer(() => spawnSync('umount', [directory]));
+    const kv = await LeveldownKv.open({ directory: join(directory, 'kv') });
+    t.defer(() => kv.close());
+    await kv.batch([put('a', '1')]);
+    await writeFile(join(directory, 'filler'), Buffer.alloc(2 << 20)).catch(() => undefined);
+    const value = 'x'.repeat(64 << 10);
+    let failure: unknown;
+    for (let i = 0; i < 40 && failure === undefined; i++)
+      failure = await kv.batch([put(`k${i}`, value)]).catch((error: unknown) => error);
+    assert.ok(isTfsError(failure, 'DISK_FULL'), String(failure));
+    await unlink(join(directory, 'filler'));
+    assert.ok(isTfsError(await kv.batch([put('b', '1')]).catch((error: unknown) => error), 'DISK_FULL'));
+    assert.ok(isTfsError(await kv.clear({}).catch((error: unknown) => error), 'DISK_FULL'));
+    assert.equal(await kv.get(Buffer.from('a')), Buffer.from('1'));
+    await kv.close();
+    const again = await LeveldownKv.open({ directory: join(directory, 'kv') });
+    t.defer(() => again.close());
+    await again.batch([put('b', '1')]);
+    assert.equal(await again.get(Buffer.from('a')), Buffer.from('1'));
   });
 
   test('damage that LevelDB notices is CORRUPT, and a rebuildable store starts empty beside it', async (t) => {
