@@ -31,7 +31,7 @@ describe('kill -9 of every process under load', (test) => {
       );
     }
     console.log(
-      `FIGURE ${ROUNDS} rounds, ${acked.length} acked pictures, writable again within ${Math.round(slowestMs)} ms`,
+      `\nFIGURE ${ROUNDS} rounds, ${acked.length} acked pictures, writable again within ${Math.round(slowestMs)} ms`,
     );
   });
 

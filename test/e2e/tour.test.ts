@@ -115,7 +115,10 @@ describe('a tour of the cluster', (test) => {
       for (const copy of copies) {
         assert.ok(copy !== undefined && existsSync(copy), `${block} is on every mount`);
         const [a, b] = [readFileSync(path), readFileSync(copy!)];
-        assert.ok(a.equals(b), `${block} is the same on every mount`);
+        // One may be a preallocated file and the other one that grew: behind the records there are zeros only.
+        const both = Math.min(a.length, b.length);
+        assert.ok(a.subarray(0, both).equals(b.subarray(0, both)), `${block} is the same on every mount`);
+        assert.ok([...a.subarray(both), ...b.subarray(both)].every((byte) => byte === 0));
         compared++;
       }
     }
