@@ -68,7 +68,7 @@ const INSTALLERS = [
 ];
 
 function installRedis() {
-  if (process.env.REDIS_URL || usesOwnRedis() || onPath('redis-server')) return;
+  if (process.env.REDIS_URL || process.env.REDIS_SERVER || usesOwnRedis() || onPath('redis-server')) return;
   const installer = INSTALLERS.find(([manager]) => onPath(manager));
   if (installer === undefined)
     fail(

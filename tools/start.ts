@@ -10,7 +10,7 @@ import { logsDir } from './cluster/home.ts';
 import { clearStaleSockets, endLeftovers, findLeftovers } from './cluster/leftovers.ts';
 import { lastErrors } from './cluster/log-files.ts';
 import { type Pm2, pm2Of } from './cluster/pm2.ts';
-import { checkPorts, ensureConfig, prepare, rotateLogs } from './cluster/prepare.ts';
+import { ensureConfig, prepare, rotateLogs } from './cluster/prepare.ts';
 import { listProcesses, type ProcessRow } from './cluster/processes.ts';
 import { withStartLock } from './cluster/start-lock.ts';
 
@@ -33,7 +33,8 @@ async function start(options: StartOptions): Promise<void> {
       await endLeftovers(leftovers, home);
     }
     await clearStaleSockets(pm2.directory);
-    await checkPorts(config);
+    const first = { basePort: options.port, mounts: options.mounts };
+    const config = await ensureConfig(home, process.env, first, say);
     await prepare(config, process.env, say, options.allowFull);
     await rotateLogs(config, process.env);
     say('starting …');
@@ -150,7 +151,8 @@ const reachable = (host: string): string => (host === '0.0.0.0' || host === '::'
 /** As the reader would type it, from where the command was run. */
 function short(path: string): string {
   const fromHere = relative(process.cwd(), path);
-  return fromHere.startsWith('..') ? path : fromHere;
+  const shortest = fromHere.startsWith('..') ? path : fromHere;
+  return /^[\w./-]+$/.test(shortest) ? shortest : `"${shortest}"`;
 }
 
 function wholeNumber(min: number, max: number) {

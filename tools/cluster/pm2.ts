@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -85,7 +85,7 @@ export function pm2Of(home: string, env: Readonly<Record<string, string | undefi
     alive,
     list: async () => ((await alive()) ? parseList(await command(['-s', 'jlist'])) : []),
     start: async (only) => {
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+      await ownDirectory(directory);
       await command(['-s', 'start', config, ...(only === undefined ? [] : ['--only', only])]);
     },
     reload: async (name) => {
@@ -98,6 +98,17 @@ export function pm2Of(home: string, env: Readonly<Record<string, string | undefi
       if (await alive()) await command(['-s', 'kill']);
     },
   };
+}
+
+/** A short directory for sockets may lie where everybody can make directories. */
+async function ownDirectory(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  const { uid, mode } = await stat(path);
+  if (uid === process.getuid?.() && (mode & 0o022) === 0) return;
+  throw new TfsError(
+    'REFUSED',
+    `${path} is not this user's alone: remove it, or give TFS_HOME a shorter path`,
+  );
 }
 
 function pm2Command(args: readonly string[], env: Record<string, string | undefined>): Promise<string> {

@@ -1,7 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Config, configPath, defaultConfig, loadConfig, portsOf } from '../../common/config.ts';
+import {
+  type Config,
+  configPath,
+  defaultConfig,
+  loadConfig,
+  parseConfig,
+  portsOf,
+} from '../../common/config.ts';
 import { TfsError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/ids.ts';
 import { ensureClusterKey, ensureGatewayRole, ensureToken } from '../../common/secrets.ts';
@@ -21,26 +28,35 @@ export interface FirstStart {
   readonly mounts?: number | undefined;
 }
 
-/** Reads the configuration; at the first start writes one, with a REDIS_URL that is given kept in it. */
+/**
+ * Reads the configuration and checks its ports. At the first start it makes one, with a REDIS_URL that is given kept in
+ * it, and writes it only when its ports are free, so that another `--port` can still be chosen.
+ */
 export async function ensureConfig(home: string, env: Env, first: FirstStart, say: Say): Promise<Config> {
   const file = configPath(home);
-  if ((await readIfThere(file)) === undefined) {
-    const input = defaultConfig({
-      uuid: randomBytes(16).toString('hex'),
-      ...(first.basePort === undefined ? {} : { basePort: first.basePort }),
-      ...(first.mounts === undefined ? {} : { mounts: first.mounts }),
-      ...(env['REDIS_URL'] ? { redisUrl: env['REDIS_URL'] } : {}),
-    });
-    await mkdir(home, { recursive: true, mode: 0o700 });
-    await replaceFile(file, `${JSON.stringify(input, null, 2)}\n`);
-    say(`first start: wrote ${file}`);
-  } else if (first.basePort !== undefined || first.mounts !== undefined) {
-    throw new TfsError(
-      'CONFIG',
-      `${file} is there already, so --port and --mounts change nothing: edit that file, or choose another TFS_HOME`,
-    );
+  const chosen = first.basePort !== undefined || first.mounts !== undefined;
+  if ((await readIfThere(file)) !== undefined) {
+    if (chosen)
+      throw new TfsError(
+        'CONFIG',
+        `${file} is there already, so --port and --mounts change nothing: edit that file, or choose another TFS_HOME`,
+      );
+    const config = await loadConfig(home);
+    await checkPorts(config, `change the setting in ${file}`);
+    return config;
   }
-  return loadConfig(home);
+  const input = defaultConfig({
+    uuid: randomBytes(16).toString('hex'),
+    ...(first.basePort === undefined ? {} : { basePort: first.basePort }),
+    ...(first.mounts === undefined ? {} : { mounts: first.mounts }),
+    ...(env['REDIS_URL'] ? { redisUrl: env['REDIS_URL'] } : {}),
+  });
+  const config = parseConfig(input, home, file);
+  await checkPorts(config, 'choose other ports: npm start -- --port 8500');
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  await replaceFile(file, `${JSON.stringify(input, null, 2)}\n`);
+  say(`first start: wrote ${file}`);
+  return config;
 }
 
 /** Everything that must be right before a process is started; each failure says what to do. */
@@ -52,8 +68,8 @@ export async function prepare(config: Config, env: Env, say: Say, allowFull: boo
   for (const mount of survey.missing)
     say(
       `MISSING: ${mount.path} of DataServer ${mount.id} was formatted for this cluster and is now empty or gone. ` +
-        'Mount its disk. If the disk is lost for good, put an empty directory there and run: ' +
-        `npx tfs format ${mount.path} --replace ${mount.id}`,
+        'Mount its disk. If it is lost for good, a new disk is a new DataServer: give it an "id" in config.json ' +
+        'that was never used.',
     );
   if (survey.missing.length > 0 && domains < config.cluster.minWrite)
     throw new TfsError(
@@ -69,16 +85,14 @@ export async function prepare(config: Config, env: Env, say: Say, allowFull: boo
 }
 
 /** @throws TfsError CONFLICT with every port that is taken and the setting that chose it */
-export async function checkPorts(config: Config): Promise<void> {
+async function checkPorts(config: Config, remedy: string): Promise<void> {
   const taken = await takenPorts(portsOf(config));
   if (taken.length === 0) return;
   const lines = taken.map((use) => `  ${formatHostPort(use)} (${use.what}): ${use.why}`);
-  const first = taken[0];
   throw new TfsError(
     'CONFLICT',
     `${taken.length === 1 ? 'a port is' : 'ports are'} not free:\n${lines.join('\n')}\n` +
-      `See who has it: ss -ltnp 'sport = :${first?.port}'. Stop that, or change the setting in ` +
-      `${configPath(config.home)}; for a cluster that is not made yet: npm start -- --port 8500`,
+      `See who has it with "ss -ltnp 'sport = :${taken[0]?.port}'" and stop that, or ${remedy}`,
   );
 }
 
@@ -94,8 +108,8 @@ async function prepareRedis(config: Config, env: Env): Promise<void> {
   if (findRedisServer(env) === undefined)
     throw new TfsError(
       'REFUSED',
-      'redis-server is not installed: run "node tools/setup.mjs", which installs it or says how, ' +
-        'or set REDIS_URL to a Redis of yours (redis://host:6379)',
+      'redis-server is not installed: "node tools/setup.mjs" installs it or says how; if it is somewhere unusual, give ' +
+        'its path in REDIS_SERVER; or set REDIS_URL to a Redis of yours (redis://host:6379)',
     );
   await preparePrivateRedis(config);
 }

@@ -19,8 +19,10 @@ export const redisConfPath = (home: string): string => join(redisDir(home), 'red
 export const redisUrl = (config: Config, env: Env): string | undefined =>
   env['REDIS_URL'] || config.redis.url;
 
-/** @returns the path of redis-server, or undefined when it is not installed */
+/** @returns the path of redis-server, from REDIS_SERVER if that is given; undefined when it is not installed */
 export function findRedisServer(env: Env): string | undefined {
+  const given = env['REDIS_SERVER'];
+  if (given) return isExecutable(given) ? given : undefined;
   const directories = [...(env['PATH'] ?? '').split(delimiter).filter(Boolean), ...MORE_DIRECTORIES];
   return directories.map((directory) => join(directory, 'redis-server')).find(isExecutable);
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { basename, resolve } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import { TfsError } from '../../common/errors.ts';
@@ -94,6 +95,8 @@ async function runImport(directory: string, options: ImportCommandOptions, io: C
 function onInterrupt(): { stop: AbortSignal; abandon: AbortSignal; release: () => void } {
   const stop = new AbortController();
   const abandon = new AbortController();
+  // Every upload in flight listens to it.
+  setMaxListeners(0, abandon.signal);
   const handler = () => {
     if (stop.signal.aborted) abandon.abort(new TfsError('CLOSED', 'interrupted'));
     stop.abort();
