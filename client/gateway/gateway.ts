@@ -105,6 +105,7 @@ export class Gateway {
     const others = this.#application(router);
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       if (this.#draining) response.shouldKeepAlive = false;
+      if (request.url!.charCodeAt(0) !== SLASH) request.url = originForm(request.url!);
       if (request.url!.length > URL_BYTES_MAX) this.#refuse(request, response, tooLong());
       else if (!pictures.handle(request, response)) others(request, response);
     };
@@ -215,6 +216,15 @@ export class Gateway {
     });
   }
 }
+
+const SLASH = 0x2f;
+
+/** A request target in absolute form (RFC 9112 §3.2.2) without its scheme and host; others as they are. */
+const originForm = (target: string): string => {
+  const match = /^https?:\/\/[^/?#]*(.*)$/i.exec(target);
+  if (match === null) return target;
+  return match[1]!.startsWith('/') ? match[1]! : `/${match[1]!}`;
+};
 
 const tooLong = (): TfsError => new TfsError('URL_TOO_LONG', `a URL may have at most ${URL_BYTES_MAX} bytes`);
 

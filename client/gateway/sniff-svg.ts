@@ -5,13 +5,15 @@ const SPACE = /\s*/y;
 const ROOT = /<(?:[A-Za-z_][\w.-]*:)?svg(?=[\s/>])/y;
 
 /**
- * Whether the root element of an XML document in an ASCII-compatible encoding is `svg`: XML declaration, processing
- * instructions, comments and the document type are skipped. In time linear in the bytes looked at.
+ * Where the root element of an XML document begins if that is `svg`, in an ASCII-compatible encoding: XML declaration,
+ * processing instructions, comments and the document type are skipped. In time linear in the bytes looked at.
+ *
+ * @returns undefined when it is anything else
  */
-export function isSvg(head: Buffer): boolean {
+export function svgRootAt(head: Buffer): number | undefined {
   let start = 0;
   if (head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf) start = 3;
-  if (!mayBeMarkup(head[start])) return false;
+  if (!mayBeMarkup(head[start])) return undefined;
   const text = head.toString('latin1', start, SVG_PROLOG_BYTES_MAX);
   let at = 0;
   for (;;) {
@@ -19,8 +21,8 @@ export function isSvg(head: Buffer): boolean {
     if (text.startsWith('<?', at)) at = after(text, '?>', at);
     else if (text.startsWith('<!--', at)) at = after(text, '-->', at + 4);
     else if (/^<!doctype/i.test(text.slice(at, at + 9))) at = afterDoctype(text, at);
-    else return matchEnd(ROOT, text, at) !== undefined;
-    if (at < 0) return false;
+    else return matchEnd(ROOT, text, at) === undefined ? undefined : start + at;
+    if (at < 0) return undefined;
   }
 }
 

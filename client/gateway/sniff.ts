@@ -1,5 +1,5 @@
 import { MediaType } from '../../common/wire/messages.ts';
-import { isSvg } from './sniff-svg.ts';
+import { svgRootAt } from './sniff-svg.ts';
 
 /** Bytes from the start that are enough to tell every kind but SVG. */
 const SNIFF_BYTES_MIN = 2;
@@ -35,7 +35,7 @@ export function sniff(head: Buffer): MediaType {
       if (starts(head, 'ftyp', 4)) return isoBrand(head);
       return isIcon(head) ? MediaType.ICO : MediaType.UNKNOWN;
     default:
-      return isSvg(head) ? MediaType.SVG : MediaType.UNKNOWN;
+      return svgRootAt(head) === undefined ? MediaType.UNKNOWN : MediaType.SVG;
   }
 }
 

@@ -11,7 +11,7 @@ import type { Token } from '../../common/secrets.ts';
 import { MediaType } from '../../common/wire/messages.ts';
 import type { Stored, TfsClient } from '../client.ts';
 import { type Fingerprint, Fingerprinter } from '../fingerprint.ts';
-import { DIMENSION_BYTES_MAX, type Dimensions, dimensionsOf } from './dimensions.ts';
+import { type Dimensions, dimensionsOf, HEADER_BYTES_TYPICAL } from './dimensions.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { mimeOf } from './media.ts';
 import { isMultipart, MultipartForm, type Part } from './multipart.ts';
@@ -158,11 +158,12 @@ function describe(
   pieces: readonly Buffer[],
   { size }: Fingerprint,
 ): { mediaType: MediaType; dimensions: Dimensions } {
-  const first = beginning(pieces, Math.min(size, DIMENSION_BYTES_MAX));
-  const mediaType = sniff(first);
-  // The directory of a TIFF may be at its end.
-  const head = mediaType === MediaType.TIFF ? beginning(pieces, size) : first;
-  return { mediaType, dimensions: dimensionsOf(head, mediaType) };
+  const head = beginning(pieces, Math.min(size, HEADER_BYTES_TYPICAL));
+  const mediaType = sniff(head);
+  let dimensions = dimensionsOf(head, mediaType);
+  if (dimensions.width === null && head.length < size && mediaType !== MediaType.SVG)
+    dimensions = dimensionsOf(beginning(pieces, size), mediaType);
+  return { mediaType, dimensions };
 }
 
 /** @returns at least `bytes` bytes from the start, copied only where they are in several pieces */
