@@ -78,6 +78,8 @@ export interface GetOptions {
   readonly force?: boolean;
 }
 
+const READY_RETRY_MS = 100;
+
 /**
  * Stores and reads pictures in one cluster. Every method may be called at any time between `open` and `close`, any
  * number at once. Errors are TfsError; those whose code is retryable say "not now", never "not there".
@@ -125,18 +127,16 @@ export class TfsClient {
 
   /** Waits until the cluster map has been read. @returns false when that did not happen within `withinMs` */
   async ready(withinMs: number): Promise<boolean> {
-    const { clock } = this.#options;
-    const deadlineAt = clock.monotonic() + withinMs;
-    while (!this.#closed && this.#map.current === undefined) {
-      const left = deadlineAt - clock.monotonic();
-      if (left <= 0) return false;
-      // A refusal is told at once; the loop asks again, and the time limit is the caller's.
-      const asked = this.#map.refresh().catch((error: unknown) => {
-        this.#options.log.debug({ err: error }, 'waiting for a NameServer');
-      });
-      await Promise.race([asked, clock.sleep(left)]);
-      if (this.#map.current === undefined) await clock.sleep(Math.min(left, 100));
+    const { clock, log } = this.#options;
+    let expired = false;
+    const timer = clock.after(withinMs, () => {
+      expired = true;
+    });
+    while (!this.#closed && !expired && this.#map.current === undefined) {
+      await this.#map.refresh().catch((err: unknown) => log.debug({ err }, 'waiting for a NameServer'));
+      if (this.#map.current === undefined) await clock.sleep(Math.min(withinMs, READY_RETRY_MS));
     }
+    timer.cancel();
     return this.#map.current !== undefined;
   }
 
