@@ -110,7 +110,7 @@ function filesBelow(directory) {
 }
 
 function onPath(program) {
-  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin', '/sbin'];
+  const directories = (process.env.PATH ?? '').split(delimiter);
   return directories.some((directory) => directory !== '' && existsSync(join(directory, program)));
 }
 
