@@ -186,3 +186,21 @@ function placeIn(key: Buffer, value: Buffer | undefined): Place | undefined {
   if (value.readUInt32LE(8) !== crc32(value.subarray(0, 8), crc32(key))) return undefined;
   return { block: blockId(value.readUInt32LE(0)), fileId: fileId(value.readUInt32LE(4)) };
 }
+
+/** One entry of the Kv, for tools that check them. */
+export type IndexEntry =
+  | ({ readonly kind: 'content'; readonly sha1: Buffer } & Place)
+  | ({ readonly kind: 'op'; readonly opId: Buffer } & Place)
+  | { readonly kind: 'block'; readonly block: BlockId; readonly generation: number };
+
+/** @returns undefined for an entry that is of no known kind or fails its check */
+export function readIndexEntry(key: Buffer, value: Buffer): IndexEntry | undefined {
+  if (key[0] === BLOCK_PREFIX && key.length === 5 && value.length === 4)
+    return { kind: 'block', block: blockId(key.readUInt32BE(1)), generation: value.readUInt32LE(0) };
+  const place = placeIn(key, value);
+  if (place === undefined) return undefined;
+  if (key[0] === SHA1_PREFIX && key.length === 21)
+    return { kind: 'content', sha1: key.subarray(1), ...place };
+  if (key[0] === OP_PREFIX && key.length === 17) return { kind: 'op', opId: key.subarray(1), ...place };
+  return undefined;
+}

@@ -2,11 +2,14 @@
 import { Command } from 'commander';
 import { toTfsError } from '../common/errors.ts';
 import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
+import { register as registerDump } from './commands/dump.ts';
 import { register as registerFormat } from './commands/format.ts';
+import { register as registerFsck } from './commands/fsck.ts';
 import { register as registerGet } from './commands/get.ts';
 import { register as registerImport } from './commands/import.ts';
 import { register as registerMutations } from './commands/mutate.ts';
 import { register as registerPut } from './commands/put.ts';
+import { register as registerSalvage } from './commands/salvage.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
 
@@ -31,6 +34,9 @@ for (const register of [
   registerImport,
   registerStatus,
   registerFormat,
+  registerFsck,
+  registerSalvage,
+  registerDump,
 ])
   register(program);
 

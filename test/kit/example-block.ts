@@ -122,12 +122,12 @@ export const TINY_GIF = Buffer.from(
   'hex',
 );
 
-/** Two small pictures and one with a chunk table. */
-export function exampleBlock(): BuiltBlock {
-  const large = Buffer.alloc(70_000, 'TFS ');
-  return buildBlock([TINY_PNG, TINY_GIF, large], {
-    mediaType: (slot) => [MediaType.PNG, MediaType.GIF][slot] ?? MediaType.UNKNOWN,
-  });
+const EXAMPLE_TYPES = [MediaType.PNG, MediaType.GIF, MediaType.UNKNOWN];
+const EXAMPLE_PAYLOADS = [TINY_PNG, TINY_GIF, Buffer.alloc(70_000, 'TFS ')];
+
+/** @param records two small pictures, and one with a chunk table */
+export function exampleBlock(records = 3): BuiltBlock {
+  return buildBlock(EXAMPLE_PAYLOADS.slice(0, records), { mediaType: (slot) => EXAMPLE_TYPES[slot]! });
 }
 
 const opId = (text: string): Buffer => createHash('sha256').update(text).digest().subarray(0, 16);

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { recordHeaderBytes } from '../../common/format/record.ts';
 import { buildIdx, buildOpsFile, exampleBlock, exampleOps } from './example-block.ts';
 
 /**
@@ -11,16 +10,15 @@ import { buildIdx, buildOpsFile, exampleBlock, exampleOps } from './example-bloc
 export const GOLDEN_DIRECTORY = join(import.meta.dirname, '..', 'testdata', 'golden');
 
 export function goldenFiles(): Record<string, Buffer> {
-  const block = exampleBlock();
-  const large = block.records[2]!;
-  const firstTwo = block.bytes.subarray(0, large.offset);
+  const block = exampleBlock(2);
+  const large = exampleBlock(3).records[2]!;
   return {
-    // A whole block file with two pictures; it can be given to `tfs dump` and `tfs salvage`.
-    '65537.0.blk': firstTwo,
-    // Header and chunk table of a picture over 64 KiB, as it would follow in that file.
-    'large.record': block.bytes.subarray(large.offset, large.offset + recordHeaderBytes(large.header.size)),
+    // A sealed block with two pictures; the three files can be given to `tfs dump` and `tfs salvage`.
+    '65537.0.blk': block.bytes,
     '65537.0.ops': buildOpsFile(exampleOps(block)),
     '65537.0.idx': buildIdx(block),
+    // Header and chunk table of a picture over 64 KiB, as it would follow in that block.
+    'large.record': large.headerBytes,
   };
 }
 

@@ -1,11 +1,13 @@
+import { once } from 'node:events';
 import type { Command } from 'commander';
 import { TfsError } from '../../common/errors.ts';
+import { readExactly } from '../../common/format/source.ts';
 import { ExitCode } from '../cli/exit-codes.ts';
 import { type CommandIo, openIo, raiseExitCode } from '../cli/io.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
 import { findOpsLog, openBlockFile, parseDigit, readOpsLog, readWhole } from '../offline/block-files.ts';
 import { digitOfHome } from '../offline/cluster-digit.ts';
-import { type DumpLine, dumpBlock, dumpIdx, dumpOps } from '../offline/dump.ts';
+import { type DumpLine, dumpBlock, dumpIdx, dumpOps, type Emit } from '../offline/dump.ts';
 
 interface DumpOptions extends GlobalOptions {
   readonly digit?: string;
@@ -28,7 +30,10 @@ export function register(program: Command): void {
     .action(async (paths: string[], _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<DumpOptions>();
       const io = openIo(options.json === true);
-      const emit = ({ value, text }: DumpLine): void => io.result(value, text);
+      const emit = ({ value, text }: DumpLine): void | Promise<void> => {
+        io.result(value, text);
+        if (process.stdout.writableNeedDrain) return once(process.stdout, 'drain').then(() => undefined);
+      };
       for (const path of paths) {
         try {
           if (!(await dumpFile(path, options, io, emit))) raiseExitCode(ExitCode.FAILED);
@@ -40,15 +45,11 @@ export function register(program: Command): void {
 }
 
 /** @returns whether it is sound */
-async function dumpFile(
-  path: string,
-  options: DumpOptions,
-  io: CommandIo,
-  emit: (line: DumpLine) => void,
-): Promise<boolean> {
+async function dumpFile(path: string, options: DumpOptions, io: CommandIo, emit: Emit): Promise<boolean> {
   const { source, superblock, why } = await openBlockFile(path);
   try {
-    if (superblock === undefined) return await dumpOther(path, why!, emit);
+    if (superblock === undefined)
+      return await dumpOther(path, (await readExactly(source, 0, 4)) ?? NOTHING, why!, emit);
     const found = await findOpsLog(path, superblock);
     if (typeof found === 'string') io.note(found);
     const ops = typeof found === 'string' ? undefined : found;
@@ -69,10 +70,11 @@ async function dumpFile(
   }
 }
 
-async function dumpOther(path: string, why: string, emit: (line: DumpLine) => void): Promise<boolean> {
-  const bytes = await readWhole(path);
-  const magic = bytes.toString('latin1', 0, 4);
-  if (magic === 'TFSI') return dumpIdx(path, bytes, emit);
+const NOTHING = Buffer.alloc(0);
+
+async function dumpOther(path: string, head: Buffer, why: string, emit: Emit): Promise<boolean> {
+  const magic = head.toString('latin1');
+  if (magic === 'TFSI') return dumpIdx(path, await readWhole(path), emit);
   if (magic !== 'TFSO')
     throw new TfsError(
       'CORRUPT',

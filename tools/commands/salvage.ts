@@ -112,11 +112,13 @@ function blockOf(option: string | undefined, path: string): BlockId {
 
 function textOf(report: SalvageReport, directory: string): string {
   const parts = [
-    `${report.extracted} pictures, ${report.bytes} bytes, in ${directory}`,
-    ...(report.secondNames > 0 ? [`${report.secondNames} second names`] : []),
-    ...(report.deleted > 0 ? [`${report.deleted} deleted ones left out (--include-deleted)`] : []),
+    `${count(report.extracted, 'picture')}, ${report.bytes} bytes, in ${directory}`,
+    ...(report.secondNames > 0 ? [count(report.secondNames, 'second name')] : []),
+    ...(report.deleted > 0 ? [`${report.deleted} deleted and left out (--include-deleted)`] : []),
     ...(report.damaged > 0 ? [`${report.damaged} damaged`] : []),
-    ...(report.holes > 0 ? [`${report.holes} damaged spans without a readable header`] : []),
+    ...(report.holes > 0 ? [`${count(report.holes, 'span')} in which nothing verifies`] : []),
   ];
   return parts.join(' · ');
 }
+
+const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;

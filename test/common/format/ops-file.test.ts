@@ -12,12 +12,12 @@ import {
   opsSeed,
   readOpsFile,
 } from '../../../common/format/ops.ts';
-import { buildOpsFile, EXAMPLE_SUPERBLOCK, exampleOps } from '../../kit/example-block.ts';
+import { buildOpsFile, EXAMPLE_SUPERBLOCK, exampleBlock, exampleOps } from '../../kit/example-block.ts';
 import { flipBit, hostileBytes, unwrap } from '../../kit/formats.ts';
 import { readGolden } from '../../kit/golden.ts';
 import { describe } from '../../kit/suite.ts';
 
-const ops = exampleOps();
+const ops = exampleOps(exampleBlock(2));
 const file = buildOpsFile(ops);
 const read = (bytes: Buffer): OpsFile => unwrap(readOpsFile(bytes));
 /** Where each frame of the example starts, and where the last one ends. */
