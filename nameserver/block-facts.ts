@@ -1,6 +1,6 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
 import type { BlockState } from '../common/wire/messages.ts';
-import { type BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { Replica, serverOf, stateOf } from './replica-word.ts';
 
 export interface ReplicaFacts {
@@ -86,18 +86,23 @@ export function locateIn(page: BlockPage, row: number): Whereabouts {
   return { opsPrimary, members };
 }
 
-/** @returns blocks of the page with fewer good replicas on living servers than wanted */
-export function shortIn(page: BlockPage, isDown: (server: ServerId) => boolean): number {
+/**
+ * @param isDown by server id: 1 for a server that does not answer now
+ * @returns blocks of the page with fewer good replicas on living servers than wanted
+ */
+export function shortIn(page: BlockPage, isDown: Uint8Array): number {
+  // Over the bare columns: this is done for every block of the cluster, again and again.
+  const { words, shape, state } = page;
   let short = 0;
   for (let row = 0; row < page.rows; row++) {
-    const count = page.wordCount(row);
-    if (count === 0 || (page.state[row]! & ~SUSPECT_BIT) === Whole.OPENING) continue;
+    const count = shape[row]! & 15;
+    if (count === 0 || (state[row]! & ~SUSPECT_BIT) === Whole.OPENING) continue;
     let good = 0;
     for (let i = 0; i < count; i++) {
-      const word = page.word(row, i);
-      if (rankOf(word) < 2 && !isDown(serverOf(word))) good++;
+      const word = i < INLINE_REPLICAS ? words[row * INLINE_REPLICAS + i]! : page.word(row, i);
+      if (rankOf(word) < 2 && isDown[word & 0xffff] === 0) good++;
     }
-    if (good < page.target(row)) short++;
+    if (good < shape[row]! >>> 4) short++;
   }
   return short;
 }

@@ -156,7 +156,7 @@ export class NameServer {
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),
     });
-    this.#short = new ShortCount(map, (server) => members.stateOf(server) !== 'up');
+    this.#short = new ShortCount(map, () => members.known.filter((id) => members.stateOf(id) !== 'up'));
   }
 
   get address(): HostPort {
