@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, readFileSync } from 'node:fs';
+import { createWriteStream, existsSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { extname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -24,21 +24,22 @@ export class Child {
   readonly name: string;
   readonly pid: number;
   readonly #process: ChildProcess;
-  readonly #exited: Promise<void>;
+  readonly #exited: Promise<string>;
+  readonly #logPath: string;
   readonly #stopSignal: NodeJS.Signals;
 
-  private constructor(options: ChildOptions, child: ChildProcess, exited: Promise<void>) {
+  private constructor(options: ChildOptions, child: ChildProcess, exited: Promise<string>) {
     this.name = options.name;
-    this.pid = child.pid!;
+    this.pid = child.pid ?? 0;
     this.#process = child;
     this.#exited = exited;
+    this.#logPath = logPathOf(options);
     this.#stopSignal = options.stopSignal ?? 'SIGTERM';
   }
 
-  /** Resolves when it is ready; rejects with the end of its output when it ends before. */
-  static async start(options: ChildOptions): Promise<Child> {
-    const logPath = join(options.directory, `${options.name}.log`);
-    const log = createWriteStream(logPath, { flags: 'a' });
+  /** Starts it and waits for nothing. */
+  static spawn(options: ChildOptions): Child {
+    const log = createWriteStream(logPathOf(options), { flags: 'a' });
     const child = spawn(options.command, options.args, {
       cwd: options.cwd ?? options.directory,
       env: { ...process.env, ...options.env },
@@ -46,32 +47,41 @@ export class Child {
     });
     child.stdout?.pipe(log, { end: false });
     child.stderr?.pipe(log, { end: false });
-    let ended: string | undefined;
-    const exited = new Promise<void>((resolve) => {
-      child.once('exit', (code, signal) => {
-        ended = `exit ${code ?? signal}`;
-        resolve();
-      });
-      child.once('error', (error) => {
-        ended = error.message;
-        resolve();
-      });
+    const exited = new Promise<string>((resolve) => {
+      child.once('exit', (code, signal) => resolve(`exit ${code ?? signal}`));
+      child.once('error', (error) => resolve(error.message));
     });
-    let told = false;
-    child.once('message', () => {
-      told = true;
+    return new Child(options, child, exited);
+  }
+
+  /** Resolves when it is ready; rejects with the end of its output when it ends before. */
+  static async start(options: ChildOptions): Promise<Child> {
+    const child = Child.spawn(options);
+    let ready = false;
+    child.#process.once('message', () => {
+      ready = true;
+    });
+    let ended: string | undefined;
+    void child.#exited.then((how) => {
+      ended = how;
     });
     const startedAt = performance.now();
-    while (!(options.port === undefined ? told : await accepts(options.port))) {
-      const late = performance.now() - startedAt > READY_MS_MAX;
-      if (ended !== undefined || late) {
-        child.kill('SIGKILL');
-        const tail = readFileSync(logPath, 'utf8').split('\n').slice(-15).join('\n');
-        throw new Error(`${options.name} did not start (${ended ?? 'not ready in time'}):\n${tail}`);
+    while (!ready) {
+      if (options.port !== undefined && (await accepts(options.port))) break;
+      if (ended !== undefined || performance.now() - startedAt > READY_MS_MAX) {
+        child.#process.kill('SIGKILL');
+        throw child.failure(ended ?? 'not ready in time');
       }
-      await sleep(20);
+      await sleep(10);
     }
-    return new Child(options, child, exited);
+    return child;
+  }
+
+  failure(why: string): Error {
+    let tail = '';
+    if (existsSync(this.#logPath))
+      tail = readFileSync(this.#logPath, 'utf8').split('\n').slice(-15).join('\n');
+    return new Error(`${this.name}: ${why}\n${tail}`);
   }
 
   get alive(): boolean {
@@ -90,7 +100,7 @@ export class Child {
   message<T>(): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#process.once('message', (value) => resolve(value as T));
-      void this.#exited.then(() => reject(new Error(`${this.name} ended`)));
+      void this.#exited.then((how) => reject(this.failure(how)));
     });
   }
 
@@ -111,6 +121,8 @@ export function nodeArgs(module: string): string[] {
 /** A module beside the caller's, with the caller's own extension. */
 export const sibling = (meta: ImportMeta, path: string): string =>
   join(meta.dirname, `${path}${extname(meta.filename)}`);
+
+const logPathOf = (options: ChildOptions): string => join(options.directory, `${options.name}.log`);
 
 function accepts(port: number): Promise<boolean> {
   return new Promise((resolve) => {

@@ -4,10 +4,14 @@ import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { Bench, BenchContext } from './bench.ts';
+import { blockMapBench } from './block-map.ts';
+import { dedupBench } from './dedup.ts';
+import { getBench } from './get.ts';
+import { putBench } from './put.ts';
 import { rpcBench } from './rpc.ts';
 import { formatTable } from './table.ts';
 
-const BENCHES: readonly Bench[] = [rpcBench];
+const BENCHES: readonly Bench[] = [rpcBench, getBench, putBench, dedupBench, blockMapBench];
 
 interface Options {
   readonly seconds: number;
