@@ -47,11 +47,19 @@ export interface WorldOptions {
   readonly events?: BlockStoreOptions['events'];
 }
 
+/** Sleeping takes no time but that of the clock. */
+export class RushingClock extends ManualClock {
+  override sleep(delayMs: number): Promise<void> {
+    this.advance(delayMs);
+    return Promise.resolve();
+  }
+}
+
 /** A store with everything around it that a test does not care about; no reserve file, unless asked for. */
 export function openStore(disk: Disk, options: WorldOptions = {}): Promise<BlockStore> {
   return BlockStore.open({
     disk,
-    clock: options.clock ?? new ManualClock(),
+    clock: options.clock ?? new RushingClock(),
     random: new SeededRandom(options.seed ?? 1),
     clusterUuid: CLUSTER,
     server: SERVER,
@@ -63,13 +71,13 @@ export function openStore(disk: Disk, options: WorldOptions = {}): Promise<Block
   });
 }
 
-export function superblockOf(block: number, session = 7, salt = 'a5'): Superblock {
+export function superblockOf(block: number, session = 7, salt = 'a5', blockBytes = BLOCK_BYTES): Superblock {
   return {
     clusterUuid: CLUSTER,
     block: block as BlockId,
     generation: 0,
     session: session as Session,
-    blockBytes: BLOCK_BYTES,
+    blockBytes,
     targetReplicas: 3,
     slotCount: 0,
     createdAtMs: 1_700_000_000_000,
@@ -111,40 +119,54 @@ export class Writer {
   }
 
   /** The next batch; its records count as given, whatever becomes of it. */
-  batch(payloads: readonly Buffer[]): Batch & { readonly records: readonly Written[] } {
-    const headers: RecordHeader[] = [];
-    const buffers: Buffer[] = [];
-    const records: Written[] = [];
-    const offset = this.offset;
-    for (const payload of payloads) {
-      const header: RecordHeader = {
-        slot: this.slot++ as Slot,
-        cookie: (this.random.u32() & 0x7fff_ffff) as Cookie,
-        size: payload.length,
-        ...crcOfChunks(payload),
-        ackedLength: this.acked,
-        flags: 0,
-        mediaType: 2,
-        mtimeMs: 1_700_000_000_000,
-        opId: this.random.bytes(16),
-        sha1: createHash('sha1').update(payload).digest(),
-        suffixHash: 0,
-      };
-      headers.push(header);
-      buffers.push(encodeRecordHeader(header, this.seed, this.offset), payload);
-      const padding = recordPadding(payload.length);
-      if (padding > 0) buffers.push(Buffer.alloc(padding));
-      this.offset += recordSpan(payload.length);
-      const { slot, cookie, sha1 } = header;
-      records.push({ slot, cookie, payload, sha1, end: this.offset });
-    }
-    this.written.push(...records);
-    return { offset, headers, buffers, bytes: this.offset - offset, records };
+  batch(payloads: readonly Buffer[]): WrittenBatch {
+    const { offset, slot, acked, seed, random } = this;
+    const batch = batchAt({ offset, slot, acked, seed, random }, payloads);
+    this.offset += batch.bytes;
+    this.slot += payloads.length;
+    this.written.push(...batch.records);
+    return batch;
   }
+}
 
-  random_(sizeMin: number, sizeMax: number): Buffer {
-    return this.random.bytes(sizeMin + this.random.below(sizeMax - sizeMin + 1));
+export type WrittenBatch = Batch & { readonly records: readonly Written[] };
+
+export interface BatchPlace {
+  readonly offset: number;
+  readonly slot: number;
+  readonly acked: number;
+  readonly seed: number;
+  readonly random: SeededRandom;
+}
+
+export function batchAt(place: BatchPlace, payloads: readonly Buffer[]): WrittenBatch {
+  const headers: RecordHeader[] = [];
+  const buffers: Buffer[] = [];
+  const records: Written[] = [];
+  let end = place.offset;
+  for (const payload of payloads) {
+    const header: RecordHeader = {
+      slot: (place.slot + headers.length) as Slot,
+      cookie: (place.random.u32() & 0x7fff_ffff) as Cookie,
+      size: payload.length,
+      ...crcOfChunks(payload),
+      ackedLength: place.acked,
+      flags: 0,
+      mediaType: 2,
+      mtimeMs: 1_700_000_000_000,
+      opId: place.random.bytes(16),
+      sha1: createHash('sha1').update(payload).digest(),
+      suffixHash: 0,
+    };
+    headers.push(header);
+    buffers.push(encodeRecordHeader(header, place.seed, end), payload);
+    const padding = recordPadding(payload.length);
+    if (padding > 0) buffers.push(Buffer.alloc(padding));
+    end += recordSpan(payload.length);
+    const { slot, cookie, sha1 } = header;
+    records.push({ slot, cookie, payload, sha1, end });
   }
+  return { offset: place.offset, headers, buffers, bytes: end - place.offset, records };
 }
 
 export async function put(
