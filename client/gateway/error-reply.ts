@@ -23,8 +23,7 @@ const RETRY_SECONDS_DEFAULT = 1;
 
 /** @param closing whether the connection ends with this answer, because the rest of the request is not read */
 export function errorReply(error: TfsError, requestId: string, closing: boolean): ErrorReply {
-  const message = publicMessage(error);
-  const body = Buffer.from(`${JSON.stringify({ code: error.code, message, requestId })}\n`);
+  const body = Buffer.from(`${JSON.stringify(errorBody(error, requestId))}\n`);
   const headers: Record<string, string> = {
     'Content-Type': 'application/json; charset=utf-8',
     'Content-Length': String(body.length),
@@ -42,6 +41,13 @@ export function errorReply(error: TfsError, requestId: string, closing: boolean)
   if (closing) headers['Connection'] = 'close';
   return { status, headers, body };
 }
+
+/** The body of every error; also of a part of a form that was not stored. */
+export const errorBody = (error: TfsError, requestId: string) => ({
+  code: error.code,
+  message: publicMessage(error),
+  requestId,
+});
 
 function publicMessage(error: TfsError): string {
   // That a path leads nowhere says nothing about any picture.

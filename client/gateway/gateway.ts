@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { Server as NetServer } from 'node:net';
-import Koa from 'koa';
-import { TfsError, toTfsError } from '../../common/errors.ts';
+import { TfsError } from '../../common/errors.ts';
 import { formatHostPort, type HostPort } from '../../common/ids.ts';
 import {
   HTTP_HEADER_BYTES_MAX,
@@ -16,10 +15,11 @@ import type { Clock } from '../../common/seams/clock.ts';
 import type { Token } from '../../common/secrets.ts';
 import type { Status } from '../../common/wire/control.ts';
 import type { TfsClient } from '../client.ts';
+import { application } from './application.ts';
 import { Tokens } from './auth.ts';
 import { answerClientError } from './client-error.ts';
 import { ErrorLog } from './error-log.ts';
-import { errorReply, mustClose, sendError } from './error-reply.ts';
+import { mustClose, sendError } from './error-reply.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { HotPictures } from './hot-pictures.ts';
 import { linger } from './linger.ts';
@@ -102,7 +102,8 @@ export class Gateway {
       publicUrl: publicUrl?.replace(/\/$/, ''),
       health: () => this.health(),
     });
-    const others = this.#application(router);
+    const { log } = options;
+    const others = application({ router, errors: this.#errors, clock, log });
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       if (this.#draining) response.shouldKeepAlive = false;
       if (request.url!.charCodeAt(0) !== SLASH) request.url = originForm(request.url!);
@@ -166,32 +167,6 @@ export class Gateway {
     this.#gate.close();
   }
 
-  #application(router: ReturnType<typeof routes>): ReturnType<Koa['callback']> {
-    const koa = new Koa();
-    koa.use(async (ctx, next) => {
-      const requestId = requestIdOf(ctx.req);
-      ctx.state['requestId'] = requestId;
-      ctx.set('X-Request-Id', requestId);
-      ctx.set('X-Content-Type-Options', 'nosniff');
-      try {
-        await next();
-        if (ctx['_matchedRoute'] === undefined) throw unrouted(ctx);
-      } catch (thrown) {
-        this.#errors.note(thrown, requestId);
-        const closing = mustClose(ctx.req);
-        if (closing) linger(ctx.req, this.#options.clock);
-        const reply = errorReply(toTfsError(thrown), requestId, closing);
-        ctx.status = reply.status;
-        ctx.set(reply.headers);
-        ctx.body = reply.body;
-      }
-    });
-    koa.use(router.routes());
-    // Every error was answered above; what reaches koa itself is a client that went away.
-    koa.on('error', (err: Error) => this.#options.log.debug({ err }, 'a connection broke'));
-    return koa.callback();
-  }
-
   #refuse(request: IncomingMessage, response: ServerResponse, error: TfsError): void {
     if (mustClose(request)) linger(request, this.#options.clock);
     sendError(request, response, error, requestIdOf(request));
@@ -227,24 +202,6 @@ const originForm = (target: string): string => {
 };
 
 const tooLong = (): TfsError => new TfsError('URL_TOO_LONG', `a URL may have at most ${URL_BYTES_MAX} bytes`);
-
-/** Wherever GET and HEAD of a picture are possible, {@link PictureServer} does them and no route says so. */
-const PICTURE_ROUTE = '/images/:name';
-
-function unrouted(ctx: Koa.Context): TfsError {
-  const layers = (ctx['matched'] ?? []) as readonly {
-    readonly path: unknown;
-    readonly methods: readonly string[];
-  }[];
-  if (layers.length === 0)
-    return new TfsError('NOT_FOUND', `there is nothing at ${ctx.path}`, { details: { unrouted: true } });
-  const methods = new Set(layers.flatMap((layer) => layer.methods));
-  if (layers.some((layer) => layer.path === PICTURE_ROUTE)) methods.add('GET').add('HEAD');
-  const allow = [...methods].sort().join(', ');
-  return new TfsError('METHOD_NOT_ALLOWED', `${ctx.method} is not possible here; ${allow} is`, {
-    details: { allow },
-  });
-}
 
 function listenError(address: HostPort, cause: NodeJS.ErrnoException): TfsError {
   const where = formatHostPort(address);

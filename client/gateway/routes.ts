@@ -5,8 +5,10 @@ import { type DecodedName, NAME_LENGTH } from '../../common/name.ts';
 import { type MediaType, Mutation, NameFlag } from '../../common/wire/messages.ts';
 import type { TfsClient } from '../client.ts';
 import type { Picture } from '../picture.ts';
+import { sendJson } from './application.ts';
 import type { Tokens } from './auth.ts';
 import { dimensionsOf } from './dimensions.ts';
+import { errorBody } from './error-reply.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import type { HotPictures } from './hot-pictures.ts';
 import { mimeOf } from './media.ts';
@@ -39,12 +41,14 @@ export function routes(parts: RoutesParts): Router {
       metrics.uploaded('OK');
       if (results.length === 1 && !(results[0] instanceof TfsError)) {
         const picture = results[0]!;
-        ctx.status = 201;
-        ctx.set('Location', pathOf(parts, picture));
-        ctx.body = encodeStored(parts, ctx, picture);
+        sendJson(ctx, 201, encodeStored(parts, ctx, picture), ['Location', pathOf(parts, picture)]);
       } else {
-        ctx.status = results.some((result) => result instanceof TfsError) ? 207 : 201;
-        ctx.body = results.map((result) => encodePart(parts, ctx, result));
+        const status = results.some((result) => result instanceof TfsError) ? 207 : 201;
+        sendJson(
+          ctx,
+          status,
+          results.map((result) => encodePart(parts, ctx, result)),
+        );
       }
     } catch (error) {
       metrics.uploaded(toTfsError(error).code);
@@ -57,8 +61,7 @@ export function routes(parts: RoutesParts): Router {
     const name = client.parse(ctx.params['name']!);
     const picture = await client.get(name, { length: WHOLE_READ_BYTES_MAX, force });
     if (!tailMatches(name.tail, picture.facts)) throw notFound();
-    ctx.set('Cache-Control', 'no-store');
-    ctx.body = encodeMetadata(parts, ctx, name, picture, force);
+    sendJson(ctx, 200, encodeMetadata(parts, ctx, name, picture, force));
   });
 
   const mutation = (kind: Mutation, label: string, act: 'remove' | 'undelete' | 'hide' | 'reveal') => {
@@ -127,7 +130,7 @@ function encodeStored(parts: RoutesParts, ctx: RouterContext, picture: StoredPic
 
 function encodePart(parts: RoutesParts, ctx: RouterContext, result: PartResult): object {
   if (!(result instanceof TfsError)) return encodeStored(parts, ctx, result);
-  return { code: result.code, message: result.message, requestId: ctx.state['requestId'] as string };
+  return errorBody(result, ctx.state['requestId'] as string);
 }
 
 function encodeMetadata(
