@@ -164,7 +164,7 @@ export class DataServer {
     const nameservers = new NameServers({ uplinks, peers, clock, promise });
     onChanged = (block) => nameservers.changed(block);
     const directory = new Directory({ nameservers, clock });
-    const index = new DigestIndex({ kv: options.kv, log });
+    const index = new DigestIndex({ kv: options.kv, clock, log });
     const ops = new OpsSequencer({ server, store, peers, directory, clock });
     const pool = new SessionPool({
       ...options,
@@ -209,6 +209,7 @@ export class DataServer {
     nameservers.start();
     pool.start();
     indexer.start();
+    void index.fillFilter();
     void dataServer.#keepSpares();
     return dataServer;
   }

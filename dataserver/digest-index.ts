@@ -1,8 +1,10 @@
 import { crc32 } from 'node:zlib';
-import { toTfsError } from '../common/errors.ts';
+import { isTfsError, toTfsError } from '../common/errors.ts';
 import { type BlockId, blockId, type FileId, fileId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
 import type { Kv, KvOperation } from '../common/seams/kv.ts';
+import { ContentFilter } from './content-filter.ts';
 
 /** Where a name's record or alias is on this disk. */
 export interface Place {
@@ -23,6 +25,11 @@ const BLOCK_PREFIX = 0x62; // b
 const VALUE_BYTES = 12;
 /** Entries that wait for LevelDB; beyond this new ones are dropped: dedup is best effort, memory is not. */
 const PENDING_ENTRIES_MAX = 65_536;
+/** How long entries gather before they go to LevelDB in one batch; look-ups find them meanwhile. */
+const GATHER_MS = 25;
+const GATHER_ENTRIES_MAX = 2048;
+/** Keys read between two turns of the event loop while the filter is filled. */
+const FILTER_STEP = 4096;
 
 /**
  * The SHA-1 index of one disk: content -> place, and opId -> place, in the Kv. It is a hint: every hit is checked
@@ -31,24 +38,58 @@ const PENDING_ENTRIES_MAX = 65_536;
  */
 export class DigestIndex {
   readonly #kv: Kv;
+  readonly #clock: Clock;
   readonly #log: Log;
   /** Entries on their way to the Kv, found by lookups already; keys as latin1. */
   #pending = new Map<string, Buffer>();
   #flushing: Promise<void> | undefined;
   #flushAgain = false;
   #enabled = true;
+  readonly #filter = new ContentFilter();
+  /** Until every stored key is in it the filter proves nothing. */
+  #filterIsWhole = false;
+  #hurry: (() => void) | undefined;
 
-  constructor({ kv, log }: { kv: Kv; log: Log }) {
+  constructor({ kv, clock, log }: { kv: Kv; clock: Clock; log: Log }) {
     this.#kv = kv;
+    this.#clock = clock;
     this.#log = log;
+  }
+
+  /** Reads all contents into memory's filter, in the background of whatever else happens. */
+  async fillFilter(): Promise<void> {
+    try {
+      let count = 0;
+      const range = { gte: Buffer.from([SHA1_PREFIX]), lt: Buffer.from([SHA1_PREFIX + 1]) };
+      for await (const [key] of this.#kv.entries(range)) {
+        this.#filter.add(key.subarray(1));
+        if (++count % FILTER_STEP === 0) await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      this.#filterIsWhole = true;
+    } catch (error) {
+      if (!isTfsError(error, 'CLOSED')) this.#disable(error);
+    }
+  }
+
+  /** Memory of the filter. */
+  get filterBytes(): number {
+    return this.#filter.bytes;
   }
 
   get enabled(): boolean {
     return this.#enabled;
   }
 
+  /**
+   * Whether {@link lookup} could find anything: false for most new contents, at the price of a few memory reads. An
+   * opId is only ever used for one content, so a content that was never here tells about both.
+   */
+  mayHold(sha1: Buffer): boolean {
+    return this.#enabled && (!this.#filterIsWhole || this.#filter.mayHold(sha1));
+  }
+
   async lookup(sha1: Buffer, opId: Buffer): Promise<IndexHit> {
-    if (!this.#enabled) return { byContent: undefined, byOp: undefined };
+    if (!this.mayHold(sha1)) return { byContent: undefined, byOp: undefined };
     const contentKey = keyOf(SHA1_PREFIX, sha1);
     const opKey = keyOf(OP_PREFIX, opId);
     const pending = this.#pending;
@@ -66,6 +107,7 @@ export class DigestIndex {
 
   /** Remembers a record that is durable on every member. Returns at once; the Kv follows. */
   add(sha1: Buffer, opId: Buffer, place: Place): void {
+    this.#filter.add(sha1);
     this.#put(keyOf(SHA1_PREFIX, sha1), place);
     this.#put(keyOf(OP_PREFIX, opId), place);
   }
@@ -76,6 +118,7 @@ export class DigestIndex {
   }
 
   addContent(sha1: Buffer, place: Place): void {
+    this.#filter.add(sha1);
     this.#put(keyOf(SHA1_PREFIX, sha1), place);
   }
 
@@ -102,7 +145,11 @@ export class DigestIndex {
 
   /** Resolves when everything added before the call has been handed to the Kv. */
   async flush(): Promise<void> {
-    while (this.#pending.size > 0 && this.#enabled) await (this.#flushing ?? this.#startFlush());
+    while (this.#pending.size > 0 && this.#enabled) {
+      const flushing = this.#flushing ?? this.#startFlush();
+      this.#hurry?.();
+      await flushing;
+    }
   }
 
   #put(key: Buffer, { block, fileId: id }: Place): void {
@@ -114,13 +161,15 @@ export class DigestIndex {
     value.writeUInt32LE(crc32(value.subarray(0, 8), crc32(key)), 8);
     this.#pending.set(key.toString('latin1'), value);
     if (this.#flushing === undefined) void this.#startFlush();
-    else this.#flushAgain = true;
+    else {
+      this.#flushAgain = true;
+      if (this.#pending.size >= GATHER_ENTRIES_MAX) this.#hurry?.();
+    }
   }
 
   #startFlush(): Promise<void> {
     const run = async (): Promise<void> => {
-      // One turn of the event loop gathers what arrives together into one batch.
-      await new Promise<void>((resolve) => setImmediate(resolve));
+      await this.#gather();
       const batch = [...this.#pending];
       const operations = batch.map(
         ([key, value]): KvOperation => ({ type: 'put', key: Buffer.from(key, 'latin1'), value }),
@@ -136,6 +185,16 @@ export class DigestIndex {
       }
     });
     return this.#flushing;
+  }
+
+  #gather(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#clock.after(GATHER_MS, resolve);
+      this.#hurry = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
   }
 
   async #write(operations: readonly KvOperation[], sync: boolean): Promise<void> {

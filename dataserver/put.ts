@@ -1,4 +1,4 @@
-import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, TfsError } from '../common/errors.ts';
 import { checkPayload, recordSpan } from '../common/format/record.ts';
 import type { ServerId } from '../common/ids.ts';
 import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
@@ -69,19 +69,12 @@ export class PutService {
   }
 
   async #store(record: NewRecord, noDedup: boolean): Promise<PutReply> {
-    const { pool, index, dedup } = this.#deps;
-    try {
-      const known = await dedup.find(record, noDedup);
-      if (known !== undefined) {
-        if (known.replayed) this.replayed++;
-        else this.deduplicated++;
-        return known;
-      }
-    } catch (error) {
-      // Deduplication saves space; whatever stops it, the picture is stored.
-      const failure = toTfsError(error);
-      if (!isTfsError(error) || !failure.retryable)
-        this.#deps.log.warn({ err: error }, 'deduplication failed; stored afresh');
+    const { pool, index } = this.#deps;
+    const known = index.mayHold(record.sha1) ? await this.#known(record, noDedup) : undefined;
+    if (known !== undefined) {
+      if (known.replayed) this.replayed++;
+      else this.deduplicated++;
+      return known;
     }
     const stored = await pool.append(record);
     this.stored++;
@@ -99,5 +92,17 @@ export class PutService {
       targetReplicas: stored.targetReplicas,
       members: stored.members as ServerId[],
     };
+  }
+
+  async #known(record: NewRecord, noDedup: boolean): Promise<PutReply | undefined> {
+    try {
+      return await this.#deps.dedup.find(record, noDedup);
+    } catch (error) {
+      // Deduplication saves space; whatever stops it, the picture is stored.
+      if (!isTfsError(error) || !error.retryable) {
+        this.#deps.log.warn({ err: error }, 'deduplication failed; stored afresh');
+      }
+      return undefined;
+    }
   }
 }

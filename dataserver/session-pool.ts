@@ -18,6 +18,8 @@ import type { Suspects } from './suspects.ts';
 const MAINTAIN_MS = 500;
 /** A session with less room than this share of its block counts as nearly full: the next one is opened already. */
 const NEARLY_FULL = 0.12;
+/** About a third of a batch on the wire and another one waiting. */
+const SHORT_BACKLOG_BYTES = 384 * 1024;
 const OPEN_RETRY_MS_MIN = 100;
 const OPEN_RETRY_MS_MAX = 1000;
 
@@ -45,6 +47,7 @@ export interface SessionPoolDeps {
  * stores it again in another when a session ends before the record was durable everywhere.
  */
 export class SessionPool {
+  readonly stats = { batches: 0, records: 0 };
   readonly #deps: SessionPoolDeps;
   #sessions: WriteSession[] = [];
   #opening = 0;
@@ -121,7 +124,10 @@ export class SessionPool {
     await this.#report();
   }
 
-  /** Least loaded first: batches grow only when every open block is busy. */
+  /**
+   * Fills one block while its backlog is short, so that batches are large and fsyncs few; the others take over when it
+   * falls behind.
+   */
   #pick(size: number): WriteSession | undefined {
     let best: WriteSession | undefined;
     let full: WriteSession | undefined;
@@ -131,6 +137,7 @@ export class SessionPool {
         continue;
       }
       if (best === undefined || session.backlogBytes < best.backlogBytes) best = session;
+      if (best.backlogBytes < SHORT_BACKLOG_BYTES) break;
     }
     if (full !== undefined && (best === undefined || full.roomBytes < full.spec.blockBytes * NEARLY_FULL)) {
       if (full.backlogBytes === 0) full.end('full');
@@ -238,6 +245,10 @@ export class SessionPool {
         clock: deps.clock,
         random: deps.random,
         memberAckMs: deps.memberAckMs,
+        onCommit: (records) => {
+          this.stats.batches++;
+          this.stats.records += records;
+        },
         onEnd: (end) => this.#onEnd(end),
       },
     );

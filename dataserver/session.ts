@@ -64,6 +64,7 @@ export interface SessionDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly memberAckMs: number;
+  readonly onCommit: (records: number) => void;
   readonly onEnd: (end: SessionEnd) => void;
 }
 
@@ -185,6 +186,7 @@ export class WriteSession {
       }
       this.#ackedLength = offset + bytes;
       this.#deps.store.setAcked(this.spec.block, this.#ackedLength);
+      this.#deps.onCommit(batch.length);
       // The ack: write and fdatasync of this batch have succeeded here and on every other member of the write set.
       for (let i = 0; i < batch.length; i++) batch[i]!.resolve(this.#stored(headers[i]!));
     }
