@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { toTfsError } from '../common/errors.ts';
 import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
+import { register as registerBench } from './commands/bench.ts';
 import { register as registerDump } from './commands/dump.ts';
 import { register as registerFormat } from './commands/format.ts';
 import { register as registerFsck } from './commands/fsck.ts';
@@ -37,6 +38,7 @@ for (const register of [
   registerFsck,
   registerSalvage,
   registerDump,
+  registerBench,
 ])
   register(program);
 

@@ -13,8 +13,8 @@ const zStored = z.looseObject({
   width: z.number().nullish(),
   height: z.number().nullish(),
   deduplicated: z.boolean(),
-  replicas: z.unknown(),
-  durable: z.unknown(),
+  replicas: z.number(),
+  durable: z.boolean(),
 });
 export type StoredAnswer = z.infer<typeof zStored>;
 
@@ -87,7 +87,7 @@ export class GatewayApi {
       'idempotency-key': upload.key,
     };
     const reply = await this.#send('POST', `/images${query}`, { headers, ...upload });
-    return zStored.parse(await reply.body.json());
+    return parse(zStored, await reply.body.text());
   }
 
   async get(name: string, signal?: AbortSignal): Promise<Download> {
@@ -102,7 +102,7 @@ export class GatewayApi {
 
   async metadata(name: string): Promise<z.infer<typeof zMetadata>> {
     const reply = await this.#send('GET', `/images/${encodeURIComponent(name)}/metadata`, {});
-    return zMetadata.parse(await reply.body.json());
+    return parse(zMetadata, await reply.body.text());
   }
 
   async mutate(name: string, kind: 'remove' | 'undelete' | 'hide' | 'reveal', key: string): Promise<void> {
@@ -143,6 +143,20 @@ export class GatewayApi {
         await pause(error.retryAfterMs ?? backoffMs(attempt), request.signal);
       }
     }
+  }
+}
+
+function parse<T>(schema: z.ZodType<T>, text: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new TfsError(
+      'PROTOCOL',
+      `an answer that is not from a gateway of this version: ${text.slice(0, 200)}`,
+      {
+        cause,
+      },
+    );
   }
 }
 
