@@ -5,7 +5,7 @@ import type { ByteSource } from '../../common/format/source.ts';
 /** A file anywhere, opened for reading alone. */
 export interface FileSource extends ByteSource {
   readonly path: string;
-  /** Bytes that the disk could not read and that were given as zeros; always 0 for a strict source. */
+  /** Bytes, in sectors of 4096, that the disk could not read and that were given as zeros; 0 for a strict source. */
   readonly unreadableBytes: number;
   close(): Promise<void>;
 }
@@ -37,10 +37,9 @@ export async function openFileSource(path: string, options: FileSourceOptions = 
 class NodeFileSource implements FileSource {
   readonly path: string;
   readonly size: number;
-  unreadableBytes = 0;
   readonly #file: FileHandle;
   readonly #tolerant: boolean;
-  readonly #bad = new Set<number>();
+  readonly #unreadable = new Set<number>();
 
   constructor(path: string, file: FileHandle, size: number, tolerant: boolean) {
     this.path = path;
@@ -49,27 +48,20 @@ class NodeFileSource implements FileSource {
     this.#tolerant = tolerant;
   }
 
+  get unreadableBytes(): number {
+    return this.#unreadable.size * SECTOR_BYTES;
+  }
+
   async read(target: Buffer, position: number): Promise<number> {
     const want = Math.min(target.length, Math.max(0, this.size - position));
+    const bytes = target.subarray(0, want);
     try {
-      return await this.#fill(target.subarray(0, want), position);
+      return await this.#fill(bytes, position);
     } catch (cause) {
       if (!this.#tolerant) throw ioError(this.path, position, cause);
     }
-    for (let at = position; at < position + want; ) {
-      const end = Math.min(position + want, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
-      const sector = target.subarray(at - position, end - position);
-      try {
-        await this.#fill(sector, at);
-      } catch {
-        // Counted and shown; the checksums keep what is made up here from passing for a picture.
-        sector.fill(0);
-        const key = Math.floor(at / SECTOR_BYTES);
-        if (!this.#bad.has(key)) this.unreadableBytes += sector.length;
-        this.#bad.add(key);
-      }
-      at = end;
-    }
+    for (const sector of await fillTolerantly((piece, at) => this.#fill(piece, at), bytes, position))
+      this.#unreadable.add(sector);
     return want;
   }
 
@@ -86,6 +78,33 @@ class NodeFileSource implements FileSource {
     }
     return done;
   }
+}
+
+/**
+ * Reads sector by sector, and gives zeros for those that cannot be read: the checksums keep what is made up here from
+ * passing for a picture.
+ *
+ * @returns numbers of the sectors that could not be read
+ */
+export async function fillTolerantly(
+  read: (target: Buffer, position: number) => Promise<number>,
+  target: Buffer,
+  position: number,
+): Promise<number[]> {
+  const unreadable: number[] = [];
+  for (let at = position; at < position + target.length; ) {
+    const number = Math.floor(at / SECTOR_BYTES);
+    const end = Math.min(position + target.length, (number + 1) * SECTOR_BYTES);
+    const sector = target.subarray(at - position, end - position);
+    try {
+      await read(sector, at);
+    } catch {
+      sector.fill(0);
+      unreadable.push(number);
+    }
+    at = end;
+  }
+  return unreadable;
 }
 
 function openError(path: string, cause: NodeJS.ErrnoException): TfsError {
