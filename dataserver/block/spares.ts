@@ -81,7 +81,7 @@ export class Spares {
       const temporary = inSpare(`${number}.tmp`);
       const path = inSpare(`${number}.spare`);
       try {
-        if (!(await this.#fill(temporary, blockBytes))) {
+        if (!(await this.#fill(temporary, blockBytes, count))) {
           await context.discard(temporary);
           return;
         }
@@ -98,7 +98,7 @@ export class Spares {
   }
 
   /** @returns false when it was stopped half way */
-  async #fill(path: string, blockBytes: number): Promise<boolean> {
+  async #fill(path: string, blockBytes: number, wanted: number): Promise<boolean> {
     const { clock } = this.#context;
     const zeros = Buffer.alloc(Math.min(STEP_BYTES, blockBytes));
     const file: DiskFile = await this.#context.disk.open(path, 'create');
@@ -109,13 +109,18 @@ export class Spares {
         await file.write([step], at);
         // A little at a time: one sync of it all would hold up every append behind it.
         await file.datasync();
-        const busy = clock.monotonic() - this.#context.appendedAtMs < BUSY_MS;
-        if (busy) await clock.sleep(BUSY_STEP_MS);
+        // Filling takes from the appends more than it gives back later: while they run, only a low pool is filled.
+        while (this.#isBusy && this.#ready.size * 4 > wanted && this.#mayRun) await clock.sleep(BUSY_MS / 4);
+        if (this.#isBusy) await clock.sleep(BUSY_STEP_MS);
       }
       return true;
     } finally {
       await file.close();
     }
+  }
+
+  get #isBusy(): boolean {
+    return this.#context.clock.monotonic() - this.#context.appendedAtMs < BUSY_MS;
   }
 
   get #mayRun(): boolean {
