@@ -25,7 +25,7 @@ import type { ManualClock } from '../kit/manual-clock.ts';
 import type { MemoryNet } from '../kit/memory-net.ts';
 import { countingRandom, SECRET } from '../kit/wire-world.ts';
 import { entryOf } from './entries.ts';
-import { heartbeatOf, registerOf } from './messages.ts';
+import { heartbeatOf, IO, registerOf } from './messages.ts';
 
 /** What a DataServer says and answers to NameServers, with lengths for bytes. */
 export class FakeDataServer {
@@ -37,6 +37,7 @@ export class FakeDataServer {
   known: Set<ServerId>;
   highestIds: { page: number; counter: number }[] = [];
   registrations = 0;
+  io = IO;
   overrides: Partial<Register> = {};
   readonly #net: MemoryNet;
   readonly #clock: ManualClock;
@@ -113,6 +114,7 @@ export class FakeDataServer {
       incarnation: this.incarnation,
       promise: this.promise,
       sequence: ++this.#sequence,
+      io: this.io,
     });
     try {
       const reply = await this.#control(Op.HEARTBEAT, message, zHeartbeatReply, encodeBlockEntries(changes));

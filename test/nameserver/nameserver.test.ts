@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import { isTfsError } from '../../common/errors.ts';
 import { type BlockId, blockId, serverId } from '../../common/ids.ts';
+import { UNSETTLED_BLOCKS_PER_SERVER_MAX } from '../../common/limits.ts';
 import { zClusterMap, zStatus } from '../../common/wire/control.ts';
 import { Keyring, type Role } from '../../common/wire/keys.ts';
 import { BlockState, decodeLocateReply, encodeLocate, LocateState, Op } from '../../common/wire/messages.ts';
@@ -422,13 +423,78 @@ describe('NameServer', (test) => {
     assert.match(await world.code(world.ask('dataserver', Op.LOCATE, Buffer.alloc(3))), /^PROTOCOL/);
   });
 
-  test('a read-only disk changes the map, and takes no new blocks', async (t) => {
+  test('the version of the map moves when a server goes or its disk fails, and not with heartbeats', async (t) => {
     const world = await World.start(t);
-    const before = world.ns.clusterMap().mapVersion;
+    const [, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const version = () => world.ns.clusterMap().mapVersion;
+    const before = version();
     await world.pass(3000);
-    assert.is(world.ns.clusterMap().mapVersion, before, 'heartbeats alone change nothing');
-    world.alive.delete(world.data[2]!);
+    assert.is(version(), before);
+    two.io = { healthy: true, readOnly: true, probeMs: 1 };
+    await world.pass(1000);
+    const withoutDisk = version();
+    assert.ok(withoutDisk > before);
+    assert.equal(
+      (await world.settle(world.data[0]!.openBlock())).members.map(({ id }) => id),
+      servers(1, 3),
+    );
+    world.alive.delete(three);
     await world.pass(6000);
-    assert.ok(world.ns.clusterMap().mapVersion > before);
+    assert.ok(version() > withoutDisk);
+  });
+
+  test('a member that was away for long is awaited, and its return ends the wait', async (t) => {
+    const world = await World.start(t);
+    const [one, , three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(1000);
+    world.alive.delete(three);
+    await world.pass(6000);
+    await world.settle(one.endSession(block));
+    await world.pass(120_000);
+    assert.is(world.ns.sealer.waiting, 1);
+    assert.is(one.blocks.get(block)?.state, BlockState.OPEN, 'nobody is fenced in vain');
+    world.alive.add(three);
+    await world.pass(2000);
+    assert.is(world.whole(block), Whole.SEALED);
+  });
+
+  test('ids that this store cannot have given out: it is an old copy, and trusts itself no more', async (t) => {
+    for (const how of ['heartbeat', 'registration'] as const) {
+      const world = await World.start(t);
+      const [one] = world.data as [FakeDataServer];
+      await world.settle(one.openBlock(world.data));
+      assert.ok(world.ns.view.isWhole);
+      const three = world.data[2]!;
+      world.alive.delete(three);
+      await world.pass(4000);
+      if (how === 'heartbeat') one.put(entryOf({ block: 0x2_0500, state: BlockState.SEALED }));
+      else {
+        one.highestIds = [{ page: 2, counter: 0x500 }];
+        one.restart();
+      }
+      await world.pass(2000);
+      assert.ok(
+        world.log.lines.some(({ message }) => /its directory is an old copy/.test(message)),
+        how,
+      );
+      assert.match(await world.code(one.openBlock()), /^SAFE_MODE/, 'nobody may be missing now');
+      world.alive.add(three);
+      await world.pass(3000);
+      assert.is((await world.settle(one.openBlock())).block, 0x4_0000);
+    }
+  });
+
+  test('a primary with a thousand blocks that are not sealed gets no more', async (t) => {
+    const world = await World.start(t);
+    const [one, two] = world.data as [FakeDataServer, FakeDataServer];
+    for (let i = 0; i < UNSETTLED_BLOCKS_PER_SERVER_MAX; i++)
+      world.ns.map.open(blockId(0x20_0000 + i), {
+        version: { epoch: world.ns.reign.epoch, n: 1 },
+        members: servers(1, 2, 3),
+        targetReplicas: 3,
+      });
+    assert.match(await world.code(one.openBlock()), /^OVERLOADED: 1024 blocks of server 1/);
+    await world.settle(two.openBlock(world.data));
   });
 });

@@ -44,9 +44,12 @@ class World {
     },
   });
 
+  opsPrimary = 1;
+
   report(seqs: Record<number, number>, block: number = B): void {
+    const { opsPrimary } = this;
     for (const [server, seq] of Object.entries(seqs))
-      if (this.map.report(servers(Number(server))[0]!, entryOf({ seq, block })) & Effect.BEHIND)
+      if (this.map.report(servers(Number(server))[0]!, entryOf({ seq, block, opsPrimary })) & Effect.BEHIND)
         this.sync.noted(blockId(block));
   }
 
@@ -77,6 +80,14 @@ describe('ops sync', (test) => {
     await world.pass(20_000);
     assert.equal(world.orders, ['2 from 1']);
     assert.ok(world.map.facts(B)?.replicas.every(({ behind }) => !behind));
+  });
+
+  test('the sequencer need not be the first member', async () => {
+    const world = new World();
+    world.opsPrimary = 3;
+    world.report({ 1: 9, 2: 5, 3: 9 });
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders, ['2 from 3']);
   });
 
   test('a sequencer that is behind fetches from who is not', async () => {
