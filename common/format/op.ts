@@ -17,7 +17,8 @@ import type { ServerId, Slot, Version } from '../ids.ts';
 import { type Cookie, compareVersions, type Epoch, type FileId, isAlias, SLOT_MAX } from '../ids.ts';
 import { REPLICAS_MAX } from '../limits.ts';
 import { type Decoded, decoded, rejected } from './decoded.ts';
-import { decodeOpsState, encodeOpsState, type OpsState } from './ops-state.ts';
+import { decodeOpsState, encodeOpsState } from './ops-snapshot.ts';
+import type { OpsState } from './ops-state.ts';
 
 /** Numbers are part of the format. */
 export const OpType = {
@@ -154,7 +155,7 @@ export function decodeOpBody(b: Buffer): Decoded<Op> {
 }
 
 /**
- * SNAPSHOT: see ops-state.ts · CFG: opsPrimary u16, n u8, 0 u8, n × server u16 · DELETE, UNDELETE, HIDE, REVEAL:
+ * SNAPSHOT: see ops-snapshot.ts · CFG: opsPrimary u16, n u8, 0 u8, n × server u16 · DELETE, UNDELETE, HIDE, REVEAL:
  * file id u32 · ALIAS: alias id u32, cookie u32, target slot u32 · PURGE_INTENT: n u32, n × slot u32 · SEAL: length
  * u32, slots u32, epoch u48, 0 u16, digest 32 B · GEN_COMMIT: generation u32, length u32, slots u32, digest 32 B.
  */
