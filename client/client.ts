@@ -234,7 +234,10 @@ export class TfsClient {
   }
 
   newOpId(): Buffer {
-    return this.#options.random.bytes(16);
+    const { random } = this.#options;
+    const opId = Buffer.allocUnsafe(16);
+    for (let at = 0; at < 16; at += 4) opId.writeUInt32LE(random.u32(), at);
+    return opId;
   }
 
   nameOf(key: PictureKey): string {

@@ -8,7 +8,7 @@ import { backoffMs } from './backoff.ts';
 import type { Caller } from './caller.ts';
 import type { ClusterMapCache } from './cluster-map.ts';
 import type { Locations } from './locations.ts';
-import { contentKey, rank } from './rendezvous.ts';
+import { ContentKeys, rank } from './rendezvous.ts';
 import { isUnreachable, type ServerHealth } from './server-health.ts';
 
 export interface WriterParts {
@@ -26,7 +26,6 @@ export interface WriterParts {
 const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'BAD_REQUEST',
   'EMPTY_BODY',
-  'DIGEST_MISMATCH',
   'TOO_LARGE',
   'UNSUPPORTED_MEDIA',
   'CONFLICT',
@@ -42,8 +41,11 @@ export class Writer {
   /** Servers that answered, but could not store. Apart from those that do not answer: they may well be read from. */
   readonly #refusals: ServerHealth;
 
+  readonly #contentKeys: ContentKeys;
+
   constructor(parts: WriterParts, refusals: ServerHealth) {
     this.#parts = parts;
+    this.#contentKeys = new ContentKeys(parts.rendezvousKey);
     this.#refusals = refusals;
   }
 
@@ -53,15 +55,15 @@ export class Writer {
    *   have been stored all the same, under a name that nobody knows.
    */
   async put(request: PutRequest, payload: readonly Buffer[]): Promise<PutReply> {
-    const { clock, map, random, onRetry, rendezvousKey } = this.#parts;
+    const { clock, map, random, onRetry } = this.#parts;
     const deadlineAt = clock.monotonic() + CLIENT_BUDGET_MS_DEFAULT;
     const header = encodePut(request);
-    const content = contentKey(rendezvousKey, request.sha1);
+    const content = this.#contentKeys.of(request.sha1);
     const failures: string[] = [];
     let last: TfsError | undefined;
     let attempts = 0;
     for (let round = 1; ; round++) {
-      await map.get();
+      if (map.current === undefined) await map.get();
       const avoid = new Set<ServerId>();
       const tried = new Set<ServerId>();
       for (;;) {

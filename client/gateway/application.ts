@@ -48,11 +48,12 @@ export function sendJson(
   value: object,
   headers: readonly string[] = [],
 ): void {
-  const body = Buffer.from(`${JSON.stringify(value)}\n`);
+  // As a string it goes out in one piece with the headers.
+  const body = `${JSON.stringify(value)}\n`;
   ctx.respond = false;
   ctx.res.writeHead(status, [
     ...['Content-Type', 'application/json; charset=utf-8'],
-    ...['Content-Length', String(body.length)],
+    ...['Content-Length', String(Buffer.byteLength(body))],
     ...['Cache-Control', 'no-store'],
     ...['X-Content-Type-Options', 'nosniff'],
     ...['X-Request-Id', ctx.state['requestId'] as string],

@@ -30,11 +30,18 @@ export async function receiveBody(
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > bytesMax) throw tooLarge(bytesMax);
   const digests = BodyDigests.of(request.headers);
-  let fail: (error: unknown) => void = () => undefined;
+  let fail: (error: unknown) => void = ignore;
   const upload = gate.begin(declared, (error) => fail(error));
   try {
     await new Promise<void>((resolve, reject) => {
       let size = 0;
+      let over = false;
+      fail = (error) => {
+        if (over) return;
+        over = true;
+        request.off('data', onData).pause();
+        reject(error);
+      };
       const onData = (piece: Buffer) => {
         try {
           size += piece.length;
@@ -46,20 +53,14 @@ export async function receiveBody(
           fail(error);
         }
       };
-      const onEnd = () => settle(() => (request.complete ? resolve() : reject(cut())));
-      const onGone = () => settle(() => reject(cut()));
-      const settle = (finish: () => void) => {
-        request.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone);
-        // An error after this one is the connection breaking, which the answer will find out.
-        request.on('error', ignore);
-        finish();
-      };
-      fail = (error) => {
-        fail = ignore;
-        request.pause();
-        settle(() => reject(error));
-      };
-      request.on('data', onData).on('end', onEnd).on('error', onGone).on('close', onGone);
+      request.on('data', onData);
+      request.on('end', () => {
+        if (!request.complete) return fail(cut());
+        over = true;
+        resolve();
+      });
+      // Comes in any case, and before the end only when the connection broke: then there is an error nobody listens to.
+      request.on('close', () => fail(cut()));
       if (expectsContinue.has(request)) response.writeContinue();
     });
     upload.complete();

@@ -28,21 +28,15 @@ export interface Upload {
   release(): void;
 }
 
-interface Entry extends Upload {
-  check(now: Millis): void;
-}
-
 /**
  * How much uploads may hold in memory at once, and how slow they may be: together the bound on what clients can make
  * this process keep. One timer watches them all.
  */
 export class UploadGate {
-  readonly #clock: Clock;
+  readonly clock: Clock;
   readonly #bytesMax: number;
-  readonly #idleMsMax: number;
-  readonly #rateGraceMs: number;
-  readonly #bytesPerSecondMin: number;
-  readonly #receiving = new Set<Entry>();
+  readonly #pace: Pace;
+  readonly #receiving = new Set<Receiving>();
   #timer: Timer | undefined;
   #bytes = 0;
 
@@ -53,11 +47,13 @@ export class UploadGate {
   }
 
   private constructor(options: UploadGateOptions) {
-    this.#clock = options.clock;
+    this.clock = options.clock;
     this.#bytesMax = options.bytesInFlightMax ?? UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX;
-    this.#idleMsMax = options.idleMsMax ?? UPLOAD_IDLE_MS_MAX;
-    this.#rateGraceMs = options.rateGraceMs ?? UPLOAD_RATE_GRACE_MS;
-    this.#bytesPerSecondMin = options.bytesPerSecondMin ?? UPLOAD_BYTES_PER_SECOND_MIN;
+    this.#pace = {
+      idleMsMax: options.idleMsMax ?? UPLOAD_IDLE_MS_MAX,
+      rateGraceMs: options.rateGraceMs ?? UPLOAD_RATE_GRACE_MS,
+      bytesPerSecondMin: options.bytesPerSecondMin ?? UPLOAD_BYTES_PER_SECOND_MIN,
+    };
   }
 
   get bytesInFlight(): number {
@@ -74,51 +70,86 @@ export class UploadGate {
    * @throws TfsError OVERLOADED when its bytes do not fit beside those of the others
    */
   begin(declared: number, onSlow: (error: TfsError) => void): Upload {
-    let reserved = 0;
-    let size = 0;
-    const startedAt = this.#clock.monotonic();
-    let heardAt = startedAt;
-    const reserve = (bytes: number) => {
-      if (this.#bytes + bytes > this.#bytesMax)
-        throw new TfsError('OVERLOADED', `uploads already hold ${this.#bytes} bytes of memory`, {
-          retryAfterMs: 1000,
-        });
-      this.#bytes += bytes;
-      reserved += bytes;
-    };
-    reserve(declared);
-    const entry: Entry = {
-      arrived: (bytes) => {
-        size += bytes;
-        heardAt = this.#clock.monotonic();
-        if (size > reserved) reserve(size - reserved);
-      },
-      complete: () => void this.#receiving.delete(entry),
-      release: () => {
-        this.#receiving.delete(entry);
-        this.#bytes -= reserved;
-        reserved = 0;
-      },
-      check: (now) => {
-        const why = this.#slowness(now - heardAt, now - startedAt, size);
-        if (why === undefined) return;
-        this.#receiving.delete(entry);
-        onSlow(new TfsError('BODY_TIMEOUT', `${why}: the upload was given up; send it again`));
-      },
-    };
-    this.#receiving.add(entry);
-    return entry;
+    this.reserve(declared);
+    const upload = new Receiving(this, declared, onSlow);
+    this.#receiving.add(upload);
+    return upload;
   }
 
-  #slowness(idleMs: number, ageMs: number, size: number): string | undefined {
-    if (idleMs > this.#idleMsMax) return `nothing came for ${Math.round(idleMs / 1000)} s`;
-    if (ageMs > this.#rateGraceMs && (size * 1000) / ageMs < this.#bytesPerSecondMin)
-      return `${size} bytes came in ${Math.round(ageMs / 1000)} s`;
-    return undefined;
+  reserve(bytes: number): void {
+    if (this.#bytes + bytes > this.#bytesMax)
+      throw new TfsError('OVERLOADED', `uploads already hold ${this.#bytes} bytes of memory`, {
+        retryAfterMs: 1000,
+      });
+    this.#bytes += bytes;
+  }
+
+  free(bytes: number): void {
+    this.#bytes -= bytes;
+  }
+
+  forget(upload: Receiving): void {
+    this.#receiving.delete(upload);
   }
 
   #sweep(): void {
-    const now = this.#clock.monotonic();
-    for (const entry of this.#receiving) entry.check(now);
+    const now = this.clock.monotonic();
+    for (const upload of this.#receiving) upload.check(now, this.#pace);
+  }
+}
+
+interface Pace {
+  readonly idleMsMax: number;
+  readonly rateGraceMs: number;
+  readonly bytesPerSecondMin: number;
+}
+
+class Receiving implements Upload {
+  readonly #gate: UploadGate;
+  readonly #onSlow: (error: TfsError) => void;
+  readonly #startedAt: Millis;
+  #heardAt: Millis;
+  #reserved: number;
+  #size = 0;
+
+  constructor(gate: UploadGate, reserved: number, onSlow: (error: TfsError) => void) {
+    this.#gate = gate;
+    this.#reserved = reserved;
+    this.#onSlow = onSlow;
+    this.#startedAt = gate.clock.monotonic();
+    this.#heardAt = this.#startedAt;
+  }
+
+  arrived(bytes: number): void {
+    this.#size += bytes;
+    this.#heardAt = this.#gate.clock.monotonic();
+    const more = this.#size - this.#reserved;
+    if (more <= 0) return;
+    this.#gate.reserve(more);
+    this.#reserved += more;
+  }
+
+  complete(): void {
+    this.#gate.forget(this);
+  }
+
+  release(): void {
+    this.#gate.forget(this);
+    this.#gate.free(this.#reserved);
+    this.#reserved = 0;
+  }
+
+  check(now: Millis, pace: Pace): void {
+    const why = this.#slowness(now - this.#heardAt, now - this.#startedAt, pace);
+    if (why === undefined) return;
+    this.#gate.forget(this);
+    this.#onSlow(new TfsError('BODY_TIMEOUT', `${why}: the upload was given up; send it again`));
+  }
+
+  #slowness(idleMs: number, ageMs: number, pace: Pace): string | undefined {
+    if (idleMs > pace.idleMsMax) return `nothing came for ${Math.round(idleMs / 1000)} s`;
+    if (ageMs > pace.rateGraceMs && (this.#size * 1000) / ageMs < pace.bytesPerSecondMin)
+      return `${this.#size} bytes came in ${Math.round(ageMs / 1000)} s`;
+    return undefined;
   }
 }

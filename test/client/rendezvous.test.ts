@@ -1,11 +1,12 @@
-import { createHash } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 import * as assert from 'uvu/assert';
-import { contentKey, rank, spread } from '../../client/rendezvous.ts';
+import { ContentKeys, rank, spread } from '../../client/rendezvous.ts';
 import type { ServerId } from '../../common/ids.ts';
 import { describe } from '../kit/suite.ts';
 
 const KEY = Buffer.alloc(32, 7);
-const content = (i: number, key = KEY) => contentKey(key, createHash('sha1').update(String(i)).digest());
+const content = (i: number, key = KEY) =>
+  new ContentKeys(key).of(createHash('sha1').update(String(i)).digest());
 const servers = (weights: readonly number[]) =>
   weights.map((weight, i) => ({ id: (i + 1) as ServerId, weight }));
 const N = 12_000;
@@ -29,6 +30,18 @@ describe('rendezvous hashing', (test) => {
       const ranked = rank(content(i), servers([1, 2, 3, 4]));
       assert.equal([...ranked].sort(), [1, 2, 3, 4]);
       assert.equal(rank(content(i), servers([1, 2, 3, 4]).reverse()), ranked);
+    }
+  });
+
+  test('a content key is the HMAC-SHA256 of the SHA-1', () => {
+    for (const length of [0, 1, 32, 64, 65, 200]) {
+      const key = randomBytes(length);
+      const keys = new ContentKeys(key);
+      for (let i = 0; i < 3; i++) {
+        const sha1 = randomBytes(20);
+        const digest = createHmac('sha256', key).update(sha1).digest();
+        assert.equal(keys.of(sha1), { high: digest.readUInt32LE(0), low: digest.readUInt32LE(4) });
+      }
     }
   });
 
