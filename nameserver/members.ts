@@ -92,7 +92,7 @@ export class Members {
   /**
    * Resolves when the registration is durable, which is when it may be answered.
    *
-   * @returns whether the server has another address or incarnation than before
+   * @returns whether clients will see another server: its address, incarnation, domain or capacity
    * @throws TfsError REFUSED see {@link checkRegistration}; IO, DISK_FULL
    */
   register(register: Register, clusterUuid: string): Promise<{ live: LiveMember; isChanged: boolean }> {
@@ -105,6 +105,9 @@ export class Members {
       await this.#store.write(memberKey(server), record, `the registration of server ${server}`);
       this.#records.set(server, record);
       this.#known.add(server);
+      // The same process again: its disk is as it was.
+      const known = this.#live.get(server);
+      const io = known?.record.incarnation === record.incarnation ? known.io : NOT_PROBED;
       const live: LiveMember = {
         record,
         table: new TableStream(),
@@ -112,7 +115,7 @@ export class Members {
         toldEpoch: -1,
         heardAtMs: this.#clock.monotonic(),
         space: register.space,
-        io: NOT_PROBED,
+        io,
         suspects: new Set(),
         counts: NO_COUNTS,
       };
@@ -120,6 +123,7 @@ export class Members {
         before === undefined ||
         before.incarnation !== record.incarnation ||
         before.domain !== record.domain ||
+        before.capacityBytes !== record.capacityBytes ||
         !sameAddress(before.address, record.address);
       this.#live.set(server, live);
       return { live, isChanged };

@@ -97,8 +97,7 @@ export class NameServer {
     const reign = await ReignKeeper.open(store, { nameserver: id, log });
     const missing = () => members.missing(reign.current);
     const view = await View.open({ store, log, minWrite, missing });
-    const viewIsComplete = () => view.isComplete();
-    const series = await Series.open({ store, nameserver: id, clock, log, viewIsComplete });
+    const series = await Series.open({ store, nameserver: id, clock, log, whoIsMissing: () => view.gap });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
     const peers = Peers.open({ net, clock, random, keyring, role: 'nameserver', id: String(id) });
     const server = new NameServer({ options, map, checkpoint, members, reign, series, view, peers });

@@ -28,8 +28,8 @@ export interface SeriesDeps {
   readonly nameserver: number;
   readonly clock: Clock;
   readonly log: Log;
-  /** Whether every id that was ever used has been heard of. */
-  readonly viewIsComplete: () => boolean;
+  /** Undefined when every id that was ever used has been heard of, else who is missing for that. */
+  readonly whoIsMissing: () => string | undefined;
 }
 
 /**
@@ -113,11 +113,12 @@ export class Series {
   }
 
   async #draw(): Promise<void> {
-    const { viewIsComplete, clock, log } = this.#deps;
-    if (!viewIsComplete())
+    const { whoIsMissing, clock, log } = this.#deps;
+    const missing = whoIsMissing();
+    if (missing !== undefined)
       throw new TfsError(
         'SAFE_MODE',
-        'no new block ids before every known DataServer has reported (see "tfs status"): start the missing ones',
+        `no new block ids before enough DataServers have reported; ${missing}: start them (see "tfs status")`,
         { retryAfterMs: 1000 },
       );
     const series = this.#stored.highest + 1;

@@ -45,6 +45,11 @@ export class View {
     return this.#whole ? missing < this.#deps.minWrite : missing === 0;
   }
 
+  /** For a person. @returns undefined while the view is complete */
+  get gap(): string | undefined {
+    return this.isComplete() ? undefined : `not heard in full: server ${this.#deps.missing().join(', ')}`;
+  }
+
   /** To be called now and then: notes durably that everyone has been heard. */
   async notice(): Promise<void> {
     if (this.#whole || !this.isComplete()) return;

@@ -21,7 +21,7 @@ class World {
       nameserver: this.nameserver,
       clock: this.clock,
       log: this.log,
-      viewIsComplete: () => this.complete,
+      whoIsMissing: () => (this.complete ? undefined : 'not heard: server 3'),
     });
   }
 
