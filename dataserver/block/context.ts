@@ -85,7 +85,7 @@ export class StoreContext {
     const file = await this.open(name, 'create');
     try {
       await file.write(content, 0);
-      if (!this.faults.has('skip-datasync')) await file.datasync();
+      if (!this.faults.has('rename-before-datasync')) await file.datasync();
     } finally {
       await file.close();
     }

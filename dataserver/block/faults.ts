@@ -9,6 +9,8 @@ export type FaultName =
   | 'skip-datasync'
   /** Renames and forgets to make the new name durable. */
   | 'skip-directory-sync'
+  /** Gives a file its name before its contents are durable. */
+  | 'rename-before-datasync'
   /** Seeds the header checksums with nothing that belongs to this block. */
   | 'unsalted-checksum'
   /** Recovery takes the first bad record for the end, whatever lies behind it. */

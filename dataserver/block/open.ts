@@ -134,7 +134,7 @@ async function readLog(
   block: BlockId,
   logs: readonly number[],
 ): Promise<Log> {
-  const n = Math.max(...logs);
+  const n = Math.max(0, ...logs);
   const name = blockFileName(block, n, 'ops');
   const state = emptyOpsState();
   const bad = (why: string): Log => ({

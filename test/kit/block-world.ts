@@ -96,6 +96,8 @@ export interface Written {
   readonly sha1: Buffer;
   /** End of the record in the block. */
   readonly end: number;
+  /** The watermark in its header. */
+  readonly ackedLength: number;
 }
 
 /** Plays the primary's session of one block: gives records their place and their headers. */
@@ -163,8 +165,8 @@ export function batchAt(place: BatchPlace, payloads: readonly Buffer[]): Written
     const padding = recordPadding(payload.length);
     if (padding > 0) buffers.push(Buffer.alloc(padding));
     end += recordSpan(payload.length);
-    const { slot, cookie, sha1 } = header;
-    records.push({ slot, cookie, payload, sha1, end });
+    const { slot, cookie, sha1, ackedLength } = header;
+    records.push({ slot, cookie, payload, sha1, end, ackedLength });
   }
   return { offset: place.offset, headers, buffers, bytes: end - place.offset, records };
 }

@@ -73,8 +73,10 @@ export async function checkStore(store: BlockStore, model: Model): Promise<Model
 
 async function checkBlock(store: BlockStore, id: BlockId, block: ModelBlock): Promise<ModelBlock> {
   const info = store.info(id)!;
+  const mereCrash = `block ${id} is flagged after a mere crash`;
+  demand(block.damaged || info.flags === 0, mereCrash);
   await store.recover(id);
-  if (!block.damaged) demand(info.flags === 0, `block ${id} is flagged ${info.flags} after a mere crash`);
+  demand(block.damaged || info.flags === 0, mereCrash);
   const sealed = info.state === BlockState.SEALED;
   demand(
     sealed || info.state === BlockState.RECOVERED,

@@ -94,22 +94,30 @@ export async function append(
     if (bytes <= SMALL_BLOCK_BYTES) payloads.push(payload);
   }
   if (payloads.length === 0) return;
+  // Half of it as a primary, half as a member; sometimes another member has not answered yet.
+  await appendGiven(store, id, block, payloads, { raw: random.below(2) === 0, acked: random.below(4) > 0 });
+}
+
+export async function appendGiven(
+  store: BlockStore,
+  id: BlockId,
+  block: ModelBlock,
+  payloads: readonly Buffer[],
+  how = { raw: false, acked: true },
+): Promise<void> {
+  const { writer } = block;
   const batch = writer.batch(payloads);
   block.given = [...block.given, ...batch.records];
   const { session } = block.superblock;
-  // Half of it as a primary, half as a member.
-  const asPrimary = random.below(2) === 0;
-  const appended = asPrimary
-    ? store.appendBatch(id, session, batch)
-    : store.appendRaw(id, session, batch.offset, raw(batch), writer.acked);
+  const appended = how.raw
+    ? store.appendRaw(id, session, batch.offset, raw(batch), writer.acked)
+    : store.appendBatch(id, session, batch);
   await tolerate(
     appended.then(() => {
       block.acked = batch.records.at(-1)!.slot + 1;
-      // Sometimes another member has not answered yet.
-      if (random.below(4) > 0) {
-        writer.acked = endOf(block, block.acked);
-        store.setAcked(id, writer.acked);
-      }
+      if (!how.acked) return;
+      writer.acked = endOf(block, block.acked);
+      store.setAcked(id, writer.acked);
     }),
   );
 }
