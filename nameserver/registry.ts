@@ -81,8 +81,9 @@ export class Registry {
 
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
-    const { members, leads, onMapChange } = this.#deps;
+    const { members, leads, sealer, onMapChange } = this.#deps;
     const { server, space, io, suspects, openBlocks, blocks, files, aliases } = message;
+    const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message.promise);
     const reign = await this.#answerPromise(live, this.#wasTold(live));
     const couldWrite = live.io.healthy && !live.io.readOnly;
@@ -94,6 +95,8 @@ export class Registry {
     });
     const isInStep = live.table.beat(message.sequence);
     if (isInStep) await this.#take(server, entries);
+    // It was silent and has not died: nothing but this beat says that it is back.
+    if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
     if (hasComeUp || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
     return { reign, leader: leads, resync: !isInStep, members: members.known };

@@ -96,7 +96,11 @@ export class SealCoordinator {
   /** The server has registered and reported: what waited for it need not wait any longer. */
   serverIsBack(server: ServerId): void {
     const now = this.#deps.clock.monotonic();
-    for (const task of this.#tasks.values()) if (task.waitsFor.includes(server)) task.dueAtMs = now;
+    for (const task of this.#tasks.values()) {
+      if (!task.waitsFor.includes(server)) continue;
+      task.dueAtMs = now;
+      task.attempts = 0;
+    }
     this.pump();
   }
 

@@ -443,24 +443,26 @@ describe('NameServer', (test) => {
     assert.ok(version() > withoutDisk);
   });
 
-  test('a member that was away for long is awaited, and its return ends the wait', async (t) => {
-    const world = await World.start(t);
-    const [one, , three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
-    const { block } = await world.settle(one.openBlock(world.data));
-    await world.pass(1000);
-    world.alive.delete(three);
-    await world.pass(6000);
-    await world.settle(one.endSession(block));
-    await world.pass(120_000);
-    assert.is(world.ns.sealer.waiting, 1);
-    assert.is(one.blocks.get(block)?.state, BlockState.OPEN, 'nobody is fenced in vain');
-    // Just after a try: the next one by itself is far off.
-    const { retries } = world.ns.sealer.stats;
-    while (world.ns.sealer.stats.retries === retries) await world.pass(500);
-    world.alive.add(three);
-    await world.pass(2000);
-    assert.is(world.whole(block), Whole.SEALED);
-  });
+  for (const how of ['silent', 'dead'] as const)
+    test(`a member that was ${how} for long is awaited, and its return ends the wait`, async (t) => {
+      const world = await World.start(t);
+      const [one, , three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+      const { block } = await world.settle(one.openBlock(world.data));
+      await world.pass(1000);
+      world.alive.delete(three);
+      await world.pass(6000);
+      await world.settle(one.endSession(block));
+      await world.pass(120_000);
+      assert.is(world.ns.sealer.waiting, 1);
+      assert.is(one.blocks.get(block)?.state, BlockState.OPEN, 'nobody is fenced in vain');
+      // Just after a try: the next one by itself is far off.
+      const { retries } = world.ns.sealer.stats;
+      while (world.ns.sealer.stats.retries === retries) await world.pass(500);
+      if (how === 'dead') three.restart();
+      world.alive.add(three);
+      await world.pass(3000);
+      assert.is(world.whole(block), Whole.SEALED);
+    });
 
   test('ids that this store cannot have given out: it is an old copy, and trusts itself no more', async (t) => {
     for (const how of ['heartbeat', 'registration'] as const) {
