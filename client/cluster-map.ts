@@ -26,6 +26,7 @@ export class ClusterMapCache {
   #addresses = new Map<ServerId, HostPort>();
   #weighted: readonly Weighted[] = [];
   #writable: ReadonlySet<ServerId> = new Set();
+  #down: ReadonlySet<ServerId> = new Set();
   #refreshing: Promise<ClusterMap> | undefined;
   #askedAt = Number.NEGATIVE_INFINITY as Millis;
   #timer: Timer | undefined;
@@ -59,6 +60,11 @@ export class ClusterMapCache {
 
   addressOf(server: ServerId): HostPort | undefined {
     return this.#addresses.get(server);
+  }
+
+  /** Whether the map shows the server as up; a server it does not show yet may well be. */
+  isUp(server: ServerId): boolean {
+    return !this.#down.has(server);
   }
 
   /** Whether the map shows the server as up, with a disk that takes writes. */
@@ -157,6 +163,7 @@ export class ClusterMapCache {
     this.#current = map;
     this.#addresses = new Map(map.servers.map((server) => [server.id, server.address]));
     this.#weighted = map.servers.map((server) => ({ id: server.id, weight: server.capacityBytes }));
+    this.#down = new Set(map.servers.filter((server) => server.state !== 'up').map((server) => server.id));
     this.#writable = new Set(
       map.servers
         .filter((server) => server.state === 'up' && server.io.healthy && !server.io.readOnly)

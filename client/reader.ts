@@ -71,8 +71,11 @@ interface Answer<T> {
 export class Reader {
   readonly #parts: ReaderParts;
 
+  readonly #isUp: (server: ServerId) => boolean;
+
   constructor(parts: ReaderParts) {
     this.#parts = parts;
+    this.#isUp = (server) => parts.map.isUp(server);
   }
 
   /**
@@ -174,7 +177,7 @@ export class Reader {
   #order(key: PictureKey, { members }: BlockLocation): readonly ServerId[] {
     const first = spread(key.block, key.fileId, members.length);
     const rotated = first === 0 ? members : [...members.slice(first), ...members.slice(0, first)];
-    return this.#parts.health.order(rotated);
+    return this.#parts.health.order(rotated, this.#isUp);
   }
 
   async #call(server: ServerId, op: number, header: Buffer, deadlineMs: number): Promise<CallReply> {

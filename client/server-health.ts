@@ -1,6 +1,6 @@
 import { isTfsError } from '../common/errors.ts';
 import type { Millis, ServerId } from '../common/ids.ts';
-import { SERVER_BACKOFF_MS_MAX, SERVER_BACKOFF_MS_MIN } from '../common/limits.ts';
+import { READ_ATTEMPT_MS_MAX, SERVER_BACKOFF_MS_MAX, SERVER_BACKOFF_MS_MIN } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 
@@ -10,7 +10,11 @@ interface Trouble {
   until: Millis;
 }
 
-/** Which servers failed lately: they are still asked, but after all others. */
+/**
+ * Which servers failed lately: they are still asked, but after all others. When a server's time is over, one request is
+ * let through to find out; the others go on avoiding it meanwhile, so that a server that hangs costs one wait and not
+ * that of everybody.
+ */
 export class ServerHealth {
   readonly #troubled = new Map<ServerId, Trouble>();
   readonly #clock: Clock;
@@ -38,10 +42,21 @@ export class ServerHealth {
     return trouble !== undefined && trouble.until > this.#clock.monotonic();
   }
 
-  /** The same servers, those in trouble last; otherwise in the same order. */
-  order(servers: readonly ServerId[]): readonly ServerId[] {
-    if (this.#troubled.size === 0 || !servers.some((id) => this.isTroubled(id))) return servers;
-    return [...servers.filter((id) => !this.isTroubled(id)), ...servers.filter((id) => this.isTroubled(id))];
+  /**
+   * The servers in the order to ask them: as given, but those in trouble last.
+   *
+   * @param isUp what else is known of them
+   */
+  order(servers: readonly ServerId[], isUp: (server: ServerId) => boolean): readonly ServerId[] {
+    if (this.#troubled.size === 0 && servers.every(isUp)) return servers;
+    const good: ServerId[] = [];
+    const bad: ServerId[] = [];
+    for (const server of servers) (isUp(server) && !this.isTroubled(server) ? good : bad).push(server);
+    const first = good[0];
+    const trial = first === undefined ? undefined : this.#troubled.get(first);
+    // Its time is over and this request is the one that finds out.
+    if (trial !== undefined) trial.until = (this.#clock.monotonic() + READ_ATTEMPT_MS_MAX) as Millis;
+    return [...good, ...bad];
   }
 }
 

@@ -60,7 +60,9 @@ export async function receiveBody(
         resolve();
       });
       // Comes in any case, and before the end only when the connection broke: then there is an error nobody listens to.
-      request.on('close', () => fail(cut()));
+      request.on('close', () => {
+        if (!over) fail(cut());
+      });
       if (expectsContinue.has(request)) response.writeContinue();
     });
     upload.complete();
