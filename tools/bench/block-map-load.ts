@@ -1,5 +1,6 @@
 // Fills the NameServer's block map as DataServers' reports do, measures itself, and says so by IPC.
 // usage: node --expose-gc block-map-load map|objects BLOCKS
+import { sweepBuffersAtOnce } from '../../common/adapters/buffer-sweeping.ts';
 import type { BlockId, Epoch, ServerId } from '../../common/ids.ts';
 import {
   type BlockEntry,
@@ -30,6 +31,7 @@ const groupOf = (n: number): number => n % GROUPS;
 const membersOf = (group: number): ServerId[] =>
   Array.from({ length: REPLICAS }, (_, i) => (REPLICAS * group + i + 1) as ServerId);
 
+sweepBuffersAtOnce();
 const [kind, count] = [process.argv[2], Number(process.argv[3])];
 const before = settled();
 const startedAt = performance.now();
@@ -123,12 +125,11 @@ function rate(once: (id: BlockId) => number): number {
   return (calls / (performance.now() - from)) * 1000;
 }
 
-/** Resident memory once garbage is gone. */
+/** Memory in use once garbage is gone. */
 function settled(): number {
   const { gc } = globalThis as { gc?: () => void };
   if (gc === undefined) throw new Error('run with --expose-gc');
-  gc();
-  gc();
+  for (let i = 0; i < 3; i++) gc();
   const { heapUsed, arrayBuffers } = process.memoryUsage();
   return heapUsed + arrayBuffers;
 }

@@ -5,13 +5,25 @@ import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { Bench, BenchContext } from './bench.ts';
 import { blockMapBench } from './block-map.ts';
+import { coldBench } from './cold.ts';
 import { dedupBench } from './dedup.ts';
 import { getBench } from './get.ts';
+import { indexMemoryBench } from './index-memory.ts';
 import { putBench } from './put.ts';
+import { restartBench } from './restart.ts';
 import { rpcBench } from './rpc.ts';
 import { formatTable } from './table.ts';
 
-const BENCHES: readonly Bench[] = [rpcBench, getBench, putBench, dedupBench, blockMapBench];
+const BENCHES: readonly Bench[] = [
+  rpcBench,
+  getBench,
+  putBench,
+  dedupBench,
+  coldBench,
+  indexMemoryBench,
+  blockMapBench,
+  restartBench,
+];
 
 interface Options {
   readonly seconds: number;

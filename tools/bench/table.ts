@@ -35,6 +35,7 @@ function formatCell(cell: Cell): string {
   if (cell === undefined) return '-';
   if (typeof cell === 'string') return cell;
   if (!Number.isFinite(cell)) return '-';
+  if (Number.isInteger(cell)) return cell.toLocaleString('en-US');
   const digits = Math.abs(cell) >= 100 ? 0 : Math.abs(cell) >= 10 ? 1 : 2;
   return cell.toLocaleString('en-US', { maximumFractionDigits: digits, minimumFractionDigits: digits });
 }
