@@ -76,6 +76,9 @@ export function pm2Of(home: string, env: Readonly<Record<string, string | undefi
       ...Object.fromEntries(inherited),
       PM2_HOME: directory,
       PM2_DISABLE_VERSION_CHECK: '1',
+      // Gateway workers accept by themselves from one shared socket. With the default, PM2's daemon accepts for them
+      // and passes connections on; those on their way to a worker that is killed then hang until the client gives up.
+      NODE_CLUSTER_SCHED_POLICY: 'none',
       TFS_HOME: home,
     });
   };
@@ -124,13 +127,11 @@ function pm2Command(args: readonly string[], env: Record<string, string | undefi
       err += data.toString();
     });
     child.on('error', reject);
-    child.on('exit', (code) => {
-      // Not 'close': a daemon that this command started may keep its pipes open.
-      setImmediate(() => {
-        if (code === 0) return resolve(out);
-        const said = `${err}${out}`.trim();
-        reject(new TfsError('UNAVAILABLE', `"pm2 ${args.join(' ')}" failed with ${code}: ${said}`));
-      });
+    // Its daemon, if this started it, writes to files of its own and does not hold these pipes.
+    child.on('close', (code) => {
+      if (code === 0) return resolve(out);
+      const said = `${err}${out}`.trim();
+      reject(new TfsError('UNAVAILABLE', `"pm2 ${args.join(' ')}" failed with ${code}: ${said}`));
     });
   });
 }
