@@ -46,6 +46,8 @@ export interface GatewayOptions {
   /** Pictures kept in memory. */
   readonly hotBytesMax: number;
   readonly publicUrl?: string;
+  /** A request whose headers have not arrived after this is 408. */
+  readonly headersMsMax?: number;
   /** Bounds on uploads, where they are not the usual ones. */
   readonly uploads?: Omit<UploadGateOptions, 'clock'>;
 }
@@ -110,13 +112,14 @@ export class Gateway {
       if (request.url!.length > URL_BYTES_MAX) this.#refuse(request, response, tooLong());
       else if (!pictures.handle(request, response)) others(request, response);
     };
+    const headersMsMax = options.headersMsMax ?? HTTP_HEADERS_MS_MAX;
     this.#server = createServer({
       maxHeaderSize: HTTP_HEADER_BYTES_MAX,
-      headersTimeout: HTTP_HEADERS_MS_MAX,
+      headersTimeout: headersMsMax,
       // It would bound the whole upload; the upload gate watches how fast that one is instead.
       requestTimeout: 0,
       keepAliveTimeout: HTTP_KEEP_ALIVE_MS,
-      connectionsCheckingInterval: CONNECTIONS_CHECK_MS,
+      connectionsCheckingInterval: Math.min(CONNECTIONS_CHECK_MS, headersMsMax),
       noDelay: true,
     });
     this.#server.timeout = HTTP_IDLE_MS_MAX;

@@ -62,6 +62,11 @@ describe('what is not a proper request', (test) => {
     assert.is((await gw.get('/images/T19aETByJT1RCvBVd%00')).json['code'], 'BAD_NAME');
   });
 
+  test('headers that do not come are 408', async (t) => {
+    const gw = await FakeGateway.open(t, { headersMsMax: 200 });
+    assert.equal(answerOf(await gw.raw(['GET / HTTP/1.1\r\nHost: h\r\n'])), [408, 'BODY_TIMEOUT']);
+  });
+
   test('methods that are not possible are 405 with those that are', async (t) => {
     const gw = await FakeGateway.open(t);
     for (const [method, path, allow] of [
