@@ -189,6 +189,7 @@ export class DataServer {
       directory,
       log,
       onSealed: (block) => indexer.sealed(block),
+      onFenced: (block) => pool.fenced(block),
     });
     const rpc = await RpcServer.listen({ ...options, id: String(server) });
     const dataServer = new DataServer({

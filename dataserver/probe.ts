@@ -3,7 +3,7 @@ import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
 import type { Disk, DiskFile } from '../common/seams/disk.ts';
 
-const PROBE_FILE = 'probe.tfs';
+const PROBE_FILE = 'probe.bin';
 const PROBE_EVERY_MS = 1000;
 /** A probe that takes longer means the disk hangs, whatever it says later. */
 const HUNG_AFTER_MS = 5000;

@@ -1,7 +1,7 @@
 import { isTfsError, TfsError } from '../common/errors.ts';
 import { type Op as BlockOp, decodeOpBodies, encodeOpBodies } from '../common/format/ops.ts';
 import { decodeSuperblock } from '../common/format/superblock.ts';
-import { compareVersions, type ServerId } from '../common/ids.ts';
+import { type BlockId, compareVersions, type ServerId } from '../common/ids.ts';
 import { BATCH_BYTES_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import {
@@ -33,9 +33,9 @@ export interface ReplicaDeps {
   readonly directory: Directory;
   readonly log: Log;
   /** A block is sealed here. */
-  readonly onSealed: (block: SealOrderBlock) => void;
+  readonly onSealed: (block: BlockId) => void;
+  readonly onFenced: (block: BlockId) => void;
 }
-type SealOrderBlock = Seal['block'];
 
 const DONE: RpcResult = { header: EMPTY_BUFFER };
 /** Bytes asked of a source at a time while a block is repaired before its seal. */
@@ -161,6 +161,7 @@ export class Replica {
       };
     }
     const facts = await store.fence(block, reign.epoch);
+    this.#deps.onFenced(block);
     return {
       header: encodeControl({
         known: true,

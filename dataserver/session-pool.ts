@@ -57,7 +57,7 @@ export class SessionPool {
   #waiters: (() => void)[] = [];
   /** Sessions that ended and of which the leader has not heard yet. */
   readonly #ended = new Map<BlockId, EndSession>();
-  #reporting = false;
+  #reporting: Promise<void> | undefined;
   #timer: Timer | undefined;
   #closed = false;
 
@@ -112,6 +112,11 @@ export class SessionPool {
       this.#maintain();
       if (session === undefined) await this.#change(leftMs);
     }
+  }
+
+  /** The leader has fenced the block: nothing that is given to its session now could become durable. */
+  fenced(block: BlockId): void {
+    this.#sessions.find((session) => session.spec.block === block)?.end('fenced');
   }
 
   /** Ends every session; the blocks wait for their seal. */
@@ -280,7 +285,8 @@ export class SessionPool {
     }
     if (reason !== 'full')
       this.#deps.log.info({ block: spec.block, reason, failed }, 'a write session ended');
-    this.#queueReport(spec.block, spec.session, reason, failed);
+    // Of a fence the leader need not be told.
+    if (reason !== 'fenced') this.#queueReport(spec.block, spec.session, reason, failed);
     this.#maintain();
     this.#notify();
   }
@@ -295,9 +301,15 @@ export class SessionPool {
     void this.#report();
   }
 
-  async #report(): Promise<void> {
-    if (this.#reporting) return;
-    this.#reporting = true;
+  /** One run at a time; a call while it goes on waits for it. */
+  #report(): Promise<void> {
+    this.#reporting ??= this.#reportAll().finally(() => {
+      this.#reporting = undefined;
+    });
+    return this.#reporting;
+  }
+
+  async #reportAll(): Promise<void> {
     try {
       for (const [block, end] of this.#ended) {
         await this.#deps.nameservers.callLeader(Op.END_SESSION, end, zEmpty, 1000);
@@ -309,8 +321,6 @@ export class SessionPool {
         { reason: toTfsError(error).message },
         'the leader has not heard of an ended session yet',
       );
-    } finally {
-      this.#reporting = false;
     }
   }
 

@@ -38,7 +38,7 @@ export interface Stored {
   readonly targetReplicas: number;
 }
 
-export type EndReason = 'full' | 'member' | 'age' | 'io' | 'stop' | 'small';
+export type EndReason = 'full' | 'member' | 'age' | 'io' | 'stop' | 'fenced';
 
 export interface SessionEnd {
   readonly session: WriteSession;

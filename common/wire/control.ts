@@ -153,7 +153,7 @@ export const zEndSession = z.object({
   server: zServer,
   block: zBlock,
   session: zSession,
-  reason: z.enum(['full', 'member', 'age', 'io', 'stop', 'small']),
+  reason: z.enum(['full', 'member', 'age', 'io', 'stop']),
   /** Members that failed it. */
   failed: z.array(zServer).max(8),
 });
