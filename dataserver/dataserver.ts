@@ -302,7 +302,7 @@ function route(
   on(Op.PUT, ['gateway'], (request) => server.puts.put(request));
   on(Op.READ, ['gateway'], (request) => reader.read(request));
   on(Op.CHECK, ['gateway'], (request) => reader.check(request));
-  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops }, request));
+  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader }, request));
   on(Op.CREATE_BLOCK, ['dataserver'], (request) => replica.create(request));
   on(Op.APPEND, ['dataserver'], (request) => replica.append(request));
   on(Op.OPS, ['dataserver'], (request) => replica.ops(request));

@@ -1,9 +1,16 @@
 import { TfsError } from '../common/errors.ts';
 import { OpType } from '../common/format/ops.ts';
-import { decodeMutate, encodeCheckReply, Mutation, NameFlag } from '../common/wire/messages.ts';
+import {
+  decodeMutate,
+  encodeCheckReply,
+  type MutateRequest,
+  Mutation,
+  NameFlag,
+} from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore } from './block/store.ts';
 import type { OpsSequencer } from './ops-sequencer.ts';
+import type { Reader } from './reader.ts';
 
 const OP_OF = {
   [Mutation.DELETE]: OpType.DELETE,
@@ -20,19 +27,18 @@ const GOAL = {
   [Mutation.REVEAL]: { flag: NameFlag.HIDDEN, set: false },
 } as const;
 
+export interface MutateDeps {
+  readonly store: BlockStore;
+  readonly ops: OpsSequencer;
+  readonly reader: Reader;
+}
+
 /** MUTATE: delete, undelete, hide, reveal. Acknowledged when durable on every member of the block's configuration. */
-export async function mutate(
-  { store, ops }: { readonly store: BlockStore; readonly ops: OpsSequencer },
-  request: RpcRequest,
-): Promise<RpcResult> {
-  const { block, fileId, cookie, kind, opId } = decodeMutate(request.header);
-  const flags = await store.check(block, fileId);
-  // The name exists and the caller knows its cookie, or this throws. A purged record has no header left to compare.
-  if ((flags & NameFlag.PURGED) === 0)
-    await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
-  else if (kind === Mutation.UNDELETE)
-    throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
-  else if (kind !== Mutation.DELETE) throw new TfsError('NOT_FOUND', 'no such picture');
+export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<RpcResult> {
+  const { store, ops } = deps;
+  const message = decodeMutate(request.header);
+  const { block, fileId, kind, opId } = message;
+  const flags = await known(deps, message);
   const { flag, set } = GOAL[kind];
   if (((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0) {
     // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer.
@@ -41,4 +47,25 @@ export async function mutate(
     await ops.mutate(block, OP_OF[kind], fileId, opId);
   }
   return { header: encodeCheckReply({ nameFlags: await store.check(block, fileId), provisional: false }) };
+}
+
+/** @returns the flags of a name that exists and whose cookie the caller knows */
+async function known(
+  { store, reader }: MutateDeps,
+  { block, fileId, cookie, kind }: MutateRequest,
+): Promise<number> {
+  try {
+    const flags = await store.check(block, fileId);
+    // A purged record has no header left to compare the cookie with.
+    if ((flags & NameFlag.PURGED) === 0) {
+      await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
+    } else if (kind === Mutation.UNDELETE) {
+      throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
+    } else if (kind !== Mutation.DELETE) {
+      throw new TfsError('NOT_FOUND', 'no such picture');
+    }
+    return flags;
+  } catch (error) {
+    throw reader.honest(error, block);
+  }
 }

@@ -49,7 +49,7 @@ export class Reader {
         payload: [payload],
       };
     } catch (error) {
-      throw this.#honest(error, block);
+      throw this.honest(error, block);
     }
   }
 
@@ -62,10 +62,10 @@ export class Reader {
       const flags = this.#store.check(block, fileId);
       if (typeof flags === 'number') return reply(flags);
       return flags.then(reply, (error: unknown) => {
-        throw this.#honest(error, block);
+        throw this.honest(error, block);
       });
     } catch (error) {
-      throw this.#honest(error, block);
+      throw this.honest(error, block);
     }
   }
 
@@ -76,8 +76,10 @@ export class Reader {
     return state === BlockState.OPEN || state === BlockState.SEALED;
   }
 
-  #honest(error: unknown, block: BlockId): unknown {
-    if (!isTfsError(error, 'NOT_FOUND') || this.isCurrent(block)) return error;
+  /** What may be said of an error: "not there" and "gone for good" only by a replica that is current. */
+  honest(error: unknown, block: BlockId): unknown {
+    const isFinal = isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
+    if (!isFinal || this.isCurrent(block)) return error;
     return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, {
       cause: error,
       retryAfterMs: 500,

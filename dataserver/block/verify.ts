@@ -1,4 +1,3 @@
-import { isTfsError, toTfsError } from '../../common/errors.ts';
 import { SHA1_BYTES } from '../../common/format/idx.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Slot } from '../../common/ids.ts';
@@ -35,10 +34,6 @@ export async function verifyBlock(
     if (seal !== undefined && walked.digest !== undefined && !walked.digest.equals(seal.digest))
       problems.push('the digest is not the one of the seal');
     return { records, bytes: end, digest: walked.digest, problems };
-  } catch (error) {
-    if (!isTfsError(toTfsError(error, 'IO'), 'IO')) throw error;
-    problems.push(toTfsError(error, 'IO').message);
-    return { records, bytes: index.length, digest: undefined, problems };
   } finally {
     index.users--;
   }
