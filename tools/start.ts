@@ -18,12 +18,6 @@ import { withStartLock } from './cluster/start-lock.ts';
 async function start(options: StartOptions): Promise<void> {
   const home = homeFromEnv(process.env);
   const say = (line: string) => void process.stdout.write(`${line}\n`);
-  const config = await ensureConfig(
-    home,
-    process.env,
-    { basePort: options.port, mounts: options.mounts },
-    say,
-  );
   await withStartLock(home, async () => {
     const pm2 = pm2Of(home, process.env);
     await refuseSecondStart(pm2, home);

@@ -67,6 +67,16 @@ export function whyNotWritable(map: ClusterMap): string | undefined {
     const others = reasons.length > 0 ? ` (not: ${reasons.join(', ')})` : '';
     return `${domains} of ${map.minWrite} healthy failure domains have a DataServer${others}`;
   }
-  if (!healthy.some((server) => server.openBlocks > 0)) return 'no block is open yet';
+  if (!healthy.some((server) => server.openBlocks > 0)) return whyNoBlock(map);
   return undefined;
+}
+
+/** A NameServer without its records may give out block numbers again that somebody absent holds: it waits for all. */
+function whyNoBlock({ completeView, servers }: ClusterMap): string {
+  const absent = servers.filter((server) => server.state !== 'up').map((server) => server.id);
+  if (completeView || absent.length === 0) return 'no block is open yet';
+  return (
+    `no block is open: the NameServer has no series of block numbers and may draw one only when it has heard of every ` +
+    `DataServer (not yet: ${absent.join(', ')})`
+  );
 }

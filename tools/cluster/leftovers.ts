@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -60,6 +61,22 @@ async function worksBelow(pid: number, home: string): Promise<boolean> {
     return cwd === home || cwd.startsWith(`${home}/`);
   } catch {
     // Ended, somebody else's, or a system without /proc: then its port being taken is what the operator is told.
+    return false;
+  }
+}
+
+/** Whether there is such a process; one that has ended and that nobody has asked about yet is none. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+  if (process.platform !== 'linux') return true;
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    // It ended between the two questions.
     return false;
   }
 }

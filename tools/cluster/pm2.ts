@@ -1,10 +1,12 @@
 import { spawn } from 'node:child_process';
-import { mkdir, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { TfsError } from '../../common/errors.ts';
 import { PACKAGE_ROOT, pm2Home } from './home.ts';
+import { isRunning } from './leftovers.ts';
 
 /** One process as PM2 sees it. */
 export interface Pm2Process {
@@ -98,9 +100,20 @@ export function pm2Of(home: string, env: Readonly<Record<string, string | undefi
       if (names.length > 0) await command(['-s', 'stop', ...names]);
     },
     kill: async () => {
-      if (await alive()) await command(['-s', 'kill']);
+      if (!(await alive())) return;
+      const pid = Number(await readFile(join(directory, 'pm2.pid'), 'utf8'));
+      await command(['-s', 'kill']);
+      await gone(pid);
     },
   };
+}
+
+const GONE_MS_MAX = 5_000;
+
+/** The daemon answers that it ends before it does. */
+async function gone(pid: number): Promise<void> {
+  const deadline = performance.now() + GONE_MS_MAX;
+  while (isRunning(pid) && performance.now() < deadline) await sleep(50);
 }
 
 /** A short directory for sockets may lie where everybody can make directories. */
