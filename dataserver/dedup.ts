@@ -39,7 +39,15 @@ export class Deduplicator {
     // After the index was rebuilt it knows contents alone: the record still tells whose first try it was.
     const replay = await this.#replay(record, hit.byContent);
     if (replay !== undefined) return replay;
-    return noDedup ? undefined : this.#alias(record, hit.byContent);
+    if (!noDedup) return this.#alias(record, hit.byContent);
+    const found = await this.#read(hit.byContent, 0);
+    if (found !== undefined) this.#keepWay(found, hit.byContent);
+    return undefined;
+  }
+
+  /** The content will lead to the record that is stored next: keep the way from this one's opId to it. */
+  #keepWay(found: ReadResult, place: Place): void {
+    this.#deps.index.addOp(Buffer.from(found.header.opId), place);
   }
 
   /** The same request again gets the same name. */
@@ -82,9 +90,16 @@ export class Deduplicator {
       await index.drop(record.sha1);
       return undefined;
     }
-    if (!found.proven || found.nameFlags !== 0 || !sameContent(found, record)) return undefined;
     // Two pictures with one SHA-1 exist; each keeps its own bytes.
-    if (!found.payload.equals(record.payload)) return undefined;
+    const isTarget =
+      found.proven &&
+      found.nameFlags === 0 &&
+      sameContent(found, record) &&
+      found.payload.equals(record.payload);
+    if (!isTarget) {
+      this.#keepWay(found, place);
+      return undefined;
+    }
     const state = await this.#opsState(place);
     if (state === undefined || (state.aliases?.count ?? 0) >= ALIASES_PER_BLOCK_MAX) return undefined;
     const { aliases } = state;

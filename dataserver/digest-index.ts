@@ -105,11 +105,23 @@ export class DigestIndex {
     }
   }
 
-  /** Remembers a record that is durable on every member. Returns at once; the Kv follows. */
-  add(sha1: Buffer, opId: Buffer, place: Place): void {
-    this.#filter.add(sha1);
-    this.#put(keyOf(SHA1_PREFIX, sha1), place);
-    this.#put(keyOf(OP_PREFIX, opId), place);
+  /**
+   * Remembers a record that is durable on every member. Returns at once; the Kv follows.
+   *
+   * The first record of a content is entered by its content alone, which its opId leads to as well: whoever finds it
+   * sees the opId in its header. Only further records of the same content need an entry of their own.
+   *
+   * @param lookedUp whether {@link lookup} was asked before the record was stored, and led to nothing of use: then the
+   *   content leads here from now on
+   */
+  add(sha1: Buffer, opId: Buffer, place: Place, lookedUp: boolean): void {
+    if (!this.#filter.mayHold(sha1)) {
+      this.addContent(sha1, place);
+      return;
+    }
+    this.addOp(opId, place);
+    // A record that was stored at the same time came first: its opId is found by its content.
+    if (lookedUp) this.addContent(sha1, place);
   }
 
   /** Remembers what an opId led to, without making it a target for others. */
@@ -154,7 +166,7 @@ export class DigestIndex {
 
   #put(key: Buffer, { block, fileId: id }: Place): void {
     if (!this.#enabled || this.#pending.size >= PENDING_ENTRIES_MAX) return;
-    const value = Buffer.allocUnsafeSlow(VALUE_BYTES);
+    const value = Buffer.allocUnsafe(VALUE_BYTES);
     value.writeUInt32LE(block, 0);
     value.writeUInt32LE(id, 4);
     // LevelDB does not notice a flipped bit in its files; the check is ours.
@@ -225,7 +237,7 @@ const blockKey = (block: BlockId): Buffer => {
 };
 
 function keyOf(prefix: number, id: Buffer): Buffer {
-  const key = Buffer.allocUnsafeSlow(1 + id.length);
+  const key = Buffer.allocUnsafe(1 + id.length);
   key[0] = prefix;
   id.copy(key, 1);
   return key;

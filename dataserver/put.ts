@@ -1,6 +1,6 @@
 import { isTfsError, TfsError } from '../common/errors.ts';
 import { checkPayload, recordSpan } from '../common/format/record.ts';
-import type { ServerId } from '../common/ids.ts';
+import { fileId } from '../common/ids.ts';
 import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import { decodePut, encodePutReply, type PutReply } from '../common/wire/messages.ts';
@@ -70,7 +70,8 @@ export class PutService {
 
   async #store(record: NewRecord, noDedup: boolean): Promise<PutReply> {
     const { pool, index } = this.#deps;
-    const known = index.mayHold(record.sha1) ? await this.#known(record, noDedup) : undefined;
+    const isPerhapsHeld = index.mayHold(record.sha1);
+    const known = isPerhapsHeld ? await this.#known(record, noDedup) : undefined;
     if (known !== undefined) {
       if (known.replayed) this.replayed++;
       else this.deduplicated++;
@@ -78,19 +79,16 @@ export class PutService {
     }
     const stored = await pool.append(record);
     this.stored++;
-    index.add(record.sha1, record.opId, {
-      block: stored.block,
-      fileId: stored.slot as number as PutReply['fileId'],
-    });
+    const place = { block: stored.block, fileId: fileId(stored.slot) };
+    index.add(record.sha1, record.opId, place, isPerhapsHeld);
     return {
-      block: stored.block,
-      fileId: stored.slot as number as PutReply['fileId'],
+      ...place,
       cookie: stored.cookie,
       mtimeMs: stored.mtimeMs,
       deduplicated: false,
       replayed: false,
       targetReplicas: stored.targetReplicas,
-      members: stored.members as ServerId[],
+      members: stored.members,
     };
   }
 

@@ -14,7 +14,8 @@ describe('digest index', (test) => {
     const kv = await new MemoryKvMedium().open();
     const index = new DigestIndex({ kv, clock: nodeClock, log: silentLog });
     const [sha1, opId] = [randomBytes(20), randomBytes(16)];
-    index.add(sha1, opId, place(5));
+    index.add(sha1, opId, place(5), false);
+    index.addOp(opId, place(5));
     assert.equal(await index.lookup(sha1, randomBytes(16)), { byContent: place(5), byOp: undefined });
     assert.equal((await index.lookup(randomBytes(20), opId)).byOp, place(5));
     await index.flush();

@@ -78,6 +78,25 @@ describe('data server', (test) => {
     assert.is(e.deduplicated, true);
   });
 
+  test('every record of one content answers a repeat of its own request', async (t) => {
+    const cluster = await LocalCluster.start(t);
+    const body = randomBytes(7000);
+    const opIds = Array.from({ length: 4 }, () => randomBytes(16));
+    // At the same time: none finds another, so each is stored for itself.
+    const together = await Promise.all(
+      opIds.map((opId) => cluster.client.put(body, { opId, noDedup: true })),
+    );
+    const later = randomBytes(16);
+    const last = await cluster.client.put(body, { opId: later, noDedup: true });
+    assert.is(new Set([...together, last].map(({ name }) => name)).size, 5);
+    for (const [i, opId] of opIds.entries()) {
+      const again = await cluster.client.put(body, { opId, noDedup: true });
+      assert.is(again.name, together[i]!.name);
+      assert.is(again.replayed, true);
+    }
+    assert.is((await cluster.client.put(body, { opId: later })).name, last.name);
+  });
+
   test('a name dies alone, and only a live, equal picture is a target for another name', async (t) => {
     const cluster = await LocalCluster.start(t);
     const body = randomBytes(9000);

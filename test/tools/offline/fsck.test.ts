@@ -257,7 +257,10 @@ describe('fsck', (test) => {
     };
     const placeOf = (slot: number) => ({ block: 65_537 as BlockId, fileId: slot as FileId });
     await write((index) => {
-      for (const { header } of block.records) index.add(header.sha1, header.opId, placeOf(header.slot));
+      for (const { header } of block.records) {
+        index.addContent(header.sha1, placeOf(header.slot));
+        index.addOp(header.opId, placeOf(header.slot));
+      }
     });
     await write((index) => index.markBlock(65_537 as BlockId, 0));
     const before = await imageOf(path);
