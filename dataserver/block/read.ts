@@ -75,27 +75,27 @@ export async function readName(
 
   const offset = index.offsetOf(slot);
   const span = index.spanOf(slot);
-  const found =
-    wanted.length > 0 && span <= WHOLE_SPAN_MAX
-      ? await readWhole(context, block, index, slot, offset, span)
-      : await readParts(context, block, index, slot, offset, span, wanted);
-  const { header } = found;
+  let header: RecordHeader;
+  let payload: Buffer;
+  let payloadAt = 0;
+  if (wanted.length > 0 && span <= WHOLE_SPAN_MAX) {
+    // One read of exactly the record.
+    const bytes = Buffer.allocUnsafe(span);
+    if ((await index.file.read(bytes, offset)) < span)
+      throw corrupt(context, block, slot, 'the file ends in it');
+    header = headerOf(context, block, bytes, slot, offset, span);
+    const at = recordHeaderBytes(header.size);
+    payload = bytes.subarray(at, at + header.size);
+    if (!checkPayload(header, payload)) throw corrupt(context, block, slot, 'payload checksum mismatch');
+  } else
+    ({ header, payload, payloadAt } = await readParts(context, block, index, slot, offset, span, wanted));
   if (cookie !== undefined && cookie !== header.cookie) throw missing(block);
   const start = Math.min(wanted.offset, header.size);
   const end = Math.min(start + wanted.length, header.size);
-  const { payload, payloadAt } = found;
-  return {
-    header,
-    nameFlags,
-    alias,
-    slot: slot as Slot,
-    offset: start,
-    payload:
-      start === payloadAt && end === payloadAt + payload.length
-        ? payload
-        : payload.subarray(start - payloadAt, end - payloadAt),
-    proven: offset + span <= block.provenLength,
-  };
+  if (start !== payloadAt || end !== payloadAt + payload.length)
+    payload = payload.subarray(start - payloadAt, end - payloadAt);
+  const proven = offset + span <= block.provenLength;
+  return { header, nameFlags, alias, slot: slot as Slot, offset: start, payload, proven };
 }
 
 interface Found {
@@ -103,25 +103,6 @@ interface Found {
   readonly payload: Buffer;
   /** Where in the payload it starts. */
   readonly payloadAt: number;
-}
-
-/** One read of exactly the record. */
-async function readWhole(
-  context: StoreContext,
-  block: Block,
-  index: LoadedIndex,
-  slot: number,
-  offset: number,
-  span: number,
-): Promise<Found> {
-  const bytes = Buffer.allocUnsafe(span);
-  if ((await index.file.read(bytes, offset)) < span)
-    throw corrupt(context, block, slot, 'the file ends in it');
-  const header = headerOf(context, block, bytes, slot, offset, span);
-  const at = recordHeaderBytes(header.size);
-  const payload = bytes.subarray(at, at + header.size);
-  if (!checkPayload(header, payload)) throw corrupt(context, block, slot, 'payload checksum mismatch');
-  return { header, payload, payloadAt: 0 };
 }
 
 /** The header with its chunk table, then the whole chunks that the range touches, if it touches any. */

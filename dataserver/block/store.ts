@@ -30,7 +30,7 @@ import type { LoadedIndex } from './loaded-index.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
-import { flagsOf, readName } from './read.ts';
+import { flagsOf, readName, type Wanted } from './read.ts';
 import { applyOps, recovered } from './recover.ts';
 import { fillBlock, readRawRecords } from './repair.ts';
 import { sealBlock } from './seal.ts';
@@ -217,18 +217,19 @@ export class BlockStore {
    * @throws TfsError NOT_FOUND; DONT_KNOW where a miss proves nothing (a RECOVERED or SUSPECT block, an unknown one);
    *   CORRUPT when the stored bytes do not verify; IO
    */
-  async read(
+  read(
     block: BlockId,
     fileId: FileId,
     cookie: Cookie | undefined,
     range: { readonly offset: number; readonly length: number },
     force: boolean,
   ): Promise<ReadResult> {
-    const held = this.#of(block);
-    const index = held.index ?? (await this.#load(held));
-    index.touched = true;
-    const { offset, length } = range;
-    return readName(this.#context, held, index, { fileId, cookie, offset, length, force });
+    const wanted = { fileId, cookie, offset: range.offset, length: range.length, force };
+    // The usual case, with no promise but those of the read itself.
+    const held = this.#blocks.get(block);
+    if (held?.index === undefined || this.#context.closed) return this.#loadAndRead(block, wanted);
+    held.index.touched = true;
+    return readName(this.#context, held, held.index, wanted);
   }
 
   /**
@@ -396,6 +397,11 @@ export class BlockStore {
         return this.#reopen(held);
     }
     throw new TfsError('SESSION_ENDED', `block ${block} is not open for session ${session} here`);
+  }
+
+  async #loadAndRead(block: BlockId, wanted: Wanted): Promise<ReadResult> {
+    const held = this.#of(block);
+    return readName(this.#context, held, await this.#load(held), wanted);
   }
 
   #load(block: Block): Promise<LoadedIndex> {
