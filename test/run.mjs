@@ -9,10 +9,12 @@ const root = join(import.meta.dirname, '..');
 let processes = Math.max(2, Math.min(4, cpus().length));
 let secondsMax = 240;
 const wanted = [];
-for (let args = process.argv.slice(2); args.length > 0; args = args.slice(1)) {
-  if (args[0] === '-j') processes = Number((args = args.slice(1))[0]);
-  else if (args[0] === '-t') secondsMax = Number((args = args.slice(1))[0]);
-  else wanted.push(args[0]);
+const args = process.argv.slice(2);
+while (args.length > 0) {
+  const arg = args.shift();
+  if (arg === '-j') processes = Number(args.shift());
+  else if (arg === '-t') secondsMax = Number(args.shift());
+  else wanted.push(arg);
 }
 const files = readdirSync(join(root, 'test'), { recursive: true })
   .filter((file) => file.endsWith('.test.ts'))

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
 import { FakeGateway, TEST_TOKEN } from '../../kit/fake-gateway.ts';
@@ -126,6 +126,46 @@ describe('tfs', (test) => {
     assert.is(one.code, 0);
     assert.match(one.stdout.toString(), '--json');
     assert.match(one.stdout.toString(), '--manifest');
+  });
+
+  test('import: interrupted once, it ends with 130 and the next run does the rest', async (t) => {
+    const { tfs, gateway, dir, env } = await world(t);
+    const pictures = join(dir, 'pictures');
+    mkdirSync(pictures);
+    const bytes = new Map<string, Buffer>();
+    for (let i = 0; i < 400; i++) {
+      bytes.set(`p${i}.png`, tinyPng(Buffer.from(`import ${i}`)));
+      writeFileSync(join(pictures, `p${i}.png`), bytes.get(`p${i}.png`)!);
+    }
+    const manifest = join(dir, 'pictures.tfs-manifest.jsonl');
+    const lines = () => (existsSync(manifest) ? readFileSync(manifest, 'utf8').split('\n').length - 2 : 0);
+    const first = await tfs(['import', 'pictures', '-j', '1', '--json'], {
+      cwd: dir,
+      env,
+      onStart: (child) => {
+        const timer = setInterval(() => {
+          if (lines() < 3) return;
+          clearInterval(timer);
+          child.kill('SIGINT');
+        }, 5);
+        child.once('exit', () => clearInterval(timer));
+      },
+    });
+    assert.is(first.code, 130, first.stderr);
+    assert.match(first.stderr, 'go on where it was');
+    const done = lines();
+    assert.ok(done < bytes.size, `${done} were done before the interruption`);
+    assert.is(first.json[0]?.['stored'], done);
+    const second = await tfs(['import', 'pictures', '--json']);
+    assert.is(second.code, 0, second.stderr);
+    assert.equal([second.json[0]?.['before'], second.json[0]?.['stored']], [done, bytes.size - done]);
+    const entries = readFileSync(manifest, 'utf8').split('\n').slice(1).filter(Boolean);
+    for (const entry of entries.map((line) => JSON.parse(line))) {
+      const reply = await gateway.get(`/images/${entry.name}`);
+      assert.equal(reply.body, bytes.get(entry.path));
+      bytes.delete(entry.path);
+    }
+    assert.is(bytes.size, 0);
   });
 
   test('format refuses what is not in the configuration', async (t) => {
