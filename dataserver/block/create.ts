@@ -51,7 +51,7 @@ export async function createBlock(
       const goodLength = opsBytes.reduce((sum, part) => sum + part.length, 0);
       const ops = new OpsLog(
         context,
-        { block, n: 0, goodLength, torn: false },
+        { block, n: 0, goodLength, torn: false, inherited: false },
         superblock.salt,
         state,
         options,

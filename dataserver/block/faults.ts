@@ -23,6 +23,8 @@ export type FaultName =
   | 'eio-as-torn'
   /** Keeps the newest state of the ops log in memory only. */
   | 'ack-op-before-datasync'
+  /** Builds on what a killed process wrote and did not sync. */
+  | 'trust-page-cache'
   /** Answers a fence while an append is on its way to the disk. */
   | 'fence-overtakes-append'
   /** Goes on after a failed fdatasync as if the next good one made up for it. */

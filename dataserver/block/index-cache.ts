@@ -39,7 +39,7 @@ export class IndexCache {
     if (before === undefined) this.#ring.push(block);
     this.#bytes += bytes - (before ?? 0);
     this.#sizes.set(block, bytes);
-    this.#evict(block);
+    this.trim(block);
   }
 
   /** The ops state of a sealed block has come into memory. */
@@ -64,14 +64,15 @@ export class IndexCache {
     await Promise.all(this.#closing);
   }
 
-  #evict(keep: Block): void {
+  /** Drops what is beyond the budget and not in use; called again when some use has ended. */
+  trim(keep?: Block): void {
     // Two rounds: the first takes the marks away, the second the blocks.
     let visits = 2 * this.#ring.length;
     while ((this.#bytes > this.#bytesMax || this.#ring.length > this.#filesMax) && visits-- > 0) {
       if (this.#hand >= this.#ring.length) this.#hand = 0;
       const block = this.#ring[this.#hand]!;
       const index = block.index!;
-      if (block === keep || index.touched || index.users > 0 || block.state !== BlockState.SEALED) {
+      if (block === keep || index.touched || block.users > 0 || block.state !== BlockState.SEALED) {
         index.touched = false;
         this.#hand++;
         continue;

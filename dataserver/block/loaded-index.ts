@@ -20,8 +20,6 @@ export class LoadedIndex {
   aliases: AliasTable | undefined;
   /** Read since the eviction hand last passed. */
   touched = true;
-  /** Reads of several steps that are under way: no eviction before they are done. */
-  users = 0;
 
   constructor(file: DiskFile, words: Uint32Array, count: number, length: number) {
     this.file = file;

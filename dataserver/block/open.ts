@@ -138,7 +138,7 @@ async function readLog(
   const name = blockFileName(block, n, 'ops');
   const state = emptyOpsState();
   const bad = (why: string): Log => ({
-    file: { block, n, goodLength: 0, torn: false },
+    file: { block, n, goodLength: 0, torn: false, inherited: true },
     state,
     why: `${name}: ${why}`,
   });
@@ -163,7 +163,7 @@ async function readLog(
   // The newest one is complete: a log gets its name when its contents are durable.
   for (const older of logs)
     if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
-  return { file: { block, n, goodLength, torn: end === 'torn' }, state, why: undefined };
+  return { file: { block, n, goodLength, torn: end === 'torn', inherited: true }, state, why: undefined };
 }
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */

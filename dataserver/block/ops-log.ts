@@ -40,6 +40,8 @@ export interface OpsLogFile {
   readonly goodLength: number;
   /** Something that is no frame follows there: a write that the power failure tore. */
   readonly torn: boolean;
+  /** Written by an earlier process: what it read as may be in the page cache and not on the medium. */
+  readonly inherited: boolean;
 }
 
 interface Waiting {
@@ -74,6 +76,7 @@ export class OpsLog {
   #seed: number;
   #goodLength: number;
   #torn: boolean;
+  #inherited: boolean;
   #file: DiskFile | undefined;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
@@ -96,6 +99,7 @@ export class OpsLog {
     this.#n = file.n;
     this.#goodLength = file.goodLength;
     this.#torn = file.torn;
+    this.#inherited = file.inherited;
     this.#salt = salt;
     this.#seed = opsSeed({ clusterUuid: context.clusterUuid, block: file.block, n: file.n, salt });
     this.#release = options.release;
@@ -116,7 +120,8 @@ export class OpsLog {
   }
 
   /**
-   * Resolves when the ops are durable and folded. Those that were given before are skipped, but waited for.
+   * Resolves when the ops, and all before them, are durable and folded. Those that were given before are skipped, but
+   * waited for; without any new one it only makes sure of the old ones.
    *
    * @throws TfsError OPS_GAP, details `seq`, when the first new one does not follow the newest given before
    */
@@ -193,6 +198,7 @@ export class OpsLog {
       this.#waiting = [];
       try {
         if (frameCount(group) > 0) await this.#commit(group.flatMap(({ ops }) => ops));
+        else if (this.#inherited) await this.#settle();
         // The ack of this replica: the ops are durable in its log, and every reader sees them from now on.
         for (const { resolve } of group) resolve();
       } catch (error) {
@@ -231,9 +237,26 @@ export class OpsLog {
     if (this.#recent.length > 2 * OPS_TAIL_OPS_MAX) this.#recent = this.#recent.slice(-OPS_TAIL_OPS_MAX);
   }
 
+  /**
+   * A killed process may have written ops that it had not synced: they were read back from the page cache, and a power
+   * failure could still take them. Nothing is acknowledged on top of them before they are durable.
+   */
+  async #settle(): Promise<void> {
+    if (this.#context.faults.has('trust-page-cache')) return;
+    this.#context.assertWritable();
+    try {
+      this.#file ??= await this.#context.open(this.#name(), 'write');
+      await this.#file.datasync();
+    } catch (error) {
+      throw this.#context.failed(error, `ops log of block ${this.block}`);
+    }
+    this.#inherited = false;
+  }
+
   async #write(frames: readonly Buffer[]): Promise<void> {
     const { faults } = this.#context;
     this.#file ??= await this.#context.open(this.#name(), 'write');
+    if (this.#inherited) await this.#settle();
     if (this.#torn) {
       // Cut off and synced before anything new: a stale frame behind a new one must never look like its successor.
       await this.#file.truncate(this.#goodLength);
@@ -283,6 +306,7 @@ export class OpsLog {
     this.#seed = opsSeed({ clusterUuid: context.clusterUuid, block: this.block, n, salt: this.#salt });
     this.#goodLength = content.reduce((sum, part) => sum + part.length, 0);
     this.#torn = false;
+    this.#inherited = false;
     this.#file = undefined;
     await oldFile?.close();
     await context.discard(inBlocks(old));

@@ -115,7 +115,7 @@ async function readParts(
   span: number,
   wanted: Wanted,
 ): Promise<Found> {
-  index.users++;
+  block.users++;
   try {
     const head = Buffer.allocUnsafe(headBytesMax(span));
     if ((await index.file.read(head, offset)) < head.length)
@@ -133,7 +133,7 @@ async function readParts(
       throw corrupt(context, block, slot, 'payload checksum mismatch');
     return { header, payload, payloadAt: start };
   } finally {
-    index.users--;
+    block.users--;
   }
 }
 

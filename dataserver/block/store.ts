@@ -238,7 +238,7 @@ export class BlockStore {
    */
   check(block: BlockId, fileId: FileId): number | Promise<number> {
     const held = this.#of(block);
-    if (held.index === undefined) return this.#load(held).then((index) => flagsOf(held, index, fileId));
+    if (held.index === undefined) return this.#withIndex(held, async (index) => flagsOf(held, index, fileId));
     held.index.touched = true;
     return flagsOf(held, held.index, fileId);
   }
@@ -298,7 +298,7 @@ export class BlockStore {
         'CONFLICT',
         `block ${block} is of generation ${held.generation} here, not ${generation}`,
       );
-    return readRawRecords(held.index ?? (await this.#load(held)), offset, length);
+    return this.#withIndex(held, (index) => readRawRecords(index, offset, length));
   }
 
   /**
@@ -338,14 +338,17 @@ export class BlockStore {
   /** Reads all of a block and checks every CRC and the digest. */
   async verify(block: BlockId): Promise<VerifyReport> {
     const held = this.#of(block);
-    return verifyBlock(this.#context, held, held.index ?? (await this.#load(held)));
+    return this.#withIndex(held, (index) => verifyBlock(this.#context, held, index));
   }
 
   /** What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. */
   async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
     const held = this.#of(block);
-    const index = held.index ?? (await this.#load(held));
-    yield* recordRefs(index, await sha1sOf(this.#context, held, index));
+    const [index, sha1s] = await this.#withIndex(
+      held,
+      async (loaded) => [loaded, await sha1sOf(this.#context, held, loaded)] as const,
+    );
+    yield* recordRefs(index, sha1s);
   }
 
   /**
@@ -401,7 +404,19 @@ export class BlockStore {
 
   async #loadAndRead(block: BlockId, wanted: Wanted): Promise<ReadResult> {
     const held = this.#of(block);
-    return readName(this.#context, held, await this.#load(held), wanted);
+    return this.#withIndex(held, (index) => readName(this.#context, held, index, wanted));
+  }
+
+  /** Loads the index if it is not in memory, and keeps it there until the work is done. */
+  async #withIndex<T>(block: Block, work: (index: LoadedIndex) => Promise<T>): Promise<T> {
+    block.users++;
+    try {
+      const index = block.index ?? (await this.#load(block));
+      index.touched = true;
+      return await work(index);
+    } finally {
+      if (--block.users === 0) this.#cache.trim();
+    }
   }
 
   #load(block: Block): Promise<LoadedIndex> {

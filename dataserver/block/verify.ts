@@ -18,7 +18,7 @@ export async function verifyBlock(
   const { seal } = block;
   const problems: string[] = [];
   let records = 0;
-  index.users++;
+  block.users++;
   try {
     const end = index.length;
     const walked = await walk(context, block, index.file, {
@@ -35,7 +35,7 @@ export async function verifyBlock(
       problems.push('the digest is not the one of the seal');
     return { records, bytes: end, digest: walked.digest, problems };
   } finally {
-    index.users--;
+    block.users--;
   }
 }
 
@@ -46,12 +46,12 @@ export async function sha1sOf(context: StoreContext, block: Block, index: Loaded
     const stored = await sha1sOfIdx(context, block);
     if (stored !== undefined) return stored;
   }
-  index.users++;
+  block.users++;
   try {
     const { sha1s } = await walk(context, block, index.file, { end: index.length, checkPayloads: false });
     return sha1s;
   } finally {
-    index.users--;
+    block.users--;
   }
 }
 
