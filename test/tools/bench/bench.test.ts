@@ -86,7 +86,7 @@ describe('bench pictures', (test) => {
 describe('bench counters', (test) => {
   test('what the system counts for this process can be read', () => {
     const before = cpuMicros(process.pid);
-    // However little of the machine this process gets, its time adds up to a tick; the suite's timeout bounds it.
+    // However little of the machine this process gets, its time adds up to a tick; the runner's limit bounds it.
     while (cpuMicros(process.pid) === before);
     assert.ok(residentBytes(process.pid) > 1 << 20);
     assert.ok(processIo(process.pid).readCalls > 0);
