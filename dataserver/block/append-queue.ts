@@ -26,7 +26,9 @@ export class AppendQueue {
   readonly #tail: Tail;
   readonly #capacity: number;
   #waiting: Waiting[] = [];
-  #running: Promise<void> | undefined;
+  #busy = false;
+  /** The end of the run that is under way, or of the last. */
+  #done: Promise<void> = Promise.resolve();
   /** End of what was given, and the slot that comes next there. */
   #end: number;
   #nextSlot: number;
@@ -76,7 +78,9 @@ export class AppendQueue {
     this.#nextSlot += batch.headers.length;
     return new Promise((resolve, reject) => {
       this.#waiting.push({ batch, resolve, reject });
-      this.#running ??= this.#run();
+      if (this.#busy) return;
+      this.#busy = true;
+      this.#done = this.#run();
     });
   }
 
@@ -84,7 +88,7 @@ export class AppendQueue {
   async close(why: string): Promise<void> {
     this.#over ??= ended(this.#block, why);
     if (this.#context.faults.has('fence-overtakes-append')) return;
-    await this.#running;
+    await this.#done;
   }
 
   async #run(): Promise<void> {
@@ -101,7 +105,7 @@ export class AppendQueue {
       // The ack of this replica: one write and one sync have made every byte of these batches durable.
       for (const { resolve } of group) resolve();
     }
-    this.#running = undefined;
+    this.#busy = false;
   }
 
   #take(): Waiting[] {

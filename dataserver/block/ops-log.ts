@@ -79,7 +79,9 @@ export class OpsLog {
   #inherited: boolean;
   #file: DiskFile | undefined;
   #waiting: Waiting[] = [];
-  #running: Promise<void> | undefined;
+  #busy = false;
+  /** The end of the run that is under way, or of the last. */
+  #done: Promise<void> = Promise.resolve();
   #warming: Promise<OpsState> | undefined;
   /** Place of the newest op that was given. */
   #given: OpPlace;
@@ -116,7 +118,7 @@ export class OpsLog {
 
   /** Nothing is being written. */
   get idle(): boolean {
-    return this.#running === undefined && this.#warming === undefined;
+    return !this.#busy && this.#warming === undefined;
   }
 
   /**
@@ -175,7 +177,7 @@ export class OpsLog {
   /** Waits for what is under way. */
   async close(): Promise<void> {
     this.#over ??= new TfsError('CLOSED', 'the block store is closed');
-    await this.#running;
+    await this.#done;
     await this.#warming?.catch(() => undefined);
     const file = this.#file;
     this.#file = undefined;
@@ -188,7 +190,9 @@ export class OpsLog {
     if (last !== undefined) this.#given = { version: last.version, seq: last.seq };
     return new Promise((resolve, reject) => {
       this.#waiting.push({ ops, resolve, reject });
-      this.#running ??= this.#run();
+      if (this.#busy) return;
+      this.#busy = true;
+      this.#done = this.#run();
     });
   }
 
@@ -206,7 +210,7 @@ export class OpsLog {
       }
       if (this.#goodLength > this.#bytesMax) await this.#shorten();
     }
-    this.#running = undefined;
+    this.#busy = false;
   }
 
   async #commit(ops: readonly Op[]): Promise<void> {

@@ -77,6 +77,8 @@ export class Spares {
       await context.discard(path);
     }
     while (this.#ready.size < count && this.#mayRun) {
+      // Another block's worth stays free: what is kept in reserve must not be what makes the disk full.
+      if ((await context.disk.space()).freeBytes < 2 * blockBytes) return;
       const number = this.#next++;
       const temporary = inSpare(`${number}.tmp`);
       const path = inSpare(`${number}.spare`);
