@@ -123,7 +123,8 @@ export class OpsSequencer {
         atMs: clock.now(),
       } as Op);
     }
-    if (ops.length > 0) await store.appendOps(block, ops);
+    // Also without a new one: what a killed process left may not be durable yet.
+    await store.appendOps(block, ops);
   }
 
   /** Brings every other member up to the newest op of this log. */

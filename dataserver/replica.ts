@@ -90,7 +90,8 @@ export class Replica {
         details: { seq: info.seq },
       });
     }
-    if (payload.length > 0) await store.appendOps(block, opsIn(payload));
+    // Without ops it is asked whether it holds everything: durably, after what a killed process may have left.
+    await store.appendOps(block, payload.length > 0 ? opsIn(payload) : []);
     return DONE;
   }
 
@@ -138,7 +139,7 @@ export class Replica {
         );
       }
       const ops = opsIn(tail.payload);
-      if (ops.length > 0) await store.appendOps(block, ops);
+      await store.appendOps(block, ops);
     }
     return { header: encodeControl({ seq: store.info(block)?.seq ?? info.seq }) };
   }
