@@ -46,6 +46,17 @@ export function observe(metrics: Metrics, server: DataServer): void {
   );
   metrics.observed('tfs_dedup_enabled', '1 while the SHA-1 index works', () => (index.enabled ? 1 : 0));
   metrics.observed(
+    'tfs_dedup_filter_bytes',
+    'Memory of the filter of known contents',
+    () => index.filterBytes,
+  );
+  metrics.observed(
+    'tfs_commits',
+    'Batches acknowledged by their whole write set since the start',
+    () => pool.stats.batches,
+  );
+  metrics.observed('tfs_commit_records', 'Records in those batches', () => pool.stats.records);
+  metrics.observed(
     'tfs_index_waiting_blocks',
     'Blocks still to be entered into the SHA-1 index',
     () => indexer.waiting,
