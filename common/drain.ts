@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs';
-import { sweepBuffersAtOnce } from './adapters/buffer-sweeping.ts';
+import { tuneGarbageCollector } from './adapters/garbage-collector.ts';
 import { isTfsError } from './errors.ts';
 import { EXIT_REFUSED, STOP_MS_MAX } from './limits.ts';
 import { type Log, openLog, type RootLog } from './log.ts';
@@ -32,7 +32,7 @@ export interface Life {
  * here although PM2's cluster mode would only log it and leave a process that does nothing.
  */
 export async function runServer(life: Life): Promise<void> {
-  sweepBuffersAtOnce();
+  tuneGarbageCollector();
   const log = openLog({ kind: life.kind, id: life.id });
   process.on('unhandledRejection', (reason) => {
     throw reason;

@@ -158,6 +158,10 @@ export const INDEX_BUDGET_BYTES_DEFAULT = 512 * MIB;
 export const OPEN_FILES_DEFAULT = 4096;
 export const KV_CACHE_BYTES_DEFAULT = 64 * MIB;
 
+/** What a process may gather in garbage before V8 marks its whole heap, or that share of what is alive, if it is more. */
+export const HEAP_HEADROOM_BYTES = 192 * MIB;
+export const HEAP_HEADROOM_PERCENT_MIN = 50;
+
 /** sysexits.h EX_CONFIG: the process manager must not restart a server that refuses to start. */
 export const EXIT_REFUSED = 78;
 

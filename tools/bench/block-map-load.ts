@@ -1,6 +1,6 @@
 // Fills the NameServer's block map as DataServers' reports do, measures itself, and says so by IPC.
 // usage: node --expose-gc block-map-load map|objects BLOCKS
-import { sweepBuffersAtOnce } from '../../common/adapters/buffer-sweeping.ts';
+import { tuneGarbageCollector } from '../../common/adapters/garbage-collector.ts';
 import type { BlockId, Epoch, ServerId } from '../../common/ids.ts';
 import {
   type BlockEntry,
@@ -31,7 +31,7 @@ const groupOf = (n: number): number => n % GROUPS;
 const membersOf = (group: number): ServerId[] =>
   Array.from({ length: REPLICAS }, (_, i) => (REPLICAS * group + i + 1) as ServerId);
 
-sweepBuffersAtOnce();
+tuneGarbageCollector();
 const [kind, count] = [process.argv[2], Number(process.argv[3])];
 const before = settled();
 const startedAt = performance.now();

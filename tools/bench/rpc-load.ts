@@ -1,7 +1,7 @@
 // The calling process of the rpc benchmark. Told what to call by IPC; answers with a count.
 import { pathToFileURL } from 'node:url';
 import { Pool } from 'undici';
-import { sweepBuffersAtOnce } from '../../common/adapters/buffer-sweeping.ts';
+import { tuneGarbageCollector } from '../../common/adapters/garbage-collector.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
@@ -26,7 +26,7 @@ export interface LoadOrder {
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await main();
 
 async function main(): Promise<void> {
-  sweepBuffersAtOnce();
+  tuneGarbageCollector();
   const [rpcPort, httpPort] = process.argv.slice(2).map(Number);
   const connection = await RpcConnection.connect({
     net: nodeNet,

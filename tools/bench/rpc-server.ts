@@ -1,7 +1,7 @@
 // A server for the rpc benchmark, in a process of its own: framed calls on one port, node:http on another.
 // usage: rpc-server RPC_PORT HTTP_PORT
 import { createServer } from 'node:http';
-import { sweepBuffersAtOnce } from '../../common/adapters/buffer-sweeping.ts';
+import { tuneGarbageCollector } from '../../common/adapters/garbage-collector.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
@@ -11,7 +11,7 @@ import { RpcServer } from '../../common/wire/rpc-server.ts';
 import { benchKeyring, READ_HEADER_BYTES } from './rpc-load.ts';
 
 // As every server of the product does.
-sweepBuffersAtOnce();
+tuneGarbageCollector();
 const [rpcPort, httpPort] = process.argv.slice(2).map(Number);
 const bodies = new Map<number, Buffer>();
 const bodyOf = (size: number): Buffer => {

@@ -1,6 +1,6 @@
 // Opens a mount's block store, loads every index, measures itself, and says so by IPC.
 // usage: node --expose-gc store-load store|objects DIRECTORY CLUSTER_UUID SERVER
-import { sweepBuffersAtOnce } from '../../common/adapters/buffer-sweeping.ts';
+import { tuneGarbageCollector } from '../../common/adapters/garbage-collector.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { NodeDisk } from '../../common/adapters/node-disk.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
@@ -19,7 +19,7 @@ export interface StoreFigures {
   readonly loadSeconds: number;
 }
 
-sweepBuffersAtOnce();
+tuneGarbageCollector();
 const [kind, directory, clusterUuid, server] = process.argv.slice(2);
 const before = settled();
 const figures = kind === 'objects' ? objects(Number(directory)) : await store();
