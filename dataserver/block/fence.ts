@@ -38,6 +38,7 @@ export async function fenceBlock(context: StoreContext, block: Block): Promise<F
   else if (block.tail.stale || !(await tailReads(context, block)))
     await recoverBlock(context, block, { length: block.tail.provenLength });
   const [index, tail] = [block.index!, block.tail!];
+  if (!tail.durable) context.assertWritable();
   return {
     validLength: index.length,
     slots: index.count,

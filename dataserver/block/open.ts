@@ -29,6 +29,12 @@ interface Found {
  * OPEN or FENCED when the process ended, and is RECOVERED: its write session is over for good.
  */
 export async function openBlocks(context: StoreContext, options: OpsLogOptions): Promise<Block[]> {
+  // A killed process may have left names that are not durable yet; from here on they are relied upon.
+  try {
+    await context.disk.syncDirectory(STORE_DIRECTORIES.blocks);
+  } catch (error) {
+    context.failed(error, 'syncing the directory of blocks');
+  }
   const found = new Map<BlockId, Found>();
   for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
     // Never renamed, so nothing depends on it.
@@ -179,7 +185,7 @@ async function setAside(context: StoreContext, block: BlockId, found: Found): Pr
     try {
       await context.disk.rename(inBlocks(name), `${STORE_DIRECTORIES.surplus}/${name}`);
     } catch (error) {
-      throw context.failed(error, `setting ${name} aside`);
+      context.failed(error, `setting ${name} aside`);
     }
   }
 }

@@ -197,8 +197,6 @@ export class OpsLog {
   }
 
   async #run(): Promise<void> {
-    // Never to the end in one go: the caller has to note first that it runs.
-    await undefined;
     while (this.#waiting.length > 0) {
       const group = this.#waiting;
       this.#waiting = [];

@@ -5,6 +5,7 @@ import { slotFlags, withSlotFlags } from '../../common/format/slot-word.ts';
 import { type ByteSource, sourceOfFile } from '../../common/format/source.ts';
 import { type BlockWalk, type WalkOptions, walkBlock } from '../../common/format/walk.ts';
 import { isAlias, type Slot } from '../../common/ids.ts';
+import { BATCH_BYTES_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, NameFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
@@ -28,7 +29,7 @@ export async function recovered(context: StoreContext, block: Block): Promise<Lo
 }
 
 /**
- * Walks an unsealed block and makes what it finds its index and its tail. Writes nothing, so it may be repeated and
+ * Walks an unsealed block and makes what it finds its index and its tail. It changes no byte, so it may be repeated and
  * interrupted at will; what is torn off stays in the file until the seal cuts it. Acked data that does not verify is a
  * hole, and the block SUSPECT; a disk that cannot read is neither a hole nor an end: the walk rejects.
  *
@@ -43,8 +44,9 @@ export async function recoverBlock(
   const file = known ?? (await openForRepair(context, block));
   try {
     const walked = await walk(context, block, file, proven === undefined ? {} : { proven });
-    const state = await block.ops.warm();
     const result = context.faults.has('truncate-at-first-bad') ? cutAtFirstHole(walked) : walked;
+    const durable = await settle(context, block, file, result);
+    const state = await block.ops.warm();
     const index = new LoadedIndex(file, result.words, result.words.length, result.validLength);
     applyNameFlags(index, state);
     block.tail = new Tail({
@@ -54,6 +56,7 @@ export async function recoverBlock(
       digest: result.digest,
       sha1s: result.sha1s,
     });
+    block.tail.durable = durable;
     block.index = index;
     if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
     else block.flags &= ~BlockFlag.SUSPECT;
@@ -101,6 +104,34 @@ export async function walk(
   const bytes = walked.words.length * SHA1_BYTES;
   const padded = bytes <= sha1s.length ? sha1s.subarray(0, bytes) : Buffer.concat([sha1s], bytes);
   return { ...walked, sha1s: padded };
+}
+
+/**
+ * What the walk has read may be in the kernel's memory alone: written by a process that was killed before its sync,
+ * or even after a sync that failed, which leaves pages that look written and never will be. What no watermark covers
+ * is therefore written once more, the same bytes, before anything is concluded from it.
+ *
+ * @returns false on a disk that takes no writes: then nobody may rely on the tail
+ */
+async function settle(
+  context: StoreContext,
+  block: Block,
+  file: DiskFile,
+  { provenLength, validLength }: BlockWalk,
+): Promise<boolean> {
+  if (context.faults.has('trust-page-cache')) return true;
+  if (context.failure !== undefined) return false;
+  try {
+    for (let at = Math.max(provenLength, SUPERBLOCK_BYTES); at < validLength; at += BATCH_BYTES_MAX) {
+      const bytes = Buffer.allocUnsafe(Math.min(BATCH_BYTES_MAX, validLength - at));
+      const got = await file.read(bytes, at);
+      await file.writeDurable([bytes.subarray(0, got)], at);
+    }
+    return true;
+  } catch (error) {
+    context.failed(error, `settling block ${block.block}`);
+    return false;
+  }
 }
 
 /** Puts the state of every name into its word, and the second names beside them. */

@@ -29,6 +29,7 @@ export async function sealBlock(context: StoreContext, block: Block, order: Seal
   if (block.tail === undefined) await recovered(context, block);
   else if (block.tail.stale) await recoverBlock(context, block, { length: block.tail.provenLength });
   const [index, tail] = [block.index!, block.tail!];
+  if (!tail.durable) context.assertWritable();
   if (order.length > superblock.blockBytes || index.length < order.length)
     throw refuse(`its records end at ${index.length}`);
   const hole = tail.holes.find(({ start }) => start < order.length);
@@ -51,9 +52,6 @@ export async function sealBlock(context: StoreContext, block: Block, order: Seal
 
   if (index.length > order.length) await saveSurplus(context, block, index, order.length);
   const seal: SealInfo = { length: order.length, slots, digest, epoch: order.epoch };
-  // Records that a killed process wrote and did not sync were read back from the page cache: a power failure could
-  // still take them, and after the SEAL nobody would look for them elsewhere.
-  if (!context.faults.has('trust-page-cache')) await syncRecords(context, block, index);
   await block.ops.appendSeal(seal);
   // The commit point is behind: what follows can be done again from the SEAL and the records.
   block.provenLength = tail.provenLength;
@@ -67,14 +65,6 @@ export async function sealBlock(context: StoreContext, block: Block, order: Seal
   await cut(context, block, sealed);
   if (context.failure === undefined) await writeIdx(context, block, sealed.words, tail.sha1s(slots));
   return block.seal!;
-}
-
-async function syncRecords(context: StoreContext, block: Block, index: LoadedIndex): Promise<void> {
-  try {
-    await index.file.datasync();
-  } catch (error) {
-    throw context.failed(error, `sealing block ${block.block}`);
-  }
 }
 
 async function cut(context: StoreContext, block: Block, sealed: LoadedIndex): Promise<void> {

@@ -10,6 +10,8 @@ export class Tail {
   readonly holes: readonly Hole[];
   /** This process saw every write of the block, and none failed. */
   clean: boolean;
+  /** Everything up to the block's length is known to be on the medium. */
+  durable = true;
   /** Something was repaired since the walk: it has to be walked again before its facts count. */
   stale = false;
   /** Where the last write began: what a fence reads again. */

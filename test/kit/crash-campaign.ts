@@ -32,7 +32,9 @@ export type Trouble =
   /** Spares hold the records of an earlier block. */
   | 'recycled'
   /** An fdatasync fails. */
-  | 'failed-sync';
+  | 'failed-sync'
+  /** Before the power fails the process is killed, and another one goes on. */
+  | 'killed';
 
 export interface Campaign {
   readonly seed: number;
@@ -62,6 +64,7 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignResult> {
     againEvery: campaign.againEvery ?? 0,
     faults,
     goOn: (store, model) => goOn(store, model, new SeededRandom(seed)),
+    ...(trouble === 'killed' ? { killEvery: 10 } : {}),
     ...(twist === undefined ? {} : { twist: twist(new SeededRandom(seed * 31)) }),
   };
   const explorer = new CrashExplorer(options);
@@ -87,6 +90,7 @@ const TWISTS: Record<Trouble, ((random: SeededRandom) => Twist) | undefined> = {
   none: undefined,
   recycled: undefined,
   'failed-sync': undefined,
+  killed: undefined,
   damage: (random) => async (image, model, explorer) => {
     const marked = [...model].map(([id, block]) => [id, block, provenBy(block)] as const);
     const hurt = marked.filter(

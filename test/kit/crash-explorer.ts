@@ -13,6 +13,8 @@ export interface ExplorerOptions {
   /** One image in so many is not only looked at: the store goes on in it, and crashes again. 0: none. */
   readonly againEvery: number;
   readonly faults?: Faults;
+  /** After one change in so many the process is killed too, and another goes on with what the kernel has. 0: never. */
+  readonly killEvery?: number;
   /** What a store goes on with after a crash. */
   readonly goOn?: (store: BlockStore, model: Model) => Promise<void>;
   /** Does something else to an image before it is opened, or looks at it in another way. */
@@ -29,6 +31,7 @@ export class CrashExplorer {
   violation: Violation | undefined;
   #turn: Promise<void> = Promise.resolve();
   #images = 0;
+  #steps = 0;
 
   constructor(options: ExplorerOptions) {
     this.#options = options;
@@ -49,7 +52,10 @@ export class CrashExplorer {
     // Taken now, as the disk goes on when it is another's turn; the model is what is confirmed at this moment.
     const point = disk.crashPoint();
     const then = snapshotOf(model);
+    const { killEvery = 0 } = this.#options;
+    const killed = depth === 0 && killEvery > 0 && ++this.#steps % killEvery === 0 ? disk.fork() : undefined;
     const run = async (): Promise<void> => {
+      if (killed !== undefined) await this.#guard(() => this.#goOnAfterKill(killed, then), 'killed');
       const budget = depth === 0 ? this.#options.statesPerStep : Math.ceil(this.#options.statesPerStep / 4);
       for (const kept of subsets(point.units, budget, this.#options.random)) {
         if (this.violation !== undefined) return;
@@ -68,14 +74,13 @@ export class CrashExplorer {
     return turn;
   }
 
-  async #look(image: RecordingDisk, model: Model, depth: number, kept: readonly number[]): Promise<void> {
+  #look(image: RecordingDisk, model: Model, depth: number, kept: readonly number[]): Promise<void> {
     const { againEvery, goOn, twist } = this.#options;
-    this.states++;
     this.#images++;
-    try {
-      if (twist !== undefined) await twist(image, snapshotOf(model), this);
-      else {
-        const again = depth === 0 && againEvery > 0 && this.#images % againEvery === 0;
+    const again = depth === 0 && againEvery > 0 && this.#images % againEvery === 0;
+    return this.#guard(
+      async () => {
+        if (twist !== undefined) return twist(image, snapshotOf(model), this);
         // Recovery itself may crash: it is watched like everything else.
         if (again) this.watch(image, model, depth + 1);
         const store = await this.open(image);
@@ -85,18 +90,45 @@ export class CrashExplorer {
           await goOn?.(store, decided);
         }
         await store.close();
-        if (again) {
-          image.onStep = undefined;
-          const after = await this.open(image.settled());
-          await checkStore(after, decided);
-          await after.close();
-        }
-      }
+        if (again) await this.#restart(image, decided);
+      },
+      `depth ${depth}, kept units ${kept.join(',')}`,
+    );
+  }
+
+  async #goOnAfterKill(disk: RecordingDisk, model: Model): Promise<void> {
+    this.watch(disk, model, 1);
+    const store = await this.open(disk);
+    const decided = await checkStore(store, model, 'kill');
+    this.watch(disk, decided, 1);
+    for (const [id, block] of decided) {
+      // What is asked before an op is confirmed that was found in the log.
+      await store.appendOps(id, []);
+      block.opsAcked = store.info(id)!.seq;
+    }
+    await this.#options.goOn?.(store, decided);
+    await store.close();
+    await this.#restart(disk, decided);
+  }
+
+  async #restart(disk: RecordingDisk, model: Model): Promise<void> {
+    disk.onStep = undefined;
+    const store = await this.open(disk.settled());
+    await checkStore(store, model);
+    await store.close();
+  }
+
+  async #guard(work: () => Promise<void>, where: string): Promise<void> {
+    this.states++;
+    try {
+      await work();
     } catch (error) {
       this.violation ??=
         error instanceof Violation
-          ? new Violation(`${error.message} (depth ${depth}, kept units ${kept.join(',')})`)
-          : new Violation(`recovery failed: ${error instanceof Error ? error.stack : String(error)}`);
+          ? new Violation(`${error.message} (${where})`)
+          : new Violation(
+              `recovery failed: ${error instanceof Error ? error.stack : String(error)} (${where})`,
+            );
     }
   }
 }

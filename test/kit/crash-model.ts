@@ -57,7 +57,11 @@ function demand(condition: unknown, what: string): asserts condition {
  * @returns the model as it is from now on: what the crash has decided is decided
  * @throws Violation
  */
-export async function checkStore(store: BlockStore, model: Model): Promise<Model> {
+export async function checkStore(
+  store: BlockStore,
+  model: Model,
+  cause: 'power' | 'kill' = 'power',
+): Promise<Model> {
   const decided: Model = new Map();
   for (const [id, block] of model) {
     const info = store.info(id);
@@ -65,7 +69,10 @@ export async function checkStore(store: BlockStore, model: Model): Promise<Model
       demand(!block.created, `block ${id}, which was confirmed, is gone`);
       continue;
     }
-    decided.set(id, await checkBlock(store, id, block));
+    const found = await checkBlock(store, id, block);
+    // What a killed process had not synced reads well and is not confirmed by that; records are, once they were walked.
+    const { created, opsAcked, sealed } = block;
+    decided.set(id, cause === 'power' ? found : { ...found, created, opsAcked, sealed });
   }
   for (const id of store.blocks) demand(model.has(id), `block ${id}, which nobody made, is there`);
   return decided;

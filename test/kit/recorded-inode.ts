@@ -77,6 +77,18 @@ export class Inode {
     this.#pending = [];
   }
 
+  /** Another file in the same state: what is volatile here is volatile there. */
+  fork(): Inode {
+    const twin = new Inode(this.durable);
+    if (this.#current !== undefined) {
+      twin.#current = Buffer.from(this.#current);
+      twin.#capacity = this.#current.length;
+    }
+    twin.#pending = [...this.#pending];
+    twin.#forgotten = [...this.#forgotten];
+    return twin;
+  }
+
   static after(base: Buffer, changes: readonly Change[], keep: (change: number) => boolean): Buffer {
     let image = base;
     let copied = false;

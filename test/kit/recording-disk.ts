@@ -193,6 +193,27 @@ export class RecordingDisk implements Disk {
     return point.image(() => true);
   }
 
+  /** What another process finds when this one was killed: the kernel still has all of it, and has lost nothing yet. */
+  fork(): RecordingDisk {
+    const twins = new Map<Inode, Inode>();
+    const twinOf = (inode: Inode): Inode => {
+      const twin = twins.get(inode) ?? inode.fork();
+      twins.set(inode, twin);
+      return twin;
+    };
+    const mapped = (names: Map<string, Inode>) =>
+      Array.from(names, ([path, inode]) => [path, twinOf(inode)] as const);
+    const disk = new RecordingDisk(new Map(mapped(this.#names)), this.#directories);
+    disk.#durableNames.clear();
+    for (const [path, inode] of mapped(this.#durableNames)) disk.#durableNames.set(path, inode);
+    disk.#pendingNames = this.#pendingNames.map((change) => ({
+      ...change,
+      names: change.names.map(([path, inode]) => [path, inode && twinOf(inode)] as const),
+    }));
+    disk.capacityBytes = this.capacityBytes;
+    return disk;
+  }
+
   crashPoint(): CrashPoint {
     const durable = new Map(this.#durableNames);
     const nameChanges = this.#pendingNames.slice();

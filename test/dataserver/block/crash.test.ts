@@ -18,11 +18,12 @@ interface Plan {
 }
 
 const plans: readonly Plan[] = [
-  { trouble: 'none', what: 'the power fails', seeds: 7, statesPerStep: 12 },
+  { trouble: 'none', what: 'the power fails', seeds: 5, statesPerStep: 12 },
   { trouble: 'damage', what: 'acknowledged bytes change', seeds: 3, statesPerStep: 4 },
   { trouble: 'unreadable', what: 'the disk cannot read', seeds: 3, statesPerStep: 4 },
   { trouble: 'index-ahead', what: 'index files say too much', seeds: 2, statesPerStep: 3 },
   { trouble: 'recycled', what: 'spares hold old records', seeds: 6, statesPerStep: 6 },
+  { trouble: 'killed', what: 'the process was killed before', seeds: 2, statesPerStep: 4 },
   { trouble: 'failed-sync', what: 'a sync fails', seeds: 6, statesPerStep: 6 },
 ];
 

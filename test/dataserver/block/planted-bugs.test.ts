@@ -18,6 +18,7 @@ const bugs: readonly [FaultName, Trouble, RegExp][] = [
   ['truncate-at-first-bad', 'damage', /records of \d+ confirmed/],
   ['trust-index-ahead', 'index-ahead', /answers for slot|records, \d+ were given/],
   ['eio-as-torn', 'unreadable', /it could not read|records of \d+ confirmed/],
+  ['trust-page-cache', 'killed', /confirmed/],
   ['retry-after-failed-datasync', 'failed-sync', /records of \d+ confirmed/],
 ];
 
