@@ -39,7 +39,7 @@ describe('block store crashes', (test) => {
   }
 
   test('enough states were looked at', () => {
-    process.stdout.write(`FIGURE crash states ${states}\n`);
+    process.stdout.write(`\nFIGURE crash states ${states}\n`);
     assert.ok(states >= STATES_MIN, `${states} states`);
   });
 }, 200_000);
