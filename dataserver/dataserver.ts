@@ -1,17 +1,11 @@
-import { type TfsError, toTfsError } from '../common/errors.ts';
-import type { HostPort, Incarnation, ServerId } from '../common/ids.ts';
-import type { Log } from '../common/log.ts';
-import type { Clock } from '../common/seams/clock.ts';
-import type { Disk } from '../common/seams/disk.ts';
-import type { Kv } from '../common/seams/kv.ts';
-import type { Net } from '../common/seams/net.ts';
-import type { Random } from '../common/seams/random.ts';
+import { toTfsError } from '../common/errors.ts';
+import type { HostPort, Incarnation } from '../common/ids.ts';
 import { encodeControl, type Status } from '../common/wire/control.ts';
-import type { Keyring, Role } from '../common/wire/keys.ts';
+import type { Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { type RpcHandler, RpcServer } from '../common/wire/rpc-server.ts';
-import { BlockStore, type Faults } from './block/store.ts';
+import { BlockStore } from './block/store.ts';
 import { Deduplicator } from './dedup.ts';
 import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
@@ -20,6 +14,7 @@ import { nextIncarnation } from './mount.ts';
 import { mutate } from './mutate.ts';
 import { NameServers } from './nameservers.ts';
 import { OpsSequencer } from './ops-sequencer.ts';
+import type { DataServerOptions } from './options.ts';
 import { DiskProbe } from './probe.ts';
 import { PromiseKeeper } from './promise.ts';
 import { PutService } from './put.ts';
@@ -29,37 +24,6 @@ import { SessionPool } from './session-pool.ts';
 import { Suspects } from './suspects.ts';
 import { Uplink } from './uplink.ts';
 import { UplinkReport } from './uplink-report.ts';
-
-export interface DataServerOptions {
-  readonly clusterUuid: string;
-  readonly server: ServerId;
-  readonly address: HostPort;
-  readonly adminPort: number;
-  readonly nameservers: readonly HostPort[];
-  /** The mount, opened and checked. */
-  readonly disk: Disk;
-  readonly mountPath: string;
-  readonly kv: Kv;
-  readonly net: Net;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly keyring: Keyring;
-  readonly log: Log;
-  readonly domain: string;
-  /** Weight in placement; the size of the file system when absent. */
-  readonly capacityBytes: number | undefined;
-  readonly blockBytes: number;
-  readonly openBlocks: number;
-  readonly spareBlocks: number;
-  readonly indexBytes: number;
-  readonly openFiles: number;
-  readonly memberAckMs: number;
-  readonly pid: number;
-  readonly version: string;
-  readonly faults?: Faults;
-  /** This server may not run: the process should end with exit code 78. */
-  readonly onRefused: (error: TfsError) => void;
-}
 
 /** The server of one mount: what it holds, what it answers, whom it reports to. */
 export class DataServer {

@@ -1,19 +1,12 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { blockSeed } from '../common/format/record.ts';
-import { encodeSuperblock, type Superblock } from '../common/format/superblock.ts';
-import { type BlockId, type Incarnation, type ServerId, sessionOf } from '../common/ids.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
 import { OPEN_BLOCK_AGE_MS_MAX, REAPPEND_MS_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
-import type { Clock, Timer } from '../common/seams/clock.ts';
-import type { Random } from '../common/seams/random.ts';
-import { type EndSession, type OpenBlockReply, zEmpty, zOpenBlockReply } from '../common/wire/control.ts';
+import type { Timer } from '../common/seams/clock.ts';
+import { type EndSession, zEmpty } from '../common/wire/control.ts';
 import { Op } from '../common/wire/messages.ts';
-import type { Peers } from '../common/wire/peers.ts';
-import type { BlockStore } from './block/store.ts';
-import type { NameServers } from './nameservers.ts';
-import type { PromiseKeeper } from './promise.ts';
+import { type OpenBlockDeps, openBlock } from './open-block.ts';
 import { type NewRecord, type SessionEnd, type Stored, WriteSession } from './session.ts';
-import type { Suspects } from './suspects.ts';
 
 const MAINTAIN_MS = 500;
 /** A session with less room than this share of its block counts as nearly full: the next one is opened already. */
@@ -23,22 +16,10 @@ const SHORT_BACKLOG_BYTES = 384 * 1024;
 const OPEN_RETRY_MS_MIN = 100;
 const OPEN_RETRY_MS_MAX = 1000;
 
-export interface SessionPoolDeps {
-  readonly server: ServerId;
-  readonly incarnation: Incarnation;
-  /** 32 hex digits. */
-  readonly clusterUuid: string;
-  readonly blockBytes: number;
+export interface SessionPoolDeps extends OpenBlockDeps {
   /** OPEN blocks to keep as the primary. */
   readonly openBlocks: number;
   readonly memberAckMs: number;
-  readonly store: BlockStore;
-  readonly peers: Peers;
-  readonly nameservers: NameServers;
-  readonly promise: PromiseKeeper;
-  readonly suspects: Suspects;
-  readonly clock: Clock;
-  readonly random: Random;
   readonly log: Log;
 }
 
@@ -181,6 +162,8 @@ export class SessionPool {
         );
       }
       this.#openError = failure;
+      // Slow peers are better than none: a stall of the whole machine makes everyone look slow to everyone.
+      if (failure.code === 'NO_WRITE_SET') this.#deps.suspects.pardonSlow();
       this.#openNotBeforeMs = this.#deps.clock.monotonic() + this.#openRetryMs;
       this.#deps.clock.after(this.#openRetryMs, () => this.#maintain());
       this.#openRetryMs = Math.min(this.#openRetryMs * 2, OPEN_RETRY_MS_MAX);
@@ -191,88 +174,19 @@ export class SessionPool {
   }
 
   async #openOne(): Promise<WriteSession> {
-    const deps = this.#deps;
-    const grant = await deps.nameservers.callLeader(
-      Op.OPEN_BLOCK,
-      { server: deps.server, incarnation: deps.incarnation, avoid: deps.suspects.all },
-      zOpenBlockReply,
-    );
-    await deps.promise.accept(grant.reign);
-    const superblock = this.#superblock(grant);
-    const others = grant.members.filter((member) => member.id !== deps.server);
-    const create = {
-      block: grant.block,
-      reign: grant.reign,
-      version: grant.version,
-      opsPrimary: deps.server,
-      members: grant.members,
-    };
-    const image = encodeSuperblock(superblock);
-    const outcomes = await Promise.allSettled([
-      deps.store.create(superblock, {
-        version: grant.version,
-        opsPrimary: deps.server,
-        members: grant.members.map((member) => member.id),
-      }),
-      ...others.map((member) =>
-        deps.peers.callControl(member.address, Op.CREATE_BLOCK, create, zEmpty, [image]),
-      ),
-    ]);
-    const failures = outcomes.flatMap((outcome, i) =>
-      outcome.status === 'rejected' ? [{ i, error: outcome.reason }] : [],
-    );
-    if (failures.length > 0) {
-      const failed = failures
-        .filter(({ i }) => i > 0)
-        .map(({ i, error }) => ({ member: others[i - 1]!, error }));
-      for (const { member, error } of failed) deps.suspects.suspect(member.id, member.address, error);
-      this.#queueReport(
-        grant.block,
-        superblock.session,
-        'member',
-        failed.map(({ member }) => member.id),
-      );
-      throw toTfsError(failures[0]!.error);
+    const opened = await openBlock(this.#deps);
+    if (!opened.ok) {
+      this.#queueReport(opened.block, opened.session, 'member', opened.failed);
+      throw opened.error;
     }
-    return new WriteSession(
-      {
-        block: grant.block,
-        session: superblock.session,
-        seed: blockSeed(superblock),
-        blockBytes: deps.blockBytes,
-        targetReplicas: grant.targetReplicas,
-        self: deps.server,
-        others,
+    return new WriteSession(opened.spec, {
+      ...this.#deps,
+      onCommit: (records) => {
+        this.stats.batches++;
+        this.stats.records += records;
       },
-      {
-        store: deps.store,
-        peers: deps.peers,
-        clock: deps.clock,
-        random: deps.random,
-        memberAckMs: deps.memberAckMs,
-        onCommit: (records) => {
-          this.stats.batches++;
-          this.stats.records += records;
-        },
-        onEnd: (end) => this.#onEnd(end),
-      },
-    );
-  }
-
-  #superblock(grant: OpenBlockReply): Superblock {
-    const deps = this.#deps;
-    return {
-      clusterUuid: deps.clusterUuid,
-      block: grant.block,
-      generation: 0,
-      session: sessionOf(Math.max(1, deps.random.u32())),
-      blockBytes: deps.blockBytes,
-      targetReplicas: grant.targetReplicas,
-      slotCount: 0,
-      createdAtMs: deps.clock.now(),
-      salt: deps.random.bytes(16),
-      members: grant.members.map(({ id, incarnation }) => ({ id, incarnation })),
-    };
+      onEnd: (end) => this.#onEnd(end),
+    });
   }
 
   #onEnd({ session, reason, failed }: SessionEnd): void {

@@ -42,6 +42,11 @@ export class Suspects {
     return [...this.#byId.keys()];
   }
 
+  /** Forgets those that only answered late. */
+  pardonSlow(): void {
+    for (const [id, { slow }] of this.#byId) if (slow) this.#byId.delete(id);
+  }
+
   close(): void {
     this.#timer?.cancel();
     this.#timer = undefined;

@@ -2,7 +2,7 @@ import type { BlockId, Incarnation } from '../common/ids.ts';
 import type { Heartbeat, Register } from '../common/wire/control.ts';
 import type { BlockEntry } from '../common/wire/messages.ts';
 import type { BlockStore } from './block/store.ts';
-import type { DataServerOptions } from './dataserver.ts';
+import type { DataServerOptions } from './options.ts';
 import type { DiskProbe } from './probe.ts';
 import type { PromiseKeeper } from './promise.ts';
 import type { SessionPool } from './session-pool.ts';

@@ -1,0 +1,41 @@
+import type { TfsError } from '../common/errors.ts';
+import type { HostPort, ServerId } from '../common/ids.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Disk } from '../common/seams/disk.ts';
+import type { Kv } from '../common/seams/kv.ts';
+import type { Net } from '../common/seams/net.ts';
+import type { Random } from '../common/seams/random.ts';
+import type { Keyring } from '../common/wire/keys.ts';
+import type { Faults } from './block/store.ts';
+
+export interface DataServerOptions {
+  readonly clusterUuid: string;
+  readonly server: ServerId;
+  readonly address: HostPort;
+  readonly adminPort: number;
+  readonly nameservers: readonly HostPort[];
+  /** The mount, opened and checked. */
+  readonly disk: Disk;
+  readonly mountPath: string;
+  readonly kv: Kv;
+  readonly net: Net;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly keyring: Keyring;
+  readonly log: Log;
+  readonly domain: string;
+  /** Weight in placement; the size of the file system when absent. */
+  readonly capacityBytes: number | undefined;
+  readonly blockBytes: number;
+  readonly openBlocks: number;
+  readonly spareBlocks: number;
+  readonly indexBytes: number;
+  readonly openFiles: number;
+  readonly memberAckMs: number;
+  readonly pid: number;
+  readonly version: string;
+  readonly faults?: Faults;
+  /** This server may not run: the process should end with exit code 78. */
+  readonly onRefused: (error: TfsError) => void;
+}
