@@ -10,6 +10,7 @@ import { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 import { LoadedIndex } from './loaded-index.ts';
 import type { OpsLogOptions } from './open.ts';
+import { firstBytes } from './ops-file-writer.ts';
 import { OpsLog } from './ops-log.ts';
 import type { Spares } from './spares.ts';
 import { Tail } from './tail.ts';
@@ -30,7 +31,8 @@ export async function createBlock(
   const blkName = blockFileName(block, superblock.generation, 'blk');
   const opsName = blockFileName(block, 0, 'ops');
   const cfg = firstOp(superblock, configuration);
-  const opsBytes = OpsLog.firstBytes(superblock, cfg);
+  const { clusterUuid, generation, salt } = superblock;
+  const opsBytes = firstBytes({ clusterUuid, block, n: 0, salt }, cfg);
   const spare = spares.take(superblock.blockBytes);
   const made = spare ?? inBlocks(`${blkName}.tmp`);
   try {
@@ -49,15 +51,9 @@ export async function createBlock(
       const state = emptyOpsState();
       foldOp(state, cfg);
       const goodLength = opsBytes.reduce((sum, part) => sum + part.length, 0);
-      const ops = new OpsLog(
-        context,
-        { block, n: 0, goodLength, torn: false, inherited: false },
-        superblock.salt,
-        state,
-        options,
-      );
+      const place = { block, n: 0, salt, goodLength, torn: false, inherited: false };
+      const ops = new OpsLog(context, place, state, options);
       const { faults } = context;
-      const { generation } = superblock;
       const result = new Block({
         block,
         generation,

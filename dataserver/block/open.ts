@@ -8,7 +8,8 @@ import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
-import { OpsLog, type OpsLogFile } from './ops-log.ts';
+import type { OpsFilePlace } from './ops-file-writer.ts';
+import { OpsLog } from './ops-log.ts';
 
 /** Files read at a time while a store opens. */
 const CONCURRENCY = 16;
@@ -71,7 +72,7 @@ async function openBlock(
   }
   const head = await readSuperblock(context, block, generation);
   const log = await readLog(context, head.superblock, block, found.logs);
-  const ops = new OpsLog(context, log.file, head.superblock?.salt ?? Buffer.alloc(16), log.state, options);
+  const ops = new OpsLog(context, log.place, log.state, options);
   const sealed = log.state.seal !== undefined;
   const result = new Block({
     block,
@@ -125,7 +126,7 @@ async function readSuperblock(context: StoreContext, block: BlockId, generation:
 }
 
 interface Log {
-  readonly file: OpsLogFile;
+  readonly place: OpsFilePlace;
   readonly state: OpsState;
   readonly why: string | undefined;
 }
@@ -143,11 +144,9 @@ async function readLog(
   const n = Math.max(0, ...logs);
   const name = blockFileName(block, n, 'ops');
   const state = emptyOpsState();
-  const bad = (why: string): Log => ({
-    file: { block, n, goodLength: 0, torn: false, inherited: true },
-    state,
-    why: `${name}: ${why}`,
-  });
+  const salt = superblock?.salt ?? Buffer.alloc(16);
+  const place = { block, n, salt, goodLength: 0, torn: false, inherited: true };
+  const bad = (why: string): Log => ({ place, state, why: `${name}: ${why}` });
   if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
   let bytes: Buffer;
   try {
@@ -169,7 +168,7 @@ async function readLog(
   // The newest one is complete: a log gets its name when its contents are durable.
   for (const older of logs)
     if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
-  return { file: { block, n, goodLength, torn: end === 'torn', inherited: true }, state, why: undefined };
+  return { place: { ...place, goodLength, torn: end === 'torn' }, state, why: undefined };
 }
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */
