@@ -1,9 +1,12 @@
-import { toTfsError } from '../../common/errors.ts';
+import { TfsError, toTfsError } from '../../common/errors.ts';
 import { OPS_LOGS_WARM_MAX } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
+import { loadSealed } from './load.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { recovered } from './recover.ts';
 
 /**
  * Keeps the indexes of sealed blocks, and their open files, within a budget. A hand goes round the loaded blocks and
@@ -30,6 +33,41 @@ export class IndexCache {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /**
+   * Loads the index if it is not in memory, and keeps it there until the work is done.
+   *
+   * @throws TfsError DONT_KNOW for a quarantined block; IO, CORRUPT
+   */
+  async use<T>(block: Block, work: (index: LoadedIndex) => Promise<T>): Promise<T> {
+    block.users++;
+    try {
+      const index = block.index ?? (await this.#load(block));
+      index.touched = true;
+      return await work(index);
+    } finally {
+      if (--block.users === 0) this.trim();
+    }
+  }
+
+  #load(block: Block): Promise<LoadedIndex> {
+    if ((block.flags & BlockFlag.QUARANTINED) !== 0) {
+      const why = `block ${block.block} is quarantined on this DataServer: its files cannot be trusted`;
+      return Promise.reject(new TfsError('DONT_KNOW', why));
+    }
+    if (block.state !== BlockState.SEALED) return recovered(this.#context, block);
+    block.loading ??= this.#loadSealed(block).finally(() => {
+      block.loading = undefined;
+    });
+    return block.loading;
+  }
+
+  async #loadSealed(block: Block): Promise<LoadedIndex> {
+    const index = await loadSealed(this.#context, block);
+    this.put(block);
+    this.warmed(block);
+    return index;
   }
 
   /** A sealed block has an index now, or one of another size. */

@@ -4,7 +4,7 @@ import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { BlockId, Cookie, Epoch, FileId, Session } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES } from '../../common/limits.ts';
-import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { type BlockEntry, BlockState } from '../../common/wire/messages.ts';
 import {
   type Batch,
   type BlockInfo,
@@ -25,13 +25,11 @@ import { StoreContext } from './context.ts';
 import { createBlock } from './create.ts';
 import { fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
-import { loadSealed } from './load.ts';
-import type { LoadedIndex } from './loaded-index.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
-import { applyOps, recovered } from './recover.ts';
+import { applyOps } from './recover.ts';
 import { fillBlock, readRawRecords } from './repair.ts';
 import { sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
@@ -238,7 +236,7 @@ export class BlockStore {
    */
   check(block: BlockId, fileId: FileId): number | Promise<number> {
     const held = this.#of(block);
-    if (held.index === undefined) return this.#withIndex(held, async (index) => flagsOf(held, index, fileId));
+    if (held.index === undefined) return this.#cache.use(held, async (index) => flagsOf(held, index, fileId));
     held.index.touched = true;
     return flagsOf(held, held.index, fileId);
   }
@@ -284,7 +282,7 @@ export class BlockStore {
   /** Walks a RECOVERED block, unless that was done; changes nothing on the disk. */
   async recover(block: BlockId): Promise<void> {
     const held = this.#of(block);
-    if (!held.walked) await this.#load(held);
+    if (!held.walked) await this.#cache.use(held, async () => undefined);
   }
 
   /**
@@ -298,7 +296,7 @@ export class BlockStore {
         'CONFLICT',
         `block ${block} is of generation ${held.generation} here, not ${generation}`,
       );
-    return this.#withIndex(held, (index) => readRawRecords(index, offset, length));
+    return this.#cache.use(held, (index) => readRawRecords(index, offset, length));
   }
 
   /**
@@ -338,13 +336,13 @@ export class BlockStore {
   /** Reads all of a block and checks every CRC and the digest. */
   async verify(block: BlockId): Promise<VerifyReport> {
     const held = this.#of(block);
-    return this.#withIndex(held, (index) => verifyBlock(this.#context, held, index));
+    return this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
   }
 
   /** What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. */
   async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
     const held = this.#of(block);
-    const [index, sha1s] = await this.#withIndex(
+    const [index, sha1s] = await this.#cache.use(
       held,
       async (loaded) => [loaded, await sha1sOf(this.#context, held, loaded)] as const,
     );
@@ -404,37 +402,7 @@ export class BlockStore {
 
   async #loadAndRead(block: BlockId, wanted: Wanted): Promise<ReadResult> {
     const held = this.#of(block);
-    return this.#withIndex(held, (index) => readName(this.#context, held, index, wanted));
-  }
-
-  /** Loads the index if it is not in memory, and keeps it there until the work is done. */
-  async #withIndex<T>(block: Block, work: (index: LoadedIndex) => Promise<T>): Promise<T> {
-    block.users++;
-    try {
-      const index = block.index ?? (await this.#load(block));
-      index.touched = true;
-      return await work(index);
-    } finally {
-      if (--block.users === 0) this.#cache.trim();
-    }
-  }
-
-  #load(block: Block): Promise<LoadedIndex> {
-    if ((block.flags & BlockFlag.QUARANTINED) !== 0) {
-      const why = `block ${block.block} is quarantined on this DataServer: its files cannot be trusted`;
-      return Promise.reject(new TfsError('DONT_KNOW', why));
-    }
-    if (block.state !== BlockState.SEALED) return recovered(this.#context, block);
-    block.loading ??= loadSealed(this.#context, block)
-      .then((index) => {
-        this.#cache.put(block);
-        this.#cache.warmed(block);
-        return index;
-      })
-      .finally(() => {
-        block.loading = undefined;
-      });
-    return block.loading;
+    return this.#cache.use(held, (index) => readName(this.#context, held, index, wanted));
   }
 
   /** A planted bug. */
