@@ -70,9 +70,7 @@ class SocketStream implements Stream {
     this.remote = { host: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 };
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     socket.on('data', (data) => this.onData(data));
-    socket.on('drain', () => {
-      if (!this.#flushing) this.onDrain();
-    });
+    socket.on('drain', () => this.onDrain());
     // The peer has nothing more to say; nobody here sends to one that does not listen for answers.
     socket.on('end', () => socket.destroy());
     socket.on('error', (error) => {

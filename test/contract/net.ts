@@ -115,6 +115,25 @@ export function netContract(name: string, open: () => Net): void {
       await Promise.all([server.bytes(written * piece.length), drained]);
     });
 
+    test('a sender that goes on writing a little hears, too, that its queue was taken', async (t) => {
+      const { client, server } = await pair(t, open());
+      server.stream.pause();
+      const piece = Buffer.alloc(1 << 20, 3);
+      for (let written = 0; client.stream.write([piece]) < 8 << 20 && written < 64; written++)
+        await new Promise(setImmediate);
+      let drained = false;
+      client.stream.onDrain = () => {
+        drained = true;
+      };
+      server.stream.resume();
+      const until = performance.now() + 5000;
+      while (!drained && performance.now() < until) {
+        client.stream.write([Buffer.from('x')]);
+        await new Promise(setImmediate);
+      }
+      assert.ok(drained);
+    });
+
     test('a listener that is closed takes nobody new, keeps its streams, and frees its port', async (t) => {
       const net = open();
       const { client, server, listener } = await pair(t, net);
