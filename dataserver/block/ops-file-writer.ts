@@ -76,13 +76,20 @@ export class OpsFileWriter {
   }
 
   /**
-   * A killed process may have written ops that it had not synced: they were read back from the page cache, and a power
-   * failure could still take them. Nothing is acknowledged on top of them before they are durable.
+   * A killed process may have written ops that it had not synced, or whose sync had failed, after which the kernel calls
+   * pages clean that never reached the medium: they were read back from the page cache, and a power failure could
+   * still take them. The same bytes are written once more before anything is acknowledged on top of them.
    */
   async settle(): Promise<void> {
     if (!this.#inherited || this.#context.faults.has('trust-page-cache')) return;
     this.#context.assertWritable();
-    await this.#guarded((file) => file.datasync());
+    await this.#guarded(async (file) => {
+      const bytes = Buffer.allocUnsafe(this.#goodLength);
+      const got = await file.read(bytes, 0);
+      if (got !== bytes.length)
+        throw new TfsError('CORRUPT', `it has ${got} bytes, ${bytes.length} were read before`);
+      await file.writeDurable([bytes], 0);
+    });
     this.#inherited = false;
   }
 

@@ -69,6 +69,29 @@ describe('what a killed process had written and not synced', (test) => {
     assert.is(await ackedThenPowerCut(faultsOf()), NameFlag.DELETED);
   });
 
+  test('is durable before an operation is acknowledged again, also where its sync had failed', async () => {
+    const disk = new RecordingDisk();
+    const store = await openStore(disk);
+    const writer = new Writer(superblockOf(ID));
+    await store.create(writer.superblock, CONFIGURATION);
+    await store.appendBatch(ID, writer.superblock.session, writer.batch([Buffer.alloc(700, 1)]));
+    disk.failure = { code: 'IO', kinds: ['sync'], nth: 1 };
+    const { version, seq } = store.info(ID)!;
+    const place = { version, seq: seq + 1, atMs: 1, opId: Buffer.alloc(16, 7) };
+    const failed = await store.appendOps(ID, [{ type: OpType.DELETE, fileId: 0 as FileId, ...place }]).then(
+      () => false,
+      () => true,
+    );
+    assert.ok(failed);
+    disk.failure = undefined;
+    const again = await openStore(disk);
+    assert.is(again.info(ID)!.seq, 2, 'the page cache still shows it');
+    await again.appendOps(ID, []);
+    const after = await openStore(disk.crashPoint().image(() => false));
+    await after.recover(ID);
+    assert.is(await after.check(ID, 0 as FileId), NameFlag.DELETED);
+  });
+
   test('planted bug: trusting the page cache is caught by both', async () => {
     assert.ok((await sealedThenPowerCut(faultsOf('trust-page-cache'))).length > 0);
     assert.is(await ackedThenPowerCut(faultsOf('trust-page-cache')), 0);
