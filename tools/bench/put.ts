@@ -40,16 +40,23 @@ function put(
   return measureLoad({ port: target.port, clients, seconds, directory, ask }, processes);
 }
 
+/** A young process runs code that is not optimized yet: ten times the CPU an upload. */
+async function warmUp(context: BenchContext, target: Peer | Cluster, size: number): Promise<void> {
+  await put(context, target, size, CLIENTS.at(-1)!);
+}
+
 async function inPlace(context: BenchContext, size: number): Promise<Table> {
   const wanted = scaled(context, SPARES, 4);
   const rows: Cell[][] = [];
   const notes: string[] = [];
   const yardstick = await startYardstick(context, false);
   const beside = new Map<number, Measured>();
+  if (yardstick) await warmUp(context, yardstick, size);
   for (const clients of CLIENTS)
     if (yardstick) beside.set(clients, await put(context, yardstick, size, clients));
   await yardstick?.stop();
   const cluster = await Cluster.start(context, `put-${size}`, { spareBlocks: wanted });
+  await warmUp(context, cluster, size);
   for (const clients of CLIENTS) {
     await cluster.sparesReady();
     const own = await put(context, cluster, size, clients);
@@ -71,9 +78,11 @@ async function inPlace(context: BenchContext, size: number): Promise<Table> {
 async function growing(context: BenchContext, size: number): Promise<Table> {
   const clients = CLIENTS.at(-1)!;
   const yardstick = await startYardstick(context, true);
+  if (yardstick) await warmUp(context, yardstick, size);
   const beside = yardstick && (await put(context, yardstick, size, clients));
   await yardstick?.stop();
   const cluster = await Cluster.start(context, 'put-growing', { spareBlocks: 0 });
+  await warmUp(context, cluster, size);
   const own = await put(context, cluster, size, clients);
   await cluster.destroy();
   return {
