@@ -70,12 +70,13 @@ async function get(
   port: number,
   paths: readonly string[],
   processes: readonly Child[],
+  warmUp = true,
 ): Promise<Measured> {
   const { directory, seconds } = context;
-  return measureLoad(
-    { port, clients: CLIENTS, seconds, directory, ask: { method: 'GET', paths } },
-    processes,
-  );
+  const load = { port, clients: CLIENTS, seconds, directory, ask: { method: 'GET' as const, paths } };
+  // A young process runs code that is not optimized yet.
+  if (warmUp) await measureLoad(load, processes);
+  return measureLoad(load, processes);
 }
 
 function tableOf(
