@@ -51,7 +51,8 @@ export class PutService {
         retryAfterMs: 200,
       });
     }
-    const opKey = request.opId.toString('latin1');
+    // With the content: an opId that is used for two contents must not give one the name of the other.
+    const opKey = request.opId.toString('latin1') + request.sha1.toString('latin1');
     let outcome = this.#inFlight.get(opKey);
     if (outcome === undefined) {
       const record: NewRecord = { ...request, payload };

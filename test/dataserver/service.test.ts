@@ -68,6 +68,10 @@ describe('data server', (test) => {
     assert.equal([b.name, c.name], [a.name, a.name]);
     assert.is(c.replayed, true);
     assert.is(c.mtimeMs, a.mtimeMs);
+    const [x, y] = [randomBytes(400), randomBytes(400)];
+    const [forX, forY] = await Promise.all([x, y].map((bytes) => cluster.client.put(bytes, { opId })));
+    assert.ok((await whole(cluster, forX!.name)).equals(x), 'one opId for two contents');
+    assert.ok((await whole(cluster, forY!.name)).equals(y));
     const alias = randomBytes(16);
     const d = await cluster.client.put(body, { opId: alias });
     const e = await cluster.client.put(body, { opId: alias });
