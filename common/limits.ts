@@ -27,8 +27,6 @@ export const SERVERS_MAX = 4096;
 /** Group commit: what one write and one fdatasync carry at most (or one record, if it is larger). */
 export const BATCH_BYTES_MAX = MIB;
 export const BATCH_RECORDS_MAX = 512;
-/** Records waiting for a commit in one block. */
-export const APPEND_QUEUE_BYTES_MAX = 16 * MIB;
 export const OPEN_BLOCKS_DEFAULT = 2;
 export const SPARE_BLOCKS_DEFAULT = 4;
 export const SPARE_FILL_BYTES_PER_SECOND_BUSY = 16 * MIB;
@@ -177,6 +175,6 @@ assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat exc
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');
-assert(BATCH_BYTES_MAX <= APPEND_QUEUE_BYTES_MAX, 'a queue holds a batch');
+assert(BATCH_BYTES_MAX <= UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX, 'what waits for a commit can fill a batch');
 assert(READ_PIECE_BYTES % CHUNK_BYTES === 0, 'pieces of a picture start on a checksum boundary');
 assert(MULTIPART_BYTES_MAX < UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX, 'one multipart request fits the gateway');

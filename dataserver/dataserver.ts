@@ -122,7 +122,6 @@ export class DataServer {
           promise,
           source: report,
           onRefused: options.onRefused,
-          onContact: () => undefined,
         }),
     );
     const nameservers = new NameServers({ uplinks, peers, clock, promise });

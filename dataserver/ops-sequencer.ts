@@ -32,6 +32,8 @@ interface Lane {
 
 /** Rounds of "you are behind, here is more" with one member before it counts as failed. */
 const PUSH_ROUNDS_MAX = 4;
+/** Idle lanes that are remembered; one that was dropped costs its members one question more. */
+const LANES_KEPT_MAX = 4096;
 
 /**
  * The operations of the blocks that this DataServer sequences. For each block one lane: number the ops, make them
@@ -92,6 +94,7 @@ export class OpsSequencer {
       }
     }
     lane.running = false;
+    if (this.#lanes.size > LANES_KEPT_MAX) this.#lanes.delete(block);
   }
 
   async #append(block: BlockId, batch: readonly Waiting[]): Promise<void> {

@@ -60,10 +60,6 @@ export class SessionPool {
     return this.#sessions.map((session) => session.spec.block);
   }
 
-  isOpenHere(block: BlockId): boolean {
-    return this.#sessions.some((session) => session.spec.block === block);
-  }
-
   /**
    * Resolves when the record is durable on every member of a write set.
    *

@@ -42,7 +42,6 @@ export interface UplinkDeps {
   readonly source: UplinkSource;
   /** The NameServer will never take this server as it is. */
   readonly onRefused: (error: TfsError) => void;
-  readonly onContact: () => void;
 }
 
 /**
@@ -195,9 +194,7 @@ export class Uplink {
   #contact(leader: boolean, epoch: number): void {
     this.#leader = leader;
     this.#epoch = epoch;
-    if (!leader) return;
-    this.#lastContact = this.#deps.clock.monotonic();
-    this.#deps.onContact();
+    if (leader) this.#lastContact = this.#deps.clock.monotonic();
   }
 
   #complain(failure: TfsError): void {
