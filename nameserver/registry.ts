@@ -99,7 +99,7 @@ export class Registry {
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
     if (hasComeUp || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
-    return { reign, leader: leads, resync: !isInStep, members: members.known };
+    return { reign, leader: leads, resync: !isInStep, members: members.known, confirmed: false, stale: [] };
   }
 
   /** A registration, a report and a heartbeat of one server never overlap on its side, so entries come in order. */

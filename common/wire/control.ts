@@ -64,6 +64,8 @@ export const zRegister = z.object({
   blockBytes: u32,
   space: zSpace,
   promise: zReign,
+  /** What the last registration with this NameServer left behind; see {@link zRegisterReply}. Absent the first time. */
+  nonce: hex(8).optional(),
   /** Every DataServer this one ever heard of, kept durably beside its promise. */
   knownMembers: z.array(zServer).max(4096),
   /** Highest block id it holds or has dropped, for each series and NameServer: id >>> 16 -> counter. */
@@ -78,6 +80,8 @@ export const zRegisterReply = z.object({
   members: z.array(zServer).max(4096),
   replicas: z.number().int().min(1).max(8),
   minWrite: z.number().int().min(1).max(8),
+  /** To be kept durably and shown at the next registration: a disk that was set back shows an older one. */
+  nonce: hex(8).optional(),
 });
 export type RegisterReply = z.infer<typeof zRegisterReply>;
 
@@ -100,6 +104,10 @@ export const zHeartbeat = z.object({
   promise: zReign,
   /** Number of this batch of changes: one more than the last, else the NameServer asks for a new report. */
   sequence: z.number().int().min(0),
+  /** The `token` of the newest answer: proof that this message was sent after that one was issued. */
+  echo: z.number().min(0).optional(),
+  /** {@link tableDigest} of everything this server holds, this batch included. */
+  digest: u32.optional(),
   space: zSpace,
   io: zIo,
   /** Peers this server could not reach, or found slow, in the last minute. */
@@ -117,6 +125,14 @@ export const zHeartbeatReply = z.object({
   /** Send the whole table again. */
   resync: z.boolean(),
   members: z.array(zServer).max(4096),
+  /** Of this NameServer's own clock, to be echoed. */
+  token: z.number().min(0).optional(),
+  /**
+   * From a leader that has heard of every block: every replica that was reported holds the newest configuration and
+   * belongs to it, but those that are `stale`. Without it nothing is confirmed.
+   */
+  confirmed: z.boolean().default(false),
+  stale: z.array(zBlock).max(4096).default([]),
 });
 export type HeartbeatReply = z.infer<typeof zHeartbeatReply>;
 
@@ -174,6 +190,8 @@ export const zFenceReply = z.object({
   /** End of the last valid record. */
   validLength: u32,
   slots: u32,
+  /** Highest length that a watermark, or the live session, proves to have been durable on every member. */
+  provenLength: u32.default(0),
   /** Spans before `validLength` that do not verify here although later watermarks say they were acked. */
   holes: z.array(zHole).max(65_536),
   /** The process has run since the block was opened, had no I/O error, and re-read its tail just now. */
@@ -216,6 +234,122 @@ export type OpsTail = z.infer<typeof zOpsTail>;
 export const zSyncOps = z.object({ block: zBlock, reign: zReign, from: zMember });
 export type SyncOps = z.infer<typeof zSyncOps>;
 export const zSyncOpsReply = z.object({ seq: u32 });
+
+/** New leader -> DataServer: promise this reign now instead of at the next heartbeat. */
+export const zPromise = z.object({ reign: zReign });
+export type PromiseOrder = z.infer<typeof zPromise>;
+/** What is promised afterwards; a higher one than asked for means that the asker does not lead any more. */
+export const zPromiseReply = z.object({ server: zServer, incarnation: zIncarnation, promise: zReign });
+export type PromiseReply = z.infer<typeof zPromiseReply>;
+
+/**
+ * Leader -> the member that is to sequence the operations of a block from now on: bring the logs of all members
+ * together, then begin `version` with them.
+ */
+export const zConfigure = z.object({
+  block: zBlock,
+  reign: zReign,
+  version: zVersion,
+  /** The receiver is one of them, and the new opsPrimary. */
+  members: z.array(zMember).min(1).max(8),
+});
+export type Configure = z.infer<typeof zConfigure>;
+export const zConfigureReply = z.object({ version: zVersion, seq: u32 });
+export type ConfigureReply = z.infer<typeof zConfigureReply>;
+
+/** New opsPrimary -> member: take no more operations of an older version, and tell the log. */
+export const zPrepareOps = z.object({ block: zBlock, reign: zReign, version: zVersion });
+export type PrepareOps = z.infer<typeof zPrepareOps>;
+/** The payload is all sequenced operations of the log, in the layout of an OPS payload. */
+export const zPrepareOpsReply = z.object({ version: zVersion, seq: u32 });
+export type PrepareOpsReply = z.infer<typeof zPrepareOpsReply>;
+
+/** New opsPrimary -> member: operations that begin the new version; durable when answered. Payload as of OPS. */
+export const zInstallOps = z.object({ block: zBlock, reign: zReign, version: zVersion });
+export type InstallOps = z.infer<typeof zInstallOps>;
+
+/** Member of a block -> leader: these members cannot be reached, and an operation waits for them. */
+export const zRequestCfg = z.object({
+  server: zServer,
+  incarnation: zIncarnation,
+  block: zBlock,
+  failed: z.array(zServer).max(8),
+});
+export type RequestCfg = z.infer<typeof zRequestCfg>;
+/** The configuration as it is now. */
+export const zRequestCfgReply = z.object({
+  version: zVersion,
+  opsPrimary: zServer,
+  members: z.array(zMember).min(1).max(8),
+});
+export type RequestCfgReply = z.infer<typeof zRequestCfgReply>;
+
+/** Leader -> a server whose sealed replica is bad, incomplete or gone: make a whole one from these. */
+export const zRepair = z.object({
+  block: zBlock,
+  reign: zReign,
+  generation: u32,
+  seal: zSealFact,
+  sources: z.array(zMember).min(1).max(8),
+});
+export type Repair = z.infer<typeof zRepair>;
+export const zRepairReply = z.object({
+  /** Whether the replica verifies now, digest and every record. */
+  whole: z.boolean(),
+  /** Records that were fetched from others. */
+  fetched: u32,
+  /** Records that verify on no replica. */
+  lost: u32,
+});
+export type RepairReply = z.infer<typeof zRepairReply>;
+
+/** DataServer -> DataServer: the superblock, as payload, and what is known of the block. */
+export const zBlockHead = z.object({ block: zBlock });
+export type BlockHead = z.infer<typeof zBlockHead>;
+export const zBlockHeadReply = z.object({ generation: u32, state: u16, seal: zSealFact.optional() });
+export type BlockHeadReply = z.infer<typeof zBlockHeadReply>;
+
+/** NameServer -> the other NameServer. */
+export const zPeerState = z.object({
+  nameserver: z.number().int().min(0).max(1),
+  reign: zReign,
+  leads: z.boolean(),
+});
+export type PeerState = z.infer<typeof zPeerState>;
+export const zPeerStateReply = z.object({
+  reign: zReign,
+  leads: z.boolean(),
+  /** It has heard a DataServer lately, and would lead well. */
+  able: z.boolean(),
+});
+export type PeerStateReply = z.infer<typeof zPeerStateReply>;
+
+/** A leader that stops -> the standby: lead now. */
+export const zHandOver = z.object({ nameserver: z.number().int().min(0).max(1), reign: zReign });
+export type HandOver = z.infer<typeof zHandOver>;
+
+/** Operator -> NameServer: lead. `force` asks neither the lock nor the other NameServer. */
+export const zPromote = z.object({ force: z.boolean() });
+export type Promote = z.infer<typeof zPromote>;
+export const zPromoteReply = z.object({ reign: zReign, leads: z.boolean() });
+export type PromoteReply = z.infer<typeof zPromoteReply>;
+
+/** Operator -> DataServer; the reply's payload is block entries. */
+export const zListBlocks = z.object({});
+
+/** Operator -> DataServer: read all of this replica. What does not verify makes it SUSPECT, which gets it repaired. */
+export const zVerify = z.object({ block: zBlock });
+export type Verify = z.infer<typeof zVerify>;
+export const zVerifyReply = z.object({
+  records: u32,
+  bytes: z.number(),
+  digest: hex(32).optional(),
+  /** One line each, the first 200. */
+  problems: z.array(z.string().max(300)).max(200),
+  /** All of them. */
+  problemCount: u32,
+});
+export type VerifyReply = z.infer<typeof zVerifyReply>;
 
 const zServerInfo = z.object({
   id: zServer,

@@ -2,7 +2,7 @@ import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
 import { assert, TfsError } from '../errors.ts';
 
 /** Who may speak: every role has a key of its own, so that a gateway cannot speak as a NameServer. */
-export const ROLES = ['nameserver', 'dataserver', 'gateway'] as const;
+export const ROLES = ['nameserver', 'dataserver', 'gateway', 'operator'] as const;
 export type Role = (typeof ROLES)[number];
 
 export const KEY_BYTES = 32;

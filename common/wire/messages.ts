@@ -34,6 +34,9 @@ export const Op = {
   CREATE_BLOCK: 24,
   READ_RAW: 27,
   OPS_TAIL: 28,
+  PREPARE_OPS: 35,
+  INSTALL_OPS: 36,
+  BLOCK_HEAD: 41,
   // gateway -> NameServer
   LOCATE: 7,
   CLUSTER_MAP: 22,
@@ -43,10 +46,22 @@ export const Op = {
   REPORT: 19,
   OPEN_BLOCK: 20,
   END_SESSION: 21,
+  REQUEST_CFG: 37,
   // NameServer -> DataServer
   FENCE: 25,
   SEAL: 26,
   SYNC_OPS: 29,
+  PROMISE: 33,
+  CONFIGURE: 34,
+  REPAIR: 38,
+  // NameServer -> NameServer
+  PEER_STATE: 31,
+  HAND_OVER: 32,
+  // operator -> NameServer
+  PROMOTE: 40,
+  // operator -> DataServer
+  LIST_BLOCKS: 42,
+  VERIFY: 39,
   // anyone -> anyone
   PING: 16,
   STATUS: 30,

@@ -16,6 +16,7 @@ function reply(validLength: number, overrides: Partial<FenceReply> = {}): FenceR
     known: true,
     validLength,
     slots: validLength / 100,
+    provenLength: 0,
     holes,
     clean: true,
     members: servers(1, 2, 3),
@@ -23,7 +24,15 @@ function reply(validLength: number, overrides: Partial<FenceReply> = {}): FenceR
     ...overrides,
   };
 }
-const UNKNOWN: FenceReply = { known: false, validLength: 0, slots: 0, holes: [], clean: false, members: [] };
+const UNKNOWN: FenceReply = {
+  known: false,
+  validLength: 0,
+  slots: 0,
+  provenLength: 0,
+  holes: [],
+  clean: false,
+  members: [],
+};
 const sealOf = (length: number, epoch: number): SealFact => ({
   length,
   slots: length / 100,

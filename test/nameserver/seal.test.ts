@@ -72,12 +72,22 @@ class World implements Commands {
   ): Promise<FenceReply> {
     await this.#call('fence', id);
     const copy = this.copies.get(id)?.get(block);
-    if (!copy) return { known: false, validLength: 0, slots: 0, holes: [], clean: false, members: [] };
+    if (!copy)
+      return {
+        known: false,
+        validLength: 0,
+        slots: 0,
+        provenLength: 0,
+        holes: [],
+        clean: false,
+        members: [],
+      };
     copy.fencedAt = Math.max(copy.fencedAt, reign.epoch);
     return {
       known: true,
       validLength: copy.length,
       slots: copy.length / 100,
+      provenLength: 0,
       holes: copy.hole ? [{ start: 0, end: 100 }] : [],
       clean: true,
       ...(copy.hole ? {} : { digest: digestOf(copy.length) }),
