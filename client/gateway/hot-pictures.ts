@@ -15,7 +15,7 @@ export interface HotPicture extends PictureHead {
   readonly payload: Buffer;
   /** Monotonic time at which the flags seen last were asked for. */
   checkedAt: Millis;
-  checking: Promise<void> | undefined;
+  checking: Promise<boolean> | undefined;
 }
 
 interface Loading {
@@ -66,20 +66,26 @@ export class HotPictures {
     return this.#clock.monotonic() - picture.checkedAt <= HOT_PICTURE_CHECK_MS;
   }
 
-  /** Asks for the flags again, once for all who wait. @throws TfsError NOT_FOUND when it must not be shown; 503 */
-  recheck(name: string, picture: HotPicture): Promise<void> {
+  /**
+   * Asks for the flags again, once for all who wait.
+   *
+   * @returns whether a replica that is current vouches for it; if not, it is asked for again the next time
+   * @throws TfsError NOT_FOUND when it must not be shown; 503
+   */
+  recheck(name: string, picture: HotPicture): Promise<boolean> {
     picture.checking ??= this.#recheck(name, picture).finally(() => {
       picture.checking = undefined;
     });
     return picture.checking;
   }
 
-  async #recheck(name: string, picture: HotPicture): Promise<void> {
+  async #recheck(name: string, picture: HotPicture): Promise<boolean> {
     const askedAt = this.#clock.monotonic();
     try {
-      const { nameFlags } = await this.#client.check(picture.key);
+      const { nameFlags, provisional } = await this.#client.check(picture.key);
       if ((nameFlags & UNREADABLE) !== 0) throw new TfsError('NOT_FOUND', 'there is no such picture');
-      picture.checkedAt = askedAt;
+      if (!provisional) picture.checkedAt = askedAt;
+      return !provisional;
     } catch (error) {
       // What cannot be checked stays: the bytes are right whenever somebody can vouch for the name again.
       if (isTfsError(error, 'NOT_FOUND') && this.#cache?.peek(name) === picture) this.#cache.delete(name);

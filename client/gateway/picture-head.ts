@@ -7,6 +7,7 @@ import { extensionsOf, mimeOf, needsSandbox } from './media.ts';
 export interface PictureHead extends Validators {
   readonly mediaType: number;
   readonly suffixHash: number;
+  readonly cacheControl: string;
   /**
    * Headers of a 200 as a flat list, the form that node:http writes fastest. The last value is the request id: it is
    * set just before the list is used, which is in one go.
@@ -16,25 +17,35 @@ export interface PictureHead extends Validators {
 
 /** A name's content never changes, so a cache may keep it for ever; the gateway's own limit is a year. */
 const CACHE_CONTROL = 'public, max-age=31536000, immutable';
+/** No replica could confirm that the picture is not deleted: good enough to show once, not to keep for a year. */
+const CACHE_CONTROL_PROVISIONAL = 'no-store';
 /** An SVG is a document: without this its scripts would run with the rights of the site that serves it. */
 const SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox";
 
 export function pictureHead(facts: ReadReply): PictureHead {
   const etag = `"${facts.sha1.toString('hex')}"`;
   const lastModified = new Date(facts.mtimeMs).toUTCString();
+  const cacheControl = facts.provisional ? CACHE_CONTROL_PROVISIONAL : CACHE_CONTROL;
   const headers = [
     ...['Content-Type', mimeOf(facts.mediaType)],
     ...['Content-Length', String(facts.size)],
     ...['ETag', etag],
     ...['Last-Modified', lastModified],
-    ...['Cache-Control', CACHE_CONTROL],
+    ...['Cache-Control', cacheControl],
     ...['Accept-Ranges', 'bytes'],
     ...['X-Content-Type-Options', 'nosniff'],
     ...(needsSandbox(facts.mediaType) ? ['Content-Security-Policy', SANDBOX] : []),
     ...['X-Request-Id', ''],
   ];
   const { size, mediaType } = facts;
-  return { etag, lastModified, size, mediaType, suffixHash: facts.suffixHash, headers };
+  return { etag, lastModified, size, mediaType, suffixHash: facts.suffixHash, cacheControl, headers };
+}
+
+/** The same picture in an answer that nobody may keep. */
+export function unconfirmed(head: PictureHead): PictureHead {
+  const headers = [...head.headers];
+  headers[headers.indexOf('Cache-Control') + 1] = CACHE_CONTROL_PROVISIONAL;
+  return { ...head, headers, cacheControl: CACHE_CONTROL_PROVISIONAL };
 }
 
 /** @returns the list itself, good until it is used for another request */
@@ -55,7 +66,7 @@ export function notModifiedHeaders(head: PictureHead, requestId: string): string
   return [
     ...['ETag', head.etag],
     ...['Last-Modified', head.lastModified],
-    ...['Cache-Control', CACHE_CONTROL],
+    ...['Cache-Control', head.cacheControl],
     ...['X-Request-Id', requestId],
   ];
 }

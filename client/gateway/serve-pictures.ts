@@ -15,6 +15,7 @@ import {
   partHeaders,
   pictureHead,
   tailMatches,
+  unconfirmed,
   wholeHeaders,
 } from './picture-head.ts';
 import { requestIdOf } from './request-id.ts';
@@ -73,8 +74,14 @@ export class PictureServer {
     const name = text.slice(0, NAME_LENGTH);
     const kept = hot.get(name);
     if (kept !== undefined) {
-      await hot.recheck(name, kept);
-      this.#sendHot(request, response, kept, key.tail, requestId);
+      const isConfirmed = await hot.recheck(name, kept);
+      this.#sendHot(
+        request,
+        response,
+        isConfirmed ? kept : { ...kept, ...unconfirmed(kept) },
+        key.tail,
+        requestId,
+      );
       return;
     }
     this.#parts.metrics.misses++;

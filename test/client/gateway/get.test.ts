@@ -1,6 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import * as assert from 'uvu/assert';
+import { HOT_PICTURE_CHECK_MS } from '../../../common/limits.ts';
 import { NameFlag, Op } from '../../../common/wire/messages.ts';
 import { AUTH, FakeGateway, png } from '../../kit/fake-gateway.ts';
 import { describe } from '../../kit/suite.ts';
@@ -34,6 +36,30 @@ describe('GET of a picture', (test) => {
     }
     const reads = gw.cluster.servers.reduce((sum, server) => sum + server.count(Op.READ), 0);
     assert.is(reads, 1, 'the second one came from memory');
+  });
+
+  test('an answer that no replica confirms is not for a cache to keep, cold or hot', async (t) => {
+    const gw = await FakeGateway.open(t);
+    const [cold, hot] = [await gw.store(picture()), await gw.store(picture())];
+    const cacheControl = async (name: string, headers = {}) => {
+      const got = await gw.get(`/images/${name}`, headers);
+      assert.ok(got.status === 200 || got.status === 304);
+      return { etag: String(got.headers['etag']), cacheControl: got.headers['cache-control'] };
+    };
+    const kept = await cacheControl(hot);
+    for (const server of gw.cluster.servers) server.mode = 'provisional';
+    await sleep(HOT_PICTURE_CHECK_MS + 10);
+    const asked = () => gw.cluster.servers.reduce((sum, server) => sum + server.count(Op.CHECK), 0);
+    for (let i = 0; i < 2; i++) {
+      const before = asked();
+      assert.is((await cacheControl(cold)).cacheControl, 'no-store');
+      assert.is((await cacheControl(hot)).cacheControl, 'no-store');
+      assert.is((await cacheControl(hot, { 'if-none-match': kept.etag })).cacheControl, 'no-store');
+      assert.ok(asked() > before, 'what was not confirmed is asked for again');
+    }
+    for (const server of gw.cluster.servers) server.mode = 'current';
+    for (const name of [cold, hot])
+      assert.is((await cacheControl(name)).cacheControl, 'public, max-age=31536000, immutable');
   });
 
   test('HEAD has the headers of GET and no body', async (t) => {
