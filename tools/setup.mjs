@@ -3,7 +3,15 @@
 // usage: node tools/setup.mjs [--no-redis]
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { delimiter, join, relative, resolve } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
@@ -48,7 +56,12 @@ function build() {
       .map((file) => `${file}\n${digest(read(file))}`)
       .join('\n'),
   );
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === sources) return;
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === sources) {
+    // Who only compares dates then sees, too, that what a checkout wrote anew is what was compiled.
+    const now = new Date();
+    utimesSync(stamp, now, now);
+    return;
+  }
   say('compiling to dist/ (tsc)');
   const compiler = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   run(process.execPath, [compiler, '-p', 'tsconfig.json'], 'the errors above are in the sources');

@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,64 +11,92 @@ import {
   defaultConfig,
   parseConfig,
 } from '../../common/config.ts';
-import { serverId } from '../../common/ids.ts';
+import { type HostPort, serverId } from '../../common/ids.ts';
 import { ensureClusterKey, ensureGatewayRole, ensureToken, type Token } from '../../common/secrets.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { formatMount } from '../../dataserver/mount.ts';
+import type { Namespaces } from './namespaces.ts';
 import { freePorts } from './ports.ts';
+import { redisSpec } from './redis-server.ts';
+import { nodeArguments, ROOT } from './run-from.ts';
+import { type ProcessSpec, SupervisedProcess } from './supervised-process.ts';
 
-const ROOT = join(import.meta.dirname, '..', '..');
-const READY_MS_MAX = 30_000;
-
-export type ProcessName = `ns${number}` | `ds${number}` | `gw${number}`;
+export type ProcessName = `ns${number}` | `ds${number}` | `gw${number}` | 'redis';
 
 export interface ProcessClusterOptions {
   readonly mounts?: number;
   readonly gateways?: number;
+  readonly nameservers?: 1 | 2;
+  /** A redis-server of its own; without it the configured one does not exist. */
+  readonly redis?: boolean;
   /** Overrides of sections of the configuration. */
   readonly config?: Partial<ConfigInput>;
+  /** Each process in one of its own, under its own name; the caller closes them. */
+  readonly namespaces?: Namespaces;
 }
 
+/** What a cluster of these options consists of; Redis first, then in the order in which others need them. */
+export function processNames({
+  mounts = 3,
+  gateways = 1,
+  nameservers = 1,
+  redis = false,
+}: Omit<ProcessClusterOptions, 'config' | 'namespaces'>): ProcessName[] {
+  return [
+    ...(redis ? (['redis'] as const) : []),
+    ...Array.from({ length: nameservers }, (_, i): ProcessName => `ns${i}`),
+    ...Array.from({ length: mounts }, (_, i): ProcessName => `ds${i + 1}`),
+    ...Array.from({ length: gateways }, (_, i): ProcessName => `gw${i}`),
+  ];
+}
+
+const MAIN = { ns: 'nameserver/main', ds: 'dataserver/main', gw: 'client/gateway/main' } as const;
+
 /**
- * A whole cluster as real processes started from the sources, without a process manager, in a temporary home on free
- * ports: what the end-to-end and fault tests kill, stop and restart.
+ * A whole cluster as real processes, without a process manager, in a temporary home on free ports or in network
+ * namespaces: what the end-to-end and fault tests kill, stop, cut off and restart.
  */
 export class ProcessCluster {
   readonly home: string;
   readonly config: Config;
   readonly token: Token;
-  readonly #children = new Map<ProcessName, ChildProcess>();
-  readonly #gateways: number;
+  /** Base URLs of the gateways. */
+  readonly urls: readonly string[];
+  readonly #processes: ReadonlyMap<ProcessName, SupervisedProcess>;
 
-  private constructor(home: string, config: Config, token: Token, gateways: number) {
-    this.home = home;
-    this.config = config;
-    this.token = token;
-    this.#gateways = gateways;
+  private constructor(parts: {
+    home: string;
+    config: Config;
+    token: Token;
+    urls: readonly string[];
+    specs: readonly ProcessSpec[];
+  }) {
+    this.home = parts.home;
+    this.config = parts.config;
+    this.token = parts.token;
+    this.urls = parts.urls;
+    this.#processes = new Map(
+      parts.specs.map((spec) => [spec.name as ProcessName, new SupervisedProcess(spec)]),
+    );
   }
 
   static async create(options: ProcessClusterOptions = {}): Promise<ProcessCluster> {
     const home = mkdtempSync(join(tmpdir(), 'tfs-cluster-'));
-    const uuid = randomBytes(16).toString('hex');
-    const gateways = options.gateways ?? 1;
-    const mounts = options.mounts ?? 3;
-    const base = defaultConfig({ uuid, mounts, basePort: await freePorts(40) });
-    const input: ConfigInput = {
-      ...base,
-      dataserver: { blockBytes: 4 << 20, spareBlocks: 1 },
-      ...options.config,
-      gateway: { ...base.gateway, maxPictureBytes: 1 << 20, workers: 1, ...options.config?.gateway },
-    };
-    writeFileSync(configPath(home), JSON.stringify(input, undefined, 2));
-    const config = parseConfig(input, home);
+    const names = processNames(options);
+    const { config, gateways } = await configure(home, names, options);
     const keyring = Keyring.ofSecret(await ensureClusterKey(home));
     await ensureGatewayRole(home, () => keyring.exportRole('gateway'));
     const token = await ensureToken(home);
     for (const mount of config.mounts) {
-      await formatMount({ path: mount.path, clusterUuid: uuid, server: serverId(mount.id) });
+      await formatMount({
+        path: mount.path,
+        clusterUuid: config.cluster.uuid,
+        server: serverId(mount.id),
+      });
     }
     mkdirSync(join(home, 'logs'), { recursive: true });
-    return new ProcessCluster(home, config, token, gateways);
+    const specs = names.map((name) => specOf(name, { home, config, options }));
+    return new ProcessCluster({ home, config, token, specs, urls: gateways.map(urlOf) });
   }
 
   /** Creates, starts, and waits until a picture could be stored. */
@@ -87,25 +114,34 @@ export class ProcessCluster {
   }
 
   get url(): string {
-    return `http://${this.config.gateway.host}:${this.config.gateway.port}`;
+    return this.urls[0]!;
   }
 
   get names(): ProcessName[] {
-    return [
-      ...this.config.nameservers.map((ns): ProcessName => `ns${ns.id}`),
-      ...this.config.mounts.map((mount): ProcessName => `ds${mount.id}`),
-      ...Array.from({ length: this.#gateways }, (_, i): ProcessName => `gw${i}`),
-    ];
+    return [...this.#processes.keys()];
+  }
+
+  get redisAddress(): HostPort {
+    const { hostname, port } = new URL(this.config.redis.url!);
+    return { host: hostname, port: Number(port) };
   }
 
   pid(name: ProcessName): number {
-    const pid = this.#children.get(name)?.pid;
-    if (pid === undefined) throw new Error(`${name} is not running`);
-    return pid;
+    return this.#process(name).pid;
   }
 
   running(name: ProcessName): boolean {
-    return this.#children.has(name);
+    return this.#process(name).running;
+  }
+
+  /** How often the supervisor started processes again. */
+  get restarts(): number {
+    return [...this.#processes.values()].reduce((sum, { restarts }) => sum + restarts, 0);
+  }
+
+  /** From now on whatever ends by itself or by a signal is started again, as the process manager does it. */
+  supervise(on: boolean): void {
+    for (const process of this.#processes.values()) process.supervised = on;
   }
 
   async startAll(): Promise<void> {
@@ -114,54 +150,17 @@ export class ProcessCluster {
 
   /** Resolves when the process says that it is ready; rejects with its log when it ends before. */
   async startOne(name: ProcessName): Promise<void> {
-    const kind = name.slice(0, 2);
-    const id = name.slice(2);
-    const main =
-      kind === 'ns' ? 'nameserver/main.ts' : kind === 'ds' ? 'dataserver/main.ts' : 'client/gateway/main.ts';
-    const log = createWriteStream(this.#logPath(name), { flags: 'a' });
-    const child = spawn(process.execPath, ['--import', 'tsx', join(ROOT, main)], {
-      cwd: ROOT,
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      env: {
-        ...process.env,
-        TFS_HOME: this.home,
-        UV_THREADPOOL_SIZE: '8',
-        ...(kind === 'ns'
-          ? { TFS_NAMESERVER: id }
-          : kind === 'ds'
-            ? { TFS_SERVER: id }
-            : { NODE_APP_INSTANCE: id }),
-      },
-    });
-    child.stdout!.pipe(log, { end: false });
-    child.stderr!.pipe(log, { end: false });
-    this.#children.set(name, child);
-    child.once('exit', () => {
-      if (this.#children.get(name) === child) this.#children.delete(name);
-    });
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(
-        () => reject(new Error(`${name} was not ready in ${READY_MS_MAX} ms`)),
-        READY_MS_MAX,
-      );
-      child.once('message', () => {
-        clearTimeout(timer);
-        resolve();
-      });
-      child.once('exit', (code, signal) => {
-        clearTimeout(timer);
-        reject(Object.assign(new Error(`${name} ended before it was ready: ${code ?? signal}`), { code }));
-      });
-    });
+    await this.#process(name).start();
   }
 
-  /** Sends a signal and waits until the process is gone. @returns its exit code, null after a signal */
-  async stopOne(name: ProcessName, signal: NodeJS.Signals): Promise<number | null> {
-    const child = this.#children.get(name);
-    if (child === undefined) return null;
-    const gone = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
-    child.kill(signal);
-    return gone;
+  /** Sends a signal; a supervised process that it ends comes back. */
+  signal(name: ProcessName, signal: NodeJS.Signals): void {
+    this.#process(name).signal(signal);
+  }
+
+  /** Ends it for good: sends a signal and waits until it is gone. @returns its exit code, null after a signal */
+  stopOne(name: ProcessName, signal: NodeJS.Signals): Promise<number | null> {
+    return this.#process(name).stop(signal);
   }
 
   async killAll(): Promise<void> {
@@ -236,15 +235,19 @@ export class ProcessCluster {
     return mount.path;
   }
 
-  logs(): string {
+  /** All that a process wrote, over all its lives. */
+  log(name: ProcessName): string {
+    try {
+      return readFileSync(this.#process(name).spec.logPath, 'utf8');
+    } catch {
+      return `${name} has written nothing`;
+    }
+  }
+
+  /** The ends of all logs. */
+  logs(lines = 25): string {
     return this.names
-      .map((name) => {
-        try {
-          return `--- ${name}\n${readFileSync(this.#logPath(name), 'utf8').split('\n').slice(-25).join('\n')}`;
-        } catch {
-          return `--- ${name}: no log`;
-        }
-      })
+      .map((name) => `--- ${name}\n${this.log(name).split('\n').slice(-lines).join('\n')}`)
       .join('\n');
   }
 
@@ -254,10 +257,115 @@ export class ProcessCluster {
     rmSync(this.home, { recursive: true, force: true });
   }
 
-  #logPath(name: ProcessName): string {
-    return join(this.home, 'logs', `${name}.log`);
+  #process(name: ProcessName): SupervisedProcess {
+    const process = this.#processes.get(name);
+    if (process === undefined) throw new Error(`this cluster has no ${name}`);
+    return process;
   }
 }
+
+interface Placed {
+  readonly home: string;
+  readonly config: Config;
+  readonly options: ProcessClusterOptions;
+}
+
+/** Writes the configuration of all, and one more for each further gateway: each has an address of its own. */
+async function configure(
+  home: string,
+  names: readonly ProcessName[],
+  options: ProcessClusterOptions,
+): Promise<{ config: Config; gateways: Config['gateway'][] }> {
+  const { namespaces, config: overrides = {} } = options;
+  const base = defaultConfig({
+    uuid: randomBytes(16).toString('hex'),
+    mounts: options.mounts ?? 3,
+    basePort: namespaces === undefined ? await freePorts(60) : 7500,
+  });
+  const port = base.gateway.port;
+  const hostOf = (name: ProcessName): string => namespaces?.addressOf(name) ?? '127.0.0.1';
+  const redisUrl = `redis://${hostOf('redis')}:${port + 9}`;
+  const input: ConfigInput = {
+    ...base,
+    dataserver: { blockBytes: 4 << 20, spareBlocks: 1 },
+    ...overrides,
+    nameservers: names.filter(isNameServer).map((name, i) => ({
+      id: i,
+      host: hostOf(name),
+      port: port + 10 + 2 * i,
+      adminPort: port + 11 + 2 * i,
+      dir: `ns${i}`,
+    })),
+    mounts: (overrides.mounts ?? base.mounts).map((mount) => ({ ...mount, host: hostOf(`ds${mount.id}`) })),
+    redis: names.includes('redis') ? { url: redisUrl } : { port: port + 9 },
+    gateway: {
+      ...base.gateway,
+      maxPictureBytes: 1 << 20,
+      workers: 1,
+      ...overrides.gateway,
+      host: hostOf('gw0'),
+    },
+  };
+  writeFileSync(configPath(home), JSON.stringify(input, undefined, 2));
+  const config = parseConfig(input, home);
+  const gateways = [config.gateway];
+  for (let i = 1; i < names.filter(isGateway).length; i++) {
+    const gateway = {
+      ...config.gateway,
+      host: hostOf(`gw${i}`),
+      port: port + 50 + 2 * i,
+      adminPort: port + 51 + 2 * i,
+    };
+    const { home: _, ...shared } = config;
+    const own = homeOf(`gw${i}`, home);
+    mkdirSync(own, { recursive: true });
+    symlinkSync(join(home, 'secrets'), join(own, 'secrets'));
+    writeFileSync(configPath(own), JSON.stringify({ ...shared, gateway }, undefined, 2));
+    gateways.push(gateway);
+  }
+  return { config, gateways };
+}
+
+function specOf(name: ProcessName, { home, config, options }: Placed): ProcessSpec {
+  const spec = plainSpecOf(name, home, config);
+  const { namespaces } = options;
+  return namespaces === undefined ? spec : { ...spec, ...namespaces.wrap(name, spec.program, spec.args) };
+}
+
+function plainSpecOf(name: ProcessName, home: string, config: Config): ProcessSpec {
+  const logPath = join(home, 'logs', `${name}.log`);
+  if (name === 'redis') {
+    const { hostname, port } = new URL(config.redis.url!);
+    return redisSpec({ host: hostname, port: Number(port) }, join(home, 'redis'), logPath);
+  }
+  const id = name.slice(2);
+  const { REDIS_URL: _, ...inherited } = process.env;
+  return {
+    name,
+    program: process.execPath,
+    args: nodeArguments(MAIN[name.slice(0, 2) as keyof typeof MAIN]),
+    cwd: ROOT,
+    env: {
+      ...inherited,
+      TFS_HOME: homeOf(name, home),
+      UV_THREADPOOL_SIZE: '8',
+      ...(isNameServer(name)
+        ? { TFS_NAMESERVER: id }
+        : isGateway(name)
+          ? { NODE_APP_INSTANCE: '0' }
+          : { TFS_SERVER: id }),
+    },
+    logPath,
+  };
+}
+
+const isNameServer = (name: ProcessName): name is `ns${number}` => name.startsWith('ns');
+const isGateway = (name: ProcessName): name is `gw${number}` => name.startsWith('gw');
+
+const homeOf = (name: ProcessName, home: string): string =>
+  isGateway(name) && name !== 'gw0' ? join(home, 'gateways', name) : home;
+
+const urlOf = ({ host, port }: HostPort): string => `http://${host}:${port}`;
 
 /** A PNG header with a unique tail: an image by its first bytes, never the same twice. */
 export function tinyPng(tail: Buffer, size = 0): Buffer {
