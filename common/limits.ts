@@ -109,6 +109,19 @@ export const SEAL_MS_MAX = 60_000;
 /** A replica whose operations stay behind for this long is told to fetch them. */
 export const OPS_BEHIND_MS = 3_000;
 export const OPS_SYNCS_RUNNING_MAX = 8;
+/** One step of a change of a block's configuration, on one member. */
+export const RECONFIGURE_STEP_MS_MAX = 2_000;
+export const RECONFIGURE_MS_MAX = 5_000;
+export const RECONFIGURES_RUNNING_MAX = 16;
+/** Between two tries to take a returned replica into its block's configuration; doubled each time. */
+export const ATTACH_RETRY_MS_MIN = 500;
+export const ATTACH_RETRY_MS_MAX = 60_000;
+/** A replica that was about to be left out, and was not, counts again after this. */
+export const DOUBT_MS_MAX = 10_000;
+/** A member that did not take operations is not waited for again for this long. */
+export const OPS_MEMBER_FAILED_MS = 2_000;
+/** A question to the sequencer's own server before another member asks to take its place. */
+export const SEQUENCER_PING_MS_MAX = 300;
 export const CHECKPOINT_MS = 3_000;
 /** More new series of block ids than this in an hour is an alarm. */
 export const NEW_SERIES_PER_HOUR_MAX = 8;

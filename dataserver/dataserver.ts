@@ -1,6 +1,7 @@
 import { toTfsError } from '../common/errors.ts';
-import type { HostPort, Incarnation } from '../common/ids.ts';
-import { encodeControl, type Status } from '../common/wire/control.ts';
+import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
+import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
+import { encodeControl, type Status, zRequestCfgReply } from '../common/wire/control.ts';
 import type { Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
@@ -19,9 +20,11 @@ import { DiskProbe } from './probe.ts';
 import { PromiseKeeper } from './promise.ts';
 import { PutService } from './put.ts';
 import { Reader } from './reader.ts';
+import { Reconfigurer } from './reconfigure.ts';
 import { Replica } from './replica.ts';
 import { SessionPool } from './session-pool.ts';
 import { Suspects } from './suspects.ts';
+import { Takeover } from './takeover.ts';
 import { Uplink } from './uplink.ts';
 import { UplinkReport } from './uplink-report.ts';
 
@@ -128,7 +131,24 @@ export class DataServer {
     onChanged = (block) => nameservers.changed(block);
     const directory = new Directory({ nameservers, clock });
     const index = new DigestIndex({ kv: options.kv, clock, log });
-    const ops = new OpsSequencer({ server, store, peers, directory, clock });
+    const requestConfiguration = (block: BlockId, failed: readonly ServerId[]) =>
+      nameservers.callLeader(
+        Op.REQUEST_CFG,
+        { server, incarnation, block, failed },
+        zRequestCfgReply,
+        RECONFIGURE_MS_MAX,
+      );
+    const ops = new OpsSequencer({
+      server,
+      store,
+      peers,
+      directory,
+      clock,
+      minWrite: options.minWrite,
+      requestConfiguration,
+    });
+    const takeover = new Takeover({ server, store, peers, directory, requestConfiguration });
+    const reconfigurer = new Reconfigurer({ server, store, peers, promise, directory, ops, clock, log });
     const pool = new SessionPool({
       ...options,
       incarnation,
@@ -169,7 +189,7 @@ export class DataServer {
       peers,
       suspects,
     });
-    route(rpc, dataServer, { reader, replica, ops });
+    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer });
     nameservers.start();
     pool.start();
     indexer.start();
@@ -258,14 +278,26 @@ export class DataServer {
 function route(
   rpc: RpcServer,
   server: DataServer,
-  { reader, replica, ops }: { reader: Reader; replica: Replica; ops: OpsSequencer },
+  {
+    reader,
+    replica,
+    ops,
+    takeover,
+    reconfigurer,
+  }: {
+    reader: Reader;
+    replica: Replica;
+    ops: OpsSequencer;
+    takeover: Takeover;
+    reconfigurer: Reconfigurer;
+  },
 ): void {
   const on = (op: number, roles: readonly Role[], handler: RpcHandler): void =>
     rpc.handle(op, roles, handler);
   on(Op.PUT, ['gateway'], (request) => server.puts.put(request));
   on(Op.READ, ['gateway'], (request) => reader.read(request));
   on(Op.CHECK, ['gateway'], (request) => reader.check(request));
-  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader }, request));
+  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader, takeover }, request));
   on(Op.CREATE_BLOCK, ['dataserver'], (request) => replica.create(request));
   on(Op.APPEND, ['dataserver'], (request) => replica.append(request));
   on(Op.OPS, ['dataserver'], (request) => replica.ops(request));
@@ -274,5 +306,8 @@ function route(
   on(Op.FENCE, ['nameserver'], (request) => replica.fence(request));
   on(Op.SEAL, ['nameserver'], (request) => replica.seal(request));
   on(Op.SYNC_OPS, ['nameserver'], (request) => replica.syncOps(request));
+  on(Op.CONFIGURE, ['nameserver'], (request) => reconfigurer.configure(request));
+  on(Op.PREPARE_OPS, ['dataserver'], (request) => reconfigurer.prepare(request));
+  on(Op.INSTALL_OPS, ['dataserver'], (request) => reconfigurer.install(request));
   on(Op.STATUS, ['nameserver', 'dataserver', 'gateway'], () => ({ header: encodeControl(server.status()) }));
 }

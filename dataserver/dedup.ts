@@ -84,7 +84,8 @@ export class Deduplicator {
       return undefined;
     }
     // Only the sequencer of a block may add to its log; elsewhere the bytes are stored a second time.
-    if (info.opsPrimary !== server) return undefined;
+    // Nor is anybody kept waiting for a member that is away: an upload has other blocks to go to.
+    if (info.opsPrimary !== server || !ops.isReady(info.members)) return undefined;
     const found = await this.#read(place, record.size);
     if (found === undefined) {
       await index.drop(record.sha1);

@@ -60,6 +60,7 @@ await runServer({
       domain: mount.domain,
       capacityBytes: mount.capacityBytes,
       memberAckMs: MEMBER_ACK_MS_MAX,
+      minWrite: config.cluster.minWrite,
       pid: process.pid,
       version: process.env['npm_package_version'] ?? '0.1.0',
       onRefused: (error) => {

@@ -11,6 +11,7 @@ import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore } from './block/store.ts';
 import type { OpsSequencer } from './ops-sequencer.ts';
 import type { Reader } from './reader.ts';
+import type { Takeover } from './takeover.ts';
 
 const OP_OF = {
   [Mutation.DELETE]: OpType.DELETE,
@@ -31,6 +32,7 @@ export interface MutateDeps {
   readonly store: BlockStore;
   readonly ops: OpsSequencer;
   readonly reader: Reader;
+  readonly takeover: Takeover;
 }
 
 /** MUTATE: delete, undelete, hide, reveal. Acknowledged when durable on every member of the block's configuration. */
@@ -38,6 +40,7 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
   const { store, ops } = deps;
   const message = decodeMutate(request.header);
   const { block, fileId, kind, opId } = message;
+  await deps.takeover.ensure(block);
   const flags = await known(deps, message);
   const { flag, set } = GOAL[kind];
   if (((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0) {

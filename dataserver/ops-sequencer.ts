@@ -1,7 +1,15 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { encodeOpBodies, type MutationType, type Op, type OpContent, OpType } from '../common/format/ops.ts';
-import type { BlockId, Cookie, FileId, ServerId, Slot } from '../common/ids.ts';
-import { RPC_MS_DEFAULT } from '../common/limits.ts';
+import {
+  type BlockId,
+  type Cookie,
+  compareVersions,
+  type FileId,
+  type ServerId,
+  type Slot,
+  type Version,
+} from '../common/ids.ts';
+import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { encodeOps, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
@@ -14,6 +22,13 @@ export interface OpsSequencerDeps {
   readonly peers: Peers;
   readonly directory: Directory;
   readonly clock: Clock;
+  /** Members without which nothing is acknowledged. */
+  readonly minWrite: number;
+  /**
+   * Asks the leader for a configuration of the block without these members; resolves when there is one.
+   * @throws TfsError UNAVAILABLE when there cannot be one, or not yet
+   */
+  readonly requestConfiguration: (block: BlockId, failed: readonly ServerId[]) => Promise<unknown>;
 }
 
 interface Waiting {
@@ -30,6 +45,11 @@ interface Lane {
   readonly confirmed: Map<ServerId, number>;
 }
 
+/** Tries of one batch: as it is, and under each configuration that began meanwhile. */
+const PUSHES_MAX = 4;
+/** How long a configuration that is being agreed on is waited for. */
+const CHANGE_MS_MAX = 1_000;
+const CHANGE_LOOK_MS = 25;
 /** Rounds of "you are behind, here is more" with one member before it counts as failed. */
 const PUSH_ROUNDS_MAX = 4;
 /** Idle lanes that are remembered; one that was dropped costs its members one question more. */
@@ -38,11 +58,15 @@ const LANES_KEPT_MAX = 4096;
 /**
  * The operations of the blocks that this DataServer sequences. For each block one lane: number the ops, make them
  * durable here, then on every other member; only then are they acknowledged. The own log comes first, so it holds
- * everything that any member holds, and a member that missed something is given the rest before anything newer.
+ * everything that any member holds, and a member that missed something is given the rest before anything newer. A
+ * member that cannot be reached is left out by a new configuration, which only the leader can decide on; the ops that
+ * wait for that are in the own log, so they are part of it.
  */
 export class OpsSequencer {
   readonly #deps: OpsSequencerDeps;
   readonly #lanes = new Map<BlockId, Lane>();
+  /** Members that lately did not take operations, and until when they are not waited for. */
+  readonly #failed = new Map<ServerId, number>();
 
   constructor(deps: OpsSequencerDeps) {
     this.#deps = deps;
@@ -53,6 +77,16 @@ export class OpsSequencer {
     alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer },
   ): Promise<void> {
     return this.#submit(block, { type: OpType.ALIAS, ...alias });
+  }
+
+  /** Whether all of these took what they were given last: if not, an operation would have to wait for one of them. */
+  isReady(members: readonly ServerId[]): boolean {
+    return members.every((member) => !this.#hasFailed(member));
+  }
+
+  /** A new configuration of the block has begun: what was known of its members says nothing any more. */
+  reset(block: BlockId): void {
+    this.#lanes.get(block)?.confirmed.clear();
   }
 
   mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
@@ -85,8 +119,9 @@ export class OpsSequencer {
       lane.waiting = [];
       try {
         await this.#append(block, batch);
-        await this.#push(block, lane);
-        // The ack: every op of the batch is durable in this log and in that of every other member.
+        await this.#pushToAll(block, lane);
+        // The ack: every op of the batch is durable in this log and in that of every other member, at least minWrite
+        // of them together.
         for (const { resolve } of batch) resolve();
       } catch (error) {
         const failure = toTfsError(error);
@@ -101,15 +136,7 @@ export class OpsSequencer {
     const { store, server, clock } = this.#deps;
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
-    if (info.opsPrimary !== server) {
-      throw new TfsError(
-        'UNAVAILABLE',
-        `DataServer ${info.opsPrimary} sequences the operations of block ${block}`,
-        {
-          details: { opsPrimary: info.opsPrimary },
-        },
-      );
-    }
+    if (info.opsPrimary !== server) throw this.#notMine(block, info.opsPrimary);
     const state = await store.opsState(block);
     const ops: Op[] = [];
     const seen = new Set<string>();
@@ -130,17 +157,56 @@ export class OpsSequencer {
     await store.appendOps(block, ops);
   }
 
-  /** Brings every other member up to the newest op of this log. */
+  /** As {@link #push}, under whatever configuration it takes. */
+  async #pushToAll(block: BlockId, lane: Lane): Promise<void> {
+    const { store, requestConfiguration } = this.#deps;
+    for (let left = PUSHES_MAX; ; left--) {
+      const version = store.info(block)?.version;
+      try {
+        return await this.#push(block, lane);
+      } catch (error) {
+        const failure = toTfsError(error);
+        if (left === 1) throw failure;
+        const failed = failure.details?.['avoid'];
+        if (failure.code === 'STALE_EPOCH') await this.#change(block, version, failure);
+        else if (Array.isArray(failed)) await requestConfiguration(block, failed as ServerId[]);
+        else throw failure;
+      }
+    }
+  }
+
+  /** Resolves when the version of the block is another one than it was. @throws the failure when it does not become one */
+  async #change(block: BlockId, version: Version | undefined, failure: TfsError): Promise<void> {
+    const { store, clock } = this.#deps;
+    for (let waitedMs = 0; waitedMs < CHANGE_MS_MAX; waitedMs += CHANGE_LOOK_MS) {
+      const now = store.info(block)?.version;
+      if (now !== undefined && version !== undefined && compareVersions(now, version) !== 0) return;
+      await clock.sleep(CHANGE_LOOK_MS);
+    }
+    throw failure;
+  }
+
+  /** Brings every other member up to the newest op of this log. @throws TfsError UNAVAILABLE, details `avoid`: the members that failed */
   async #push(block: BlockId, lane: Lane): Promise<void> {
-    const { store, server } = this.#deps;
+    const { store, server, minWrite } = this.#deps;
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
+    if (info.opsPrimary !== server) throw this.#notMine(block, info.opsPrimary);
+    if (info.members.length < minWrite)
+      throw new TfsError(
+        'UNAVAILABLE',
+        `block ${block} has ${info.members.length} members that take operations, cluster.minWrite is ${minWrite}`,
+        { retryAfterMs: 1000 },
+      );
     const others = info.members.filter((member) => member !== server);
     const outcomes = await Promise.allSettled(others.map((member) => this.#pushTo(block, lane, member)));
     const failed = outcomes.flatMap((outcome, i) =>
       outcome.status === 'rejected' ? [{ id: others[i]!, error: outcome.reason }] : [],
     );
     if (failed.length === 0) return;
+    // Not a member that is away: leaving it out would help nobody, or worse.
+    const own = failed.find(({ error }) => isTfsError(error, 'STALE_EPOCH') || isTfsError(error, 'CORRUPT'));
+    if (own !== undefined) throw own.error;
     const ids = failed.map(({ id }) => id);
     throw new TfsError(
       'UNAVAILABLE',
@@ -151,6 +217,8 @@ export class OpsSequencer {
 
   async #pushTo(block: BlockId, lane: Lane, member: ServerId): Promise<void> {
     const { store, peers, directory } = this.#deps;
+    if (this.#hasFailed(member))
+      throw new TfsError('UNAVAILABLE', `DataServer ${member} did not answer a moment ago`);
     const address = await directory.address(member);
     // A member that was never asked gets nothing but the question where it stands.
     let after = lane.confirmed.get(member) ?? store.info(block)?.seq ?? 0;
@@ -165,12 +233,15 @@ export class OpsSequencer {
           WireOp.OPS,
           header,
           ops.length > 0 ? [encodeOpBodies(ops)] : undefined,
-          RPC_MS_DEFAULT,
+          MEMBER_ACK_MS_MAX,
         );
         lane.confirmed.set(member, Math.max(after, ...ops.map((op) => op.seq)));
+        this.#failed.delete(member);
         return;
       } catch (error) {
         lane.confirmed.delete(member);
+        if (isTfsError(error, 'CONNECTION_LOST') || isTfsError(error, 'DEADLINE'))
+          this.#failed.set(member, this.#deps.clock.monotonic() + OPS_MEMBER_FAILED_MS);
         if (isTfsError(error, 'CONNECTION_LOST')) void directory.refresh().catch(() => undefined);
         const seq = isTfsError(error, 'OPS_GAP') ? error.details?.['seq'] : undefined;
         if (typeof seq !== 'number') throw error;
@@ -188,6 +259,20 @@ export class OpsSequencer {
     throw new TfsError(
       'OPS_GAP',
       `DataServer ${member} does not catch up with the operations of block ${block}`,
+    );
+  }
+
+  #hasFailed(member: ServerId): boolean {
+    return (this.#failed.get(member) ?? Number.NEGATIVE_INFINITY) > this.#deps.clock.monotonic();
+  }
+
+  #notMine(block: BlockId, opsPrimary: ServerId): TfsError {
+    return new TfsError(
+      'UNAVAILABLE',
+      `DataServer ${opsPrimary} sequences the operations of block ${block}`,
+      {
+        details: { opsPrimary },
+      },
     );
   }
 }

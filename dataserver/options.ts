@@ -33,6 +33,8 @@ export interface DataServerOptions {
   readonly indexBytes: number;
   readonly openFiles: number;
   readonly memberAckMs: number;
+  /** Members without which nothing is acknowledged. */
+  readonly minWrite: number;
   readonly pid: number;
   readonly version: string;
   readonly faults?: Faults;

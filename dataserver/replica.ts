@@ -79,7 +79,11 @@ export class Replica {
     const { block, version, firstSeq } = decodeOps(header);
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
-    if (compareVersions(version, info.version) !== 0 || peer.id !== String(info.opsPrimary)) {
+    if (
+      compareVersions(version, info.version) !== 0 ||
+      peer.id !== String(info.opsPrimary) ||
+      info.prepared !== undefined
+    ) {
       throw new TfsError(
         'STALE_EPOCH',
         `operations on block ${block} under version (${version.epoch}, ${version.n}) from DataServer ${peer.id}: this replica holds (${info.version.epoch}, ${info.version.n}) of DataServer ${info.opsPrimary}`,

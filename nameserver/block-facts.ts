@@ -10,6 +10,8 @@ export interface ReplicaFacts {
   readonly member: boolean;
   readonly behind: boolean;
   readonly confirmed: boolean;
+  /** Holds an older configuration than another replica. */
+  readonly stale: boolean;
   /** Neither suspect nor quarantined. */
   readonly good: boolean;
 }
@@ -40,6 +42,7 @@ export function factsOf(page: BlockPage, row: number): BlockFacts {
       member: (word & Replica.MEMBER) !== 0,
       behind: (word & Replica.BEHIND) !== 0,
       confirmed: (word & Replica.UNCONFIRMED) === 0,
+      stale: (word & Replica.STALE) !== 0,
       good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
     });
   }

@@ -3,7 +3,7 @@ import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import { type BlockEntry, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
-import { Replica, stateOf, withFlags, withState } from './replica-word.ts';
+import { isStale, Replica, serverOf, stateOf, withFlags, withState } from './replica-word.ts';
 
 /** What a report changed, as bits. */
 export const Effect = {
@@ -15,6 +15,8 @@ export const Effect = {
   BEHIND: 4,
   /** The replica could not be noted: the block has too many. */
   OVERFULL: 8,
+  /** The replica does not belong to the newest configuration, or does not hold it. */
+  STALE: 16,
 } as const;
 
 export interface BlockCounts {
@@ -40,6 +42,8 @@ export class BlockMap {
   /** Blocks that are not sealed on all members: few, because only OPEN blocks become them. */
   readonly unsettled = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
+  /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
+  readonly #stale = new Map<ServerId, Set<BlockId>>();
 
   has(block: BlockId): boolean {
     return this.#pages[pageOf(block)]?.has(rowOf(block)) ?? false;
@@ -78,13 +82,16 @@ export class BlockMap {
     if (i < 0) return Effect.OVERFULL;
     const before = page.word(row, i);
     let word = withFlags(withState(before, entry.state), entry.flags) & ~Replica.UNCONFIRMED;
-    const opsOrder = isNew ? 1 : versionOrder || entry.seq - page.seq[row]!;
-    if (opsOrder >= 0) word &= ~Replica.BEHIND;
-    else word |= Replica.BEHIND;
-    page.setWord(row, i, word);
+    // Operations are compared within one configuration: across two the numbers say nothing.
+    const opsOrder = versionOrder === 0 ? entry.seq - page.seq[row]! : versionOrder;
+    if (versionOrder < 0) word |= Replica.STALE;
+    else word &= ~Replica.STALE;
+    if (versionOrder === 0 && opsOrder < 0) word |= Replica.BEHIND;
+    else word &= ~Replica.BEHIND;
+    this.#setWord(page, row, i, word);
     if (opsOrder > 0) {
       page.seq[row] = entry.seq;
-      if (!isNew) this.#othersAreBehind(page, row, i);
+      if (!isNew) this.#flagOthers(page, row, i, versionOrder > 0 ? Replica.STALE : Replica.BEHIND);
     }
     this.#measure(page, row, entry);
     const moved = this.#reclassify(page, row, false);
@@ -93,7 +100,8 @@ export class BlockMap {
     return (
       (changed ? Effect.CHANGED : 0) |
       this.#unsealed(page, row) |
-      (this.#anyBehind(page, row) ? Effect.BEHIND : 0)
+      (this.#anyBehind(page, row) ? Effect.BEHIND : 0) |
+      (isStale(word) ? Effect.STALE : 0)
     );
   }
 
@@ -120,7 +128,7 @@ export class BlockMap {
     const row = rowOf(block);
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
     if (page === undefined || i < 0) return;
-    page.setWord(row, i, withState(page.word(row, i), BlockState.SEALED));
+    this.#setWord(page, row, i, withState(page.word(row, i), BlockState.SEALED));
     page.length[row] = length;
     this.#reclassify(page, row, false);
     page.touch(row);
@@ -139,6 +147,55 @@ export class BlockMap {
     if (page === undefined || i < 0 || seq < page.seq[row]!) return;
     page.setWord(row, i, page.word(row, i) & ~Replica.BEHIND);
     page.touch(row);
+  }
+
+  /** Replicas of this server that may lack what was acknowledged: they do not hold, or do not belong to, the newest configuration. */
+  staleOf(server: ServerId): readonly BlockId[] {
+    return [...(this.#stale.get(server) ?? [])];
+  }
+
+  /** Servers that have such a replica. */
+  get staleServers(): readonly ServerId[] {
+    return [...this.#stale.keys()];
+  }
+
+  /** The server is about to be left out of the block's configuration: from now on its replica counts as stale. */
+  doubt(block: BlockId, server: ServerId): void {
+    this.#flag(block, server, Replica.DOUBTED);
+  }
+
+  /** A configuration that is durable on all of its members. */
+  configured(
+    block: BlockId,
+    configuration: {
+      readonly version: Version;
+      readonly members: readonly ServerId[];
+      readonly opsPrimary: ServerId;
+      readonly seq: number;
+    },
+  ): void {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    if (page === undefined || !page.has(row)) return;
+    const { version, members, seq } = configuration;
+    if (compare(version, page.epoch(row), page.n[row]!) > 0)
+      this.#configure(page, row, { ...configuration, targetReplicas: page.target(row) });
+    if (compare(version, page.epoch(row), page.n[row]!) !== 0) return;
+    if (seq > page.seq[row]!) page.seq[row] = seq;
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i) & ~(Replica.STALE | Replica.BEHIND | Replica.DOUBTED);
+      const isMember = members.includes(serverOf(word));
+      this.#setWord(page, row, i, isMember || stateOf(word) === 0 ? word : word | Replica.STALE);
+    }
+    this.#reclassify(page, row, false);
+    page.touch(row);
+  }
+
+  #flag(block: BlockId, server: ServerId, flag: number): void {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    const i = page?.has(row) ? page.indexOf(row, server) : -1;
+    if (page !== undefined && i >= 0) this.#setWord(page, row, i, page.word(row, i) | flag);
   }
 
   /** No member knows it. */
@@ -179,7 +236,7 @@ export class BlockMap {
     for (let row = fromRow; row < Math.min(toRow, page.rows); row++) {
       if (!page.has(row)) continue;
       for (let i = 0; i < page.wordCount(row); i++)
-        page.setWord(row, i, page.word(row, i) | Replica.UNCONFIRMED);
+        this.#setWord(page, row, i, (page.word(row, i) | Replica.UNCONFIRMED) & ~Replica.DOUBTED);
       const wasOpening = (page.state[row]! & ~SUSPECT_BIT) === Whole.OPENING;
       page.state[row] = 0;
       this.counts.total++;
@@ -226,14 +283,14 @@ export class BlockMap {
     for (let i = page.wordCount(row) - 1; i >= 0; i--) {
       const word = page.word(row, i) & ~(Replica.MEMBER | Replica.PRIMARY);
       if (stateOf(word) === 0) page.removeWord(row, i);
-      else page.setWord(row, i, word);
+      else this.#setWord(page, row, i, word);
     }
     for (const member of members) {
       let i = page.indexOf(row, member);
       if (i < 0) i = page.addWord(row, member);
       assert(i >= 0, 'a block has room for its members');
       const role = member === opsPrimary ? Replica.MEMBER | Replica.PRIMARY : Replica.MEMBER;
-      page.setWord(row, i, page.word(row, i) | role);
+      this.#setWord(page, row, i, page.word(row, i) | role);
     }
     page.touch(row);
   }
@@ -247,11 +304,25 @@ export class BlockMap {
     page.dead[row] = Math.min(0xffff, Math.floor(entry.deadBytes / DEAD_UNIT_BYTES));
   }
 
-  #othersAreBehind(page: BlockPage, row: number, newest: number): void {
+  #flagOthers(page: BlockPage, row: number, newest: number, flag: number): void {
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i);
-      if (i !== newest && stateOf(word) !== 0) page.setWord(row, i, word | Replica.BEHIND);
+      if (i !== newest && stateOf(word) !== 0) this.#setWord(page, row, i, word | flag);
     }
+  }
+
+  /** Every change of a word that may change whether it is stale. */
+  #setWord(page: BlockPage, row: number, i: number, word: number): void {
+    page.setWord(row, i, word);
+    this.#noteStale(serverOf(word), idOf(page.number, row), isStale(word));
+  }
+
+  #noteStale(server: ServerId, block: BlockId, stale: boolean): void {
+    const blocks = this.#stale.get(server);
+    if (stale) {
+      if (blocks === undefined) this.#stale.set(server, new Set([block]));
+      else blocks.add(block);
+    } else if (blocks?.delete(block) && blocks.size === 0) this.#stale.delete(server);
   }
 
   #unsealed(page: BlockPage, row: number): number {
@@ -307,6 +378,7 @@ export class BlockMap {
   /** A member stays, as one that has not reported the block; anything else goes. */
   #forgetReplica(page: BlockPage, row: number, i: number): void {
     const word = page.word(row, i);
+    this.#noteStale(serverOf(word), idOf(page.number, row), false);
     if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
     else page.removeWord(row, i);
     page.touch(row);
@@ -315,6 +387,8 @@ export class BlockMap {
   }
 
   #remove(page: BlockPage, row: number): void {
+    for (let i = 0; i < page.wordCount(row); i++)
+      this.#noteStale(serverOf(page.word(row, i)), idOf(page.number, row), false);
     this.#count(page.state[row]!, -1);
     this.counts.total--;
     this.unsettled.delete(idOf(page.number, row));

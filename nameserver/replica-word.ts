@@ -17,6 +17,10 @@ export const Replica = {
   UNCONFIRMED: 1 << 22,
   SUSPECT: 1 << 23,
   QUARANTINED: 1 << 24,
+  /** Its configuration is older than another replica's: it may lack operations that were acknowledged since. */
+  STALE: 1 << 25,
+  /** About to be left out of the configuration: its server is told so before the others go on without it. */
+  DOUBTED: 1 << 26,
 } as const;
 
 const STATE_SHIFT = 16;
@@ -30,6 +34,10 @@ export const stateOf = (word: number): BlockState | 0 =>
 
 export const withState = (word: number, state: BlockState | 0): number =>
   (word & ~STATE_MASK) | (state << STATE_SHIFT);
+
+/** Whether what the replica does not know may have been acknowledged all the same. */
+export const isStale = (word: number): boolean =>
+  stateOf(word) !== 0 && ((word & (Replica.STALE | Replica.DOUBTED)) !== 0 || (word & Replica.MEMBER) === 0);
 
 /** @param flags bits of {@link BlockFlag} */
 export function withFlags(word: number, flags: number): number {

@@ -147,13 +147,17 @@ function mutate(state: OpsState, type: MutationType, fileId: FileId): void {
   const before = nameFlagsOf(state, fileId);
   if (before === undefined) return;
   const after = mutated(before, type);
-  if (after === before) return;
+  if (after !== before) setNameFlags(state, fileId, after);
+}
+
+/** @param fileId a slot, or an alias that is there */
+export function setNameFlags(state: OpsState, fileId: FileId, nameFlags: number): void {
   if (!isAlias(fileId)) {
-    setSlotFlags(state, fileId as number as Slot, after);
+    setSlotFlags(state, fileId as number as Slot, nameFlags);
     return;
   }
   const aliases = state.aliases!;
-  aliases.setFlagsAt(aliases.find(fileId), after & ~NameFlag.PURGED);
+  aliases.setFlagsAt(aliases.find(fileId), nameFlags & ~NameFlag.PURGED);
 }
 
 /** DELETE and HIDE are independent bits. What is purged stays deleted: its bytes may be gone. */

@@ -2,4 +2,5 @@
 export * from './alias-table.ts';
 export * from './op.ts';
 export * from './ops-file.ts';
+export * from './ops-merge.ts';
 export * from './ops-state.ts';

@@ -67,6 +67,8 @@ export interface BlockInfo {
   /** Newest op in the log. */
   readonly seq: number;
   readonly version: Version;
+  /** Of a configuration that is being agreed on: operations of the present one are not taken meanwhile. */
+  readonly prepared: Version | undefined;
   readonly opsPrimary: ServerId;
   /** Of the newest CFG. */
   readonly members: readonly ServerId[];

@@ -91,6 +91,10 @@ export class Block implements BlockInfo {
     return this.ops.facts.version;
   }
 
+  get prepared(): Version | undefined {
+    return this.ops.prepared;
+  }
+
   get opsPrimary(): ServerId {
     return this.ops.facts.opsPrimary;
   }

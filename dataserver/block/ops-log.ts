@@ -8,8 +8,9 @@ import {
   type OpPlace,
   type OpsState,
   OpType,
+  withoutFacts,
 } from '../../common/format/ops.ts';
-import type { BlockId, ServerId, Version } from '../../common/ids.ts';
+import { type BlockId, compareVersions, type ServerId, type Version } from '../../common/ids.ts';
 import { OPS_TAIL_OPS_MAX } from '../../common/limits.ts';
 import type { SealInfo } from './api.ts';
 import type { StoreContext } from './context.ts';
@@ -59,6 +60,8 @@ export class OpsLog {
   /** The newest ops, oldest first, for members that are a little behind. */
   #recent: Op[] = [];
   #over: TfsError | undefined;
+  /** A configuration that is being agreed on. */
+  #prepared: Version | undefined;
 
   constructor(
     context: StoreContext,
@@ -88,6 +91,9 @@ export class OpsLog {
    */
   append(ops: readonly Op[]): Promise<void> {
     const fresh = ops.filter((op) => compareOps(op, this.#given) > 0);
+    const prepared = this.prepared;
+    if (prepared !== undefined && fresh.some((op) => compareVersions(op.version, prepared) < 0))
+      return Promise.reject(this.#superseded(prepared));
     let seq = this.#given.seq;
     for (const op of fresh) {
       assert(op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT, 'facts are not sequenced');
@@ -95,6 +101,29 @@ export class OpsLog {
       seq = op.seq;
     }
     return this.#give(fresh);
+  }
+
+  /** The configuration that is about to begin here; undefined when none is. */
+  get prepared(): Version | undefined {
+    const prepared = this.#prepared;
+    return prepared !== undefined && compareVersions(prepared, this.facts.version) > 0 ? prepared : undefined;
+  }
+
+  /**
+   * From now on no operation of a version below this one is taken. Kept in memory alone: if the process ends before
+   * the configuration begins, the one who is agreeing on it hears that, and nothing was acknowledged meanwhile,
+   * because the new opsPrimary itself takes none either.
+   *
+   * @returns the sequenced operations; every one that was given before has been written or has failed
+   * @throws TfsError STALE_EPOCH when that version, or a newer one, has begun or is being agreed on; details: `epoch`, `n`
+   */
+  async prepare(version: Version): Promise<Op[]> {
+    const newest = this.prepared ?? this.facts.version;
+    const order = compareVersions(version, newest);
+    if (order < 0 || (order === 0 && this.prepared === undefined)) throw this.#superseded(newest);
+    this.#prepared = version;
+    await this.#give([]);
+    return this.after(0);
   }
 
   /** A fact of this replica alone: it takes no place in the sequence. */
@@ -128,7 +157,9 @@ export class OpsLog {
       return this.#recent.filter((op) => op.seq > seq);
     if (seq >= this.facts.seq) return [];
     const ops = await this.#file.read();
-    return ops.filter((op) => op.seq > seq && op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT);
+    return ops
+      .filter((op) => op.seq > seq && op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT)
+      .map(withoutFacts);
   }
 
   /** Waits for what is under way. */
@@ -213,6 +244,14 @@ export class OpsLog {
     assert(state.seq === this.facts.seq, `the ops log of block ${this.block} reads as it did before`);
     this.state = state;
     return state;
+  }
+
+  #superseded(by: Version): TfsError {
+    return new TfsError(
+      'STALE_EPOCH',
+      `block ${this.block}: version (${by.epoch}, ${by.n}) of its configuration has begun or is about to`,
+      { details: { epoch: by.epoch, n: by.n } },
+    );
   }
 
   #gap(seq: number): TfsError {

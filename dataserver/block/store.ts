@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { TfsError } from '../../common/errors.ts';
 import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
-import type { BlockId, Cookie, Epoch, FileId, Session } from '../../common/ids.ts';
+import type { BlockId, Cookie, Epoch, FileId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES } from '../../common/limits.ts';
 import { type BlockEntry, BlockState } from '../../common/wire/messages.ts';
 import {
@@ -262,6 +262,15 @@ export class BlockStore {
       if (held.state === BlockState.SEALED) this.#cache.warmed(held);
       return state;
     });
+  }
+
+  /** As OpsLog.prepare: no operation of an older version is taken from now on. @returns all sequenced operations */
+  async prepareOps(block: BlockId, version: Version): Promise<Op[]> {
+    const held = this.#usable(block);
+    this.#context.assertWritable();
+    const ops = await held.ops.prepare(version);
+    if (held.state === BlockState.SEALED) this.#cache.warmed(held);
+    return ops;
   }
 
   /** Sequenced ops after `seq`, in order; where the log was folded past it, a SNAPSHOT first. */

@@ -145,6 +145,7 @@ export class LocalCluster {
       indexBytes: 16 << 20,
       openFiles: 64,
       memberAckMs: 1000,
+      minWrite: this.#options.minWrite,
       pid: process.pid,
       version: 'test',
       onRefused: (error) => {

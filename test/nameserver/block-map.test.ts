@@ -73,11 +73,15 @@ describe('block map', (test) => {
     assert.equal(behind(), [s3]);
     map.caughtUp(B, s3, 6);
     assert.equal(behind(), []);
-    assert.ok(
-      map.report(s2, entryOf({ seq: 2, n: 2, members: [1, 2] })) & Effect.BEHIND,
-      'version before seq',
-    );
-    assert.equal(behind(), [s1, s3]);
+  });
+
+  test('a replica with an older configuration is stale until it holds the newest and belongs to it', () => {
+    const map = new BlockMap();
+    for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
+    const stale = () => [s1, s2, s3].filter((server) => map.staleOf(server).includes(B));
+    assert.equal(stale(), []);
+    map.report(s2, entryOf({ seq: 2, n: 2, members: [1, 2] }));
+    assert.equal(stale(), [s1, s3], 'version before seq');
     assert.equal(
       map
         .facts(B)!
@@ -85,6 +89,38 @@ describe('block map', (test) => {
         .map(({ server }) => server),
       [s1, s2],
     );
+    map.report(s1, entryOf({ seq: 2, n: 2, members: [1, 2] }));
+    assert.equal(stale(), [s3]);
+    assert.ok(map.report(s3, entryOf({ seq: 9, members: [1, 2, 3] })) & Effect.STALE, 'it comes back');
+    assert.equal(stale(), [s3]);
+    map.configured(B, {
+      version: { epoch: epochOf(1), n: 3 },
+      members: [s1, s2, s3],
+      opsPrimary: s2,
+      seq: 11,
+    });
+    assert.equal(stale(), []);
+    assert.is(map.facts(B)!.opsPrimary, s2);
+    assert.is(map.facts(B)!.seq, 11);
+    map.configured(B, { version: { epoch: epochOf(1), n: 2 }, members: [s1], opsPrimary: s1, seq: 2 });
+    assert.equal(stale(), [], 'an older configuration changes nothing');
+    map.report(s3, entryOf({ state: BlockState.DROPPED, n: 3 }));
+    assert.equal(stale(), []);
+  });
+
+  test('a replica that is about to be left out counts as stale at once, whatever it reports', () => {
+    const map = new BlockMap();
+    for (const server of [s1, s2, s3]) map.report(server, entryOf({}));
+    map.doubt(B, s3);
+    assert.equal(map.staleOf(s3), [B]);
+    map.report(s3, entryOf({}));
+    assert.equal(map.staleOf(s3), [B]);
+    const facts = { version: { epoch: epochOf(1), n: 2 }, opsPrimary: s1, seq: 2 };
+    map.configured(B, { ...facts, members: [s1, s2] });
+    assert.equal(map.staleOf(s3), [B], 'it is no member');
+    assert.equal(map.staleServers, [s3]);
+    map.forget(B);
+    assert.equal(map.staleServers, []);
   });
 
   test('what a whole report does not confirm is gone; a member is expected again', () => {
@@ -305,4 +341,11 @@ function agree(map: BlockMap, naive: NaiveMap): void {
   }
   assert.equal(map.counts, counts);
   assert.equal([...map.unsettled].sort(), unsettled.sort());
+  for (const server of servers(1, 2, 3, 4, 5)) {
+    const stale = [...naive.blocks].filter(([, { replicas }]) => {
+      const replica = replicas.get(server);
+      return replica !== undefined && replica.state !== 0 && (replica.stale || !replica.member);
+    });
+    assert.equal([...map.staleOf(server)].sort(), stale.map(([block]) => block).sort());
+  }
 }

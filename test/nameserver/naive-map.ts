@@ -7,6 +7,7 @@ interface NaiveReplica {
   member: boolean;
   behind: boolean;
   confirmed: boolean;
+  stale: boolean;
   good: boolean;
 }
 
@@ -22,7 +23,14 @@ interface NaiveBlock {
   replicas: Map<ServerId, NaiveReplica>;
 }
 
-const expected = (): NaiveReplica => ({ state: 0, member: true, behind: false, confirmed: true, good: true });
+const expected = (): NaiveReplica => ({
+  state: 0,
+  member: true,
+  behind: false,
+  confirmed: true,
+  stale: false,
+  good: true,
+});
 
 /** The block map as one would write it with all the memory in the world: an object for each block and replica. */
 export class NaiveMap {
@@ -56,7 +64,7 @@ export class NaiveMap {
     const newerVersion = isNew || compareVersions(entry.version, known.version) > 0;
     const sameVersion = compareVersions(entry.version, known.version) === 0;
     const newerOps = newerVersion || (sameVersion && entry.seq > known.seq);
-    const olderOps = !newerVersion && (!sameVersion || entry.seq < known.seq);
+    const olderOps = sameVersion && entry.seq < known.seq;
     if (newerVersion) {
       known.version = entry.version;
       known.target = entry.targetReplicas;
@@ -76,13 +84,18 @@ export class NaiveMap {
     if (newerOps) {
       known.seq = entry.seq;
       if (!isNew)
-        for (const replica of known.replicas.values()) if (replica.state !== 0) replica.behind = true;
+        for (const replica of known.replicas.values()) {
+          if (replica.state === 0) continue;
+          if (newerVersion) replica.stale = true;
+          else replica.behind = true;
+        }
     }
     known.replicas.set(server, {
       state: entry.state,
       member,
       behind: olderOps,
       confirmed: true,
+      stale: !newerVersion && !sameVersion,
       good: (entry.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0,
     });
     if (entry.generation > known.generation) {

@@ -1,0 +1,179 @@
+import { TfsError, toTfsError } from '../common/errors.ts';
+import { beginConfiguration, decodeOpBodies, encodeOpBodies, type Op, OpType } from '../common/format/ops.ts';
+import { type BlockId, compareVersions, type ServerId } from '../common/ids.ts';
+import { RECONFIGURE_STEP_MS_MAX } from '../common/limits.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import {
+  type Configure,
+  decodeControl,
+  encodeControl,
+  type Member,
+  zConfigure,
+  zInstallOps,
+  zPrepareOps,
+} from '../common/wire/control.ts';
+import { Op as WireOp } from '../common/wire/messages.ts';
+import type { Peers } from '../common/wire/peers.ts';
+import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import type { BlockStore } from './block/store.ts';
+import type { Directory } from './directory.ts';
+import type { OpsSequencer } from './ops-sequencer.ts';
+import type { PromiseKeeper } from './promise.ts';
+
+export interface ReconfigureDeps {
+  readonly server: ServerId;
+  readonly store: BlockStore;
+  readonly peers: Peers;
+  readonly promise: PromiseKeeper;
+  readonly directory: Directory;
+  readonly ops: OpsSequencer;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/**
+ * The change of a block's configuration: who belongs to it, and who orders its operations. Decided by the leader,
+ * carried out by the new opsPrimary in two steps: every new member stops taking operations of older versions and
+ * tells its log; then one operation, made of all the logs, begins the new version on each of them.
+ *
+ * What was acknowledged under an older version is on every member of that version, so on any one of them that is a
+ * member of the new one. What is acknowledged from now on needs every new member, and each of them takes nothing
+ * older any more. So no operation is lost, and none is acknowledged by half of each.
+ */
+export class Reconfigurer {
+  readonly #deps: ReconfigureDeps;
+
+  constructor(deps: ReconfigureDeps) {
+    this.#deps = deps;
+  }
+
+  /** CONFIGURE from the leader. When answered, every member of the new configuration holds it durably. */
+  async configure({ header }: RpcRequest): Promise<RpcResult> {
+    const { promise, directory, server, store, ops, log } = this.#deps;
+    const order = decodeControl(zConfigure, header, 'CONFIGURE');
+    const { block, reign, version } = order;
+    await promise.accept(reign);
+    for (const { id, address } of order.members) directory.learn(id, address);
+    const others = order.members.filter(({ id }) => id !== server);
+    if (others.length === order.members.length)
+      throw new TfsError('PROTOCOL', `CONFIGURE ${block}: DataServer ${server} is to order it and no member`);
+    const begin = await this.#begin(order, others);
+    // The own log first: it then holds everything that any member may hold (see docs/decisions/004).
+    await store.appendOps(block, [begin]);
+    ops.reset(block);
+    await this.#each(block, others, ({ address }) =>
+      this.#deps.peers.call(
+        address,
+        WireOp.INSTALL_OPS,
+        encodeControl({ block, reign, version }),
+        [encodeOpBodies([begin])],
+        RECONFIGURE_STEP_MS_MAX,
+      ),
+    );
+    const members = order.members.map(({ id }) => id);
+    log.info(
+      { block, version, members, merged: begin.type === OpType.SNAPSHOT },
+      'a new configuration begins',
+    );
+    return { header: encodeControl({ version, seq: begin.seq }) };
+  }
+
+  /** PREPARE_OPS from the new opsPrimary. */
+  async prepare({ header }: RpcRequest): Promise<RpcResult> {
+    const { block, reign, version } = decodeControl(zPrepareOps, header, 'PREPARE_OPS');
+    await this.#deps.promise.accept(reign);
+    const ops = await this.#deps.store.prepareOps(block, version);
+    const info = this.#deps.store.info(block);
+    return {
+      header: encodeControl({ version: info?.version, seq: info?.seq }),
+      payload: [encodeOpBodies(ops)],
+    };
+  }
+
+  /** INSTALL_OPS from the new opsPrimary: the operation that begins the version. Durable when answered. */
+  async install({ header, payload, peer }: RpcRequest): Promise<RpcResult> {
+    const { store, promise, server } = this.#deps;
+    const { block, reign, version } = decodeControl(zInstallOps, header, 'INSTALL_OPS');
+    await promise.accept(reign);
+    const ops = opsIn(payload);
+    const [begin] = ops;
+    const configuration = begin && configurationIn(begin);
+    if (
+      begin === undefined ||
+      ops.length !== 1 ||
+      configuration === undefined ||
+      compareVersions(begin.version, version) !== 0 ||
+      String(configuration.opsPrimary) !== peer.id ||
+      !configuration.members.includes(server)
+    )
+      throw new TfsError(
+        'PROTOCOL',
+        `INSTALL_OPS ${block}: this does not begin version (${version.epoch}, ${version.n})`,
+      );
+    const info = store.info(block);
+    const newest = info?.prepared ?? info?.version;
+    if (newest !== undefined && compareVersions(version, newest) < 0)
+      throw new TfsError('STALE_EPOCH', `block ${block}: a newer configuration is being agreed on`, {
+        details: { epoch: newest.epoch, n: newest.n },
+      });
+    await store.appendOps(block, ops);
+    return { header: encodeControl({}) };
+  }
+
+  /** The operation that begins the new version, from the logs of all its members. */
+  async #begin({ block, reign, version, members }: Configure, others: readonly Member[]): Promise<Op> {
+    const { store, peers, clock, server } = this.#deps;
+    // This one first: as long as it takes older operations nothing has changed.
+    const own = await store.prepareOps(block, version);
+    const logs = await this.#each(block, others, async ({ address }) => {
+      const ask = encodeControl({ block, reign, version });
+      const reply = await peers.call(address, WireOp.PREPARE_OPS, ask, undefined, RECONFIGURE_STEP_MS_MAX);
+      return opsIn(reply.payload);
+    });
+    return beginConfiguration([own, ...logs], {
+      version,
+      members: members.map(({ id }) => id),
+      opsPrimary: server,
+      atMs: clock.now(),
+    });
+  }
+
+  /** @throws TfsError UNAVAILABLE, details `avoid`: the members that failed; STALE_EPOCH when a newer version is known */
+  async #each<T>(
+    block: BlockId,
+    members: readonly Member[],
+    ask: (member: Member) => Promise<T>,
+  ): Promise<T[]> {
+    const outcomes = await Promise.allSettled(members.map(ask));
+    const failed: ServerId[] = [];
+    let cause: TfsError | undefined;
+    const results: T[] = [];
+    outcomes.forEach((outcome, i) => {
+      if (outcome.status === 'fulfilled') results.push(outcome.value);
+      else {
+        const error = toTfsError(outcome.reason);
+        if (cause?.code !== 'STALE_EPOCH') cause = error;
+        failed.push(members[i]!.id);
+      }
+    });
+    if (cause === undefined) return results;
+    if (cause.code === 'STALE_EPOCH') throw cause;
+    throw new TfsError(
+      'UNAVAILABLE',
+      `DataServer ${failed.join(', ')} cannot take part in a new configuration of block ${block}: ${cause.message}`,
+      { cause, details: { avoid: failed } },
+    );
+  }
+}
+
+function configurationIn(op: Op) {
+  if (op.type === OpType.CFG) return op;
+  return op.type === OpType.SNAPSHOT ? op.state.cfg : undefined;
+}
+
+function opsIn(payload: Buffer): Op[] {
+  const ops = decodeOpBodies(payload);
+  if (!ops.ok) throw new TfsError('PROTOCOL', ops.why);
+  return ops.value;
+}
