@@ -1,6 +1,6 @@
 import { type ErrorCode, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { CLIENT_ATTEMPTS_MAX, CLIENT_BUDGET_MS_DEFAULT, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { CLIENT_ATTEMPTS_MAX, CLIENT_BUDGET_MS_DEFAULT, MUTATE_ATTEMPT_MS_MAX } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import {
@@ -29,8 +29,9 @@ export interface MutatorParts {
 const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['NOT_FOUND', 'GONE', 'BAD_REQUEST', 'BAD_NAME']);
 
 /**
- * Delete, undelete, hide and reveal: one server orders all operations on a block, so only that one is asked; where it
- * changed meanwhile, the NameServers tell. All are idempotent and carry their opId through every attempt.
+ * Delete, undelete, hide and reveal: one server orders all operations on a block, so that one is asked first. Where it
+ * does not answer, another member is: it either knows who took its place, or has the leader let it do so. All are
+ * idempotent and carry their opId through every attempt.
  */
 export class Mutator {
   readonly #parts: MutatorParts;
@@ -53,7 +54,7 @@ export class Mutator {
       let failure: TfsError;
       try {
         location ??= await locations.locate(key.block);
-        return await this.#mutateOn(key.block, location.opsPrimary, header, deadlineAt - clock.monotonic());
+        return await this.#mutateIn(key.block, location, header, deadlineAt);
       } catch (error) {
         failure = toTfsError(error);
         if (FINAL.has(failure.code)) throw failure;
@@ -71,30 +72,48 @@ export class Mutator {
     }
   }
 
-  async #mutateOn(
+  /** The sequencer; whoever is named as such instead; then, where it does not answer, the other members. */
+  async #mutateIn(
     block: BlockId,
-    server: ServerId | undefined,
+    { opsPrimary, members }: BlockLocation,
     header: Buffer,
-    leftMs: number,
+    deadlineAt: number,
   ): Promise<CheckReply> {
+    const { clock } = this.#parts;
+    const next = opsPrimary === undefined ? [...members] : [opsPrimary];
+    const asked = new Set<ServerId>();
+    let last: TfsError | undefined;
+    for (let server = next.shift(); server !== undefined; server = next.shift()) {
+      if (asked.has(server)) continue;
+      asked.add(server);
+      const left = deadlineAt - clock.monotonic();
+      if (left <= 0) break;
+      try {
+        return await this.#mutateOn(server, header, Math.min(left, MUTATE_ATTEMPT_MS_MAX));
+      } catch (error) {
+        last = toTfsError(error);
+        if (FINAL.has(last.code)) throw last;
+        const named = last.details?.['opsPrimary'];
+        if (typeof named === 'number') next.unshift(named as ServerId);
+        else if (isUnreachable(error) || last.code === 'DONT_KNOW') next.push(...members);
+        // It lives and cannot do it now: another member could not either.
+        else throw last;
+      }
+    }
+    throw (
+      last ??
+      new TfsError('DONT_KNOW', `nobody can tell yet which server orders the operations of block ${block}`)
+    );
+  }
+
+  async #mutateOn(server: ServerId, header: Buffer, deadlineMs: number): Promise<CheckReply> {
     const { caller, health, map } = this.#parts;
-    if (server === undefined)
-      throw new TfsError(
-        'DONT_KNOW',
-        `nobody can tell yet which server orders the operations of block ${block}`,
-      );
     await map.get();
     const address = map.addressOf(server);
     if (address === undefined)
       throw new TfsError('UNAVAILABLE', `server ${server} is not in the cluster map`);
     try {
-      const reply = await caller.call(
-        address,
-        Op.MUTATE,
-        header,
-        undefined,
-        Math.min(leftMs, RPC_MS_DEFAULT),
-      );
+      const reply = await caller.call(address, Op.MUTATE, header, undefined, deadlineMs);
       health.succeeded(server);
       return decodeCheckReply(reply.header);
     } catch (error) {

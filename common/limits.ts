@@ -132,6 +132,8 @@ export const CLIENT_ATTEMPTS_MAX = 12;
 /** A client asks the next replica when one has not answered for this long; the last one gets the rest. */
 export const READ_ATTEMPT_MS_MAX = 1_500;
 export const READ_ROUNDS_MAX = 3;
+/** An operation is asked of the next member when one has not answered for this long. */
+export const MUTATE_ATTEMPT_MS_MAX = 2_500;
 /** A memory-only question. */
 export const CHECK_MS_MAX = 500;
 /** Between rounds in which every server was tried; doubled each time, with jitter. */

@@ -164,6 +164,11 @@ export class BlockMap {
     this.#flag(block, server, Replica.DOUBTED);
   }
 
+  /** It was not left out after all. */
+  trust(block: BlockId, server: ServerId): void {
+    this.#flag(block, server, 0, Replica.DOUBTED);
+  }
+
   /** A configuration that is durable on all of its members. */
   configured(
     block: BlockId,
@@ -191,11 +196,11 @@ export class BlockMap {
     page.touch(row);
   }
 
-  #flag(block: BlockId, server: ServerId, flag: number): void {
+  #flag(block: BlockId, server: ServerId, set: number, clear = 0): void {
     const page = this.#pages[pageOf(block)];
     const row = rowOf(block);
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
-    if (page !== undefined && i >= 0) this.#setWord(page, row, i, page.word(row, i) | flag);
+    if (page !== undefined && i >= 0) this.#setWord(page, row, i, (page.word(row, i) & ~clear) | set);
   }
 
   /** No member knows it. */

@@ -1,11 +1,14 @@
-import { FENCE_MS_MAX, RPC_MS_DEFAULT, SEAL_MS_MAX } from '../common/limits.ts';
+import { FENCE_MS_MAX, RECONFIGURE_MS_MAX, RPC_MS_DEFAULT, SEAL_MS_MAX } from '../common/limits.ts';
 import {
+  type Configure,
+  type ConfigureReply,
   type Fence,
   type FenceReply,
   type Member,
   type Seal,
   type SealReply,
   type SyncOps,
+  zConfigureReply,
   zFenceReply,
   zSealReply,
   zSyncOpsReply,
@@ -24,6 +27,8 @@ export interface Commands {
   seal(to: Member, order: Seal): Promise<SealReply>;
   /** @returns the newest operation the replica holds then */
   syncOps(to: Member, order: SyncOps): Promise<{ readonly seq: number }>;
+  /** When answered, every member holds the new configuration of the block durably; `to` orders its operations. */
+  configure(to: Member, order: Configure): Promise<ConfigureReply>;
 }
 
 export function commandsOver(peers: Peers): Commands {
@@ -34,6 +39,9 @@ export function commandsOver(peers: Peers): Commands {
       (await peers.callControl(address, Op.SEAL, order, zSealReply, undefined, SEAL_MS_MAX)).message,
     syncOps: async ({ address }, order) =>
       (await peers.callControl(address, Op.SYNC_OPS, order, zSyncOpsReply, undefined, RPC_MS_DEFAULT))
+        .message,
+    configure: async ({ address }, order) =>
+      (await peers.callControl(address, Op.CONFIGURE, order, zConfigureReply, undefined, RECONFIGURE_MS_MAX))
         .message,
   };
 }

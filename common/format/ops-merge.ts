@@ -1,4 +1,4 @@
-import type { FileId, ServerId, Version } from '../ids.ts';
+import type { ServerId, Version } from '../ids.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { type Configuration, compareOps, NO_OP_ID, type Op, OpType } from './op.ts';
 import {
@@ -47,14 +47,12 @@ export function beginConfiguration(logs: readonly OpsLogContent[], next: NextCon
 
 /** The state of all operations of all logs together; without the facts that each replica has for itself. */
 export function mergeLogs(logs: readonly OpsLogContent[]): OpsState {
-  const all = unionOf(logs);
-  const merged = cloneOpsState(foldAll(all));
+  const merged = cloneOpsState(foldAll(unionOf(logs)));
   for (const log of logs) {
-    const own = placesOf(log);
-    const foreign = all.filter((op) => !own.has(placeOf(op)));
-    // The beginning of another log: nothing in it that the others do not know.
-    if (foreign.length === 0 || compareOps(foreign[0]!, log.at(-1) ?? foreign[0]!) > 0) continue;
-    bury(merged, log, logs);
+    for (const other of logs) {
+      const own = missingIn(other, log);
+      if (own.length > 0 && missingIn(log, other).length > 0) bury(merged, log, own);
+    }
   }
   merged.seal = undefined;
   merged.generation = undefined;
@@ -68,19 +66,23 @@ export function withoutFacts(op: Op): Op {
   return { ...op, state: { ...op.state, seal: undefined, generation: undefined } };
 }
 
-/** Names that this log, in what only it has, left deleted or hidden, stay so. */
-function bury(merged: OpsState, log: OpsLogContent, logs: readonly OpsLogContent[]): void {
-  const common = logs.map(placesOf);
-  const touched = new Set<FileId>();
-  for (const op of log)
-    if ('fileId' in op && !common.every((places) => places.has(placeOf(op)))) touched.add(op.fileId);
-  if (touched.size === 0) return;
-  const own = foldAll(log);
-  for (const fileId of touched) {
-    const flags = (nameFlagsOf(own, fileId) ?? 0) & (NameFlag.DELETED | NameFlag.HIDDEN);
-    const before = nameFlagsOf(merged, fileId);
-    if (before !== undefined && (before | flags) !== before) setNameFlags(merged, fileId, before | flags);
+/** Names that this log, by operations that another one lacks, left deleted or hidden, stay so. */
+function bury(merged: OpsState, log: OpsLogContent, own: readonly Op[]): void {
+  const state = foldAll(log);
+  for (const op of own) {
+    if (!('fileId' in op)) continue;
+    const flags = (nameFlagsOf(state, op.fileId) ?? 0) & (NameFlag.DELETED | NameFlag.HIDDEN);
+    const before = nameFlagsOf(merged, op.fileId);
+    if (before !== undefined && (before | flags) !== before) setNameFlags(merged, op.fileId, before | flags);
   }
+}
+
+/** Operations of `log` that `other` does not have, neither by themselves nor folded into the SNAPSHOT it begins with. */
+function missingIn(other: OpsLogContent, log: OpsLogContent): Op[] {
+  const places = new Set(other.map(placeOf));
+  const first = other[0];
+  const folded = first?.type === OpType.SNAPSHOT ? first : undefined;
+  return log.filter((op) => !places.has(placeOf(op)) && (folded === undefined || compareOps(op, folded) > 0));
 }
 
 function unionOf(logs: readonly OpsLogContent[]): Op[] {
@@ -103,7 +105,6 @@ function foldAll(ops: readonly Op[]): OpsState {
 }
 
 const placeOf = ({ version, seq }: Op): string => `${version.epoch}.${version.n}.${seq}`;
-const placesOf = (log: OpsLogContent): ReadonlySet<string> => new Set(log.map(placeOf));
 
 function compareEnds(a: OpsLogContent, b: OpsLogContent): number {
   const [lastA, lastB] = [a.at(-1), b.at(-1)];

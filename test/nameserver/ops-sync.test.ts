@@ -33,6 +33,7 @@ class World {
     commands: {
       fence: async () => Promise.reject(new Error('not here')),
       seal: async () => Promise.reject(new Error('not here')),
+      configure: async () => Promise.reject(new Error('not here')),
       syncOps: async (to: Member, { from }: SyncOps) => {
         this.orders.push(`${to.id} from ${from.id}`);
         this.mostRunning = Math.max(this.mostRunning, ++this.running);

@@ -96,6 +96,10 @@ class World implements Commands {
     };
   }
 
+  configure(): Promise<never> {
+    return Promise.reject(new Error('not here'));
+  }
+
   async seal({ id }: Member, order: Seal): Promise<SealReply> {
     await this.#call(order.complete ? 'complete' : 'seal', id);
     const copy = this.copies.get(id)?.get(order.block);

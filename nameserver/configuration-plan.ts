@@ -1,0 +1,80 @@
+import type { ServerId } from '../common/ids.ts';
+import { BlockState } from '../common/wire/messages.ts';
+import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
+import { Whole } from './block-page.ts';
+
+/** One DataServer as the planning of a block's configuration sees it. */
+export interface MemberSight {
+  /** It can be commanded now. */
+  readonly reachable: boolean;
+  /** What fails together. */
+  readonly domain: string;
+  /** Left out, it could not believe for another moment that what it does not know does not exist. */
+  readonly harmless: boolean;
+}
+
+export interface ConfigurationAsk {
+  readonly facts: BlockFacts;
+  /** Members that somebody could not reach. */
+  readonly failed: ReadonlySet<ServerId>;
+  readonly sight: (server: ServerId) => MemberSight;
+  readonly minWrite: number;
+}
+
+export type ConfigurationPlan =
+  /** The present one will do. */
+  | { readonly kind: 'keep' }
+  | { readonly kind: 'configure'; readonly members: readonly ServerId[]; readonly opsPrimary: ServerId }
+  /** These have to learn first, or to be silent long enough, that they are not current. */
+  | { readonly kind: 'wait'; readonly doubt: readonly ServerId[] }
+  | { readonly kind: 'refuse'; readonly why: string };
+
+/**
+ * Who is to belong to a block's configuration: the members that hold the newest one and can be reached, and returned
+ * replicas that are sealed like them, up to the wanted number, each in a domain of its own. Members only come from
+ * replicas that exist; making new ones is another matter.
+ *
+ * A member is left out only when it is harmless: until then it might say "not found" about what the others acknowledge
+ * without it.
+ */
+export function planConfiguration({ facts, failed, sight, minWrite }: ConfigurationAsk): ConfigurationPlan {
+  const isUsable = ({ server, state }: ReplicaFacts) =>
+    state !== 0 && sight(server).reachable && !failed.has(server);
+  const members = facts.replicas.filter((replica) => replica.member);
+  const kept = members.filter((replica) => !replica.stale && isUsable(replica));
+  const domains = new Set(kept.map(({ server }) => sight(server).domain));
+  const chosen = kept.map(({ server }) => server);
+  // Nobody is left who holds the newest configuration: what the others hold may be missing something acknowledged.
+  if (kept.length === 0)
+    return {
+      kind: 'refuse',
+      why: `no member of block ${facts.block} that holds its newest configuration answers`,
+    };
+  for (const replica of facts.replicas) {
+    if (chosen.length >= facts.targetReplicas) break;
+    const { server } = replica;
+    const isReturned = replica.stale || !replica.member;
+    const { domain } = sight(server);
+    if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || domains.has(domain)) continue;
+    domains.add(domain);
+    chosen.push(server);
+  }
+  if (chosen.length < minWrite)
+    return {
+      kind: 'refuse',
+      why: `${chosen.length} members of block ${facts.block} answer, and operations need ${minWrite} (cluster.minWrite)`,
+    };
+  const opsPrimary = kept.some(({ server }) => server === facts.opsPrimary) ? facts.opsPrimary! : chosen[0]!;
+  const isSame =
+    members.length === chosen.length &&
+    members.every(({ server, stale }) => !stale && chosen.includes(server)) &&
+    opsPrimary === facts.opsPrimary;
+  if (isSame) return { kind: 'keep' };
+  const doubt = members.map(({ server }) => server).filter((server) => !chosen.includes(server));
+  if (doubt.some((server) => !sight(server).harmless)) return { kind: 'wait', doubt };
+  return { kind: 'configure', members: chosen, opsPrimary };
+}
+
+/** Only operations are brought together here; its records must be those of the others already. */
+const isWhole = (facts: BlockFacts, { state, good }: ReplicaFacts): boolean =>
+  good && state === BlockState.SEALED && facts.whole === Whole.SEALED;

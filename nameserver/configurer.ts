@@ -1,0 +1,253 @@
+import { TfsError, toTfsError } from '../common/errors.ts';
+import type { BlockId, ServerId, Version } from '../common/ids.ts';
+import {
+  ATTACH_RETRY_MS_MAX,
+  ATTACH_RETRY_MS_MIN,
+  DOUBT_MS_MAX,
+  PROVISIONAL_AFTER_MS,
+  RECONFIGURES_RUNNING_MAX,
+} from '../common/limits.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { Member, Reign, RequestCfgReply } from '../common/wire/control.ts';
+import { BlockState } from '../common/wire/messages.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Commands } from './commands.ts';
+import { type MemberSight, planConfiguration } from './configuration-plan.ts';
+
+export interface ConfigurerDeps {
+  readonly map: BlockMap;
+  readonly commands: Commands;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly minWrite: number;
+  /** Undefined while this NameServer does not lead. */
+  readonly reign: () => Reign | undefined;
+  /** Undefined while the server cannot be commanded. */
+  readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Where it was last, up or not. */
+  readonly address: (server: ServerId) => Member | undefined;
+  readonly domainOf: (server: ServerId) => string;
+  /**
+   * Monotonic time from which on the server believed no leader any more that its replicas are all current, were it told
+   * nothing new: {@link PROVISIONAL_AFTER_MS} after this leader's last such word or, of a server that has not promised
+   * to this leader, after that of any older one.
+   */
+  readonly unconfirmedFromMs: (server: ServerId, reign: Reign) => number;
+  /** A block whose replica has to be sealed before it can belong to anything. */
+  readonly seal: (block: BlockId, why: string, holders: readonly ServerId[]) => void;
+}
+
+interface Attach {
+  dueAtMs: number;
+  attempts: number;
+}
+
+/**
+ * Gives blocks new configurations: without a member that cannot be reached, when an operation waits for it; and with
+ * a replica that has come back. One change of a block at a time.
+ */
+export class Configurer {
+  readonly stats = { configured: 0, failures: 0 };
+  readonly #deps: ConfigurerDeps;
+  readonly #running = new Map<BlockId, Promise<void>>();
+  /** Blocks with a replica that has come back, and when it is tried next. */
+  readonly #attach = new Map<BlockId, Attach>();
+  /** Since when a server counts as doubtful for a block: `block server` -> monotonic. */
+  readonly #doubted = new Map<
+    string,
+    { readonly block: BlockId; readonly server: ServerId; readonly atMs: number }
+  >();
+  /** The newest version that was tried, which a member may hold although nobody has reported it. */
+  readonly #tried = new Map<BlockId, Version>();
+  #closed = false;
+
+  constructor(deps: ConfigurerDeps) {
+    this.#deps = deps;
+  }
+
+  /** Changes under way. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /**
+   * A member needs the block to go on without those that it cannot reach.
+   *
+   * @returns the configuration as it is then
+   * @throws TfsError NOT_LEADER; DONT_KNOW for an unknown block; UNAVAILABLE where too few members answer, or while one
+   *   that is to be left out may still think itself current
+   */
+  async request(block: BlockId, failed: readonly ServerId[]): Promise<RequestCfgReply> {
+    const { map } = this.#deps;
+    if (map.facts(block) === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
+    await this.#change(block, new Set(failed));
+    const facts = map.facts(block);
+    if (facts?.opsPrimary === undefined)
+      throw new TfsError('DONT_KNOW', `block ${block} is not known here any more`);
+    const members = facts.replicas
+      .filter((replica) => replica.member)
+      .map(({ server }) => this.#deps.address(server))
+      .filter((member) => member !== undefined);
+    return { version: facts.version, opsPrimary: facts.opsPrimary, members };
+  }
+
+  /** Takes returned replicas in again, and forgets doubts that came to nothing. Called now and then. */
+  pump(): void {
+    const { map, clock } = this.#deps;
+    const reign = this.#deps.reign();
+    if (this.#closed || reign === undefined) return;
+    const now = clock.monotonic();
+    for (const [key, { block, server, atMs }] of this.#doubted) {
+      if (now - atMs < DOUBT_MS_MAX || this.#running.has(block)) continue;
+      this.#doubted.delete(key);
+      map.trust(block, server);
+    }
+    for (const server of map.staleServers) {
+      if (this.#deps.reachable(server, reign) === undefined) continue;
+      for (const block of map.staleOf(server)) {
+        if (this.#running.size >= RECONFIGURES_RUNNING_MAX) return;
+        if (!this.#running.has(block)) this.#tryAttach(block, server, now);
+      }
+    }
+    for (const block of this.#attach.keys()) if (map.facts(block) === undefined) this.#attach.delete(block);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#running.values());
+  }
+
+  #tryAttach(block: BlockId, server: ServerId, now: number): void {
+    const attach = this.#attach.get(block) ?? { dueAtMs: now, attempts: 0 };
+    this.#attach.set(block, attach);
+    if (attach.dueAtMs > now) return;
+    const delayMs = Math.min(ATTACH_RETRY_MS_MAX, ATTACH_RETRY_MS_MIN * 2 ** Math.min(attach.attempts, 16));
+    attach.attempts++;
+    attach.dueAtMs = now + delayMs;
+    const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
+    if (replica === undefined || this.#doubted.has(keyOf(block, server))) return;
+    if (replica.state !== BlockState.SEALED) {
+      this.#deps.seal(block, 'a replica that was away has come back', [server]);
+      return;
+    }
+    this.#change(block, NOBODY).then(
+      () => {
+        if (!this.#deps.map.staleOf(server).includes(block)) this.#attach.delete(block);
+      },
+      (error: unknown) => {
+        const reason = toTfsError(error).message;
+        this.#deps.log.debug({ block, server, reason }, 'a replica that came back cannot be taken in yet');
+      },
+    );
+  }
+
+  /** One at a time for each block; who comes while one is under way waits for it and looks again. */
+  async #change(block: BlockId, failed: ReadonlySet<ServerId>): Promise<void> {
+    for (let other = this.#running.get(block); other !== undefined; other = this.#running.get(block))
+      await other.catch(() => undefined);
+    const run = this.#run(block, failed).finally(() => this.#running.delete(block));
+    this.#running.set(block, run);
+    // Whoever waits sees the failure; nobody has to.
+    run.catch(() => undefined);
+    return run;
+  }
+
+  async #run(block: BlockId, failed: ReadonlySet<ServerId>): Promise<void> {
+    const { map, minWrite, commands, log } = this.#deps;
+    const reign = this.#requireReign();
+    const facts = map.facts(block);
+    if (facts === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
+    const plan = planConfiguration({
+      facts,
+      failed,
+      minWrite,
+      sight: (server) => this.#sight(block, server, reign),
+    });
+    if (plan.kind === 'keep') return;
+    if (plan.kind === 'refuse') throw unavailable(plan.why);
+    if (plan.kind === 'wait') {
+      this.#doubt(block, plan.doubt);
+      throw unavailable(
+        `server ${plan.doubt.join(', ')} is left out of block ${block} as soon as it cannot think itself current any more`,
+      );
+    }
+    const { members, opsPrimary } = plan;
+    const version = this.#nextVersion(block, facts.version, reign);
+    const reached = members.map((server) => this.#deps.reachable(server, reign));
+    const all = reached.filter((member) => member !== undefined);
+    const primary = all.find(({ id }) => id === opsPrimary);
+    if (primary === undefined || all.length < members.length)
+      throw unavailable(`a member of block ${block} went away`);
+    try {
+      const { seq } = await commands.configure(primary, { block, reign, version, members: all });
+      map.configured(block, { version, members, opsPrimary, seq });
+    } catch (error) {
+      this.stats.failures++;
+      throw unavailable(
+        `block ${block} could not be given a new configuration: ${toTfsError(error).message}`,
+        error,
+      );
+    }
+    this.stats.configured++;
+    this.#tried.delete(block);
+    for (const server of facts.replicas.map((replica) => replica.server))
+      this.#doubted.delete(keyOf(block, server));
+    log.info(
+      { block, version, members, opsPrimary, before: facts.opsPrimary },
+      'a block has a new configuration',
+    );
+  }
+
+  #sight(block: BlockId, server: ServerId, reign: Reign): MemberSight {
+    const { clock, reachable, domainOf, unconfirmedFromMs } = this.#deps;
+    const now = clock.monotonic();
+    const doubted = this.#doubted.get(keyOf(block, server));
+    // Every word of this leader since the doubt has named the block; an older one holds for a while.
+    const told = doubted !== undefined && now - doubted.atMs >= PROVISIONAL_AFTER_MS;
+    const isPromised = reachable(server, reign) !== undefined;
+    return {
+      reachable: isPromised,
+      domain: domainOf(server),
+      harmless: (told && isPromised) || now >= unconfirmedFromMs(server, reign),
+    };
+  }
+
+  #doubt(block: BlockId, servers: readonly ServerId[]): void {
+    const { map, clock } = this.#deps;
+    for (const server of servers) {
+      const key = keyOf(block, server);
+      if (this.#doubted.has(key)) continue;
+      this.#doubted.set(key, { block, server, atMs: clock.monotonic() });
+      map.doubt(block, server);
+    }
+  }
+
+  #nextVersion(block: BlockId, known: Version, reign: Reign): Version {
+    const tried = this.#tried.get(block);
+    const newest =
+      tried !== undefined && tried.epoch >= known.epoch ? Math.max(tried.n, inEpoch(known, tried)) : known.n;
+    const epoch = tried === undefined ? known.epoch : Math.max(tried.epoch, known.epoch);
+    const n = epoch === reign.epoch ? newest + 1 : 1;
+    if (n > 0xffff)
+      throw unavailable(
+        `block ${block} has had ${n} configurations in one reign: let another NameServer lead`,
+      );
+    const version: Version = { epoch: reign.epoch, n };
+    this.#tried.set(block, version);
+    return version;
+  }
+
+  #requireReign(): Reign {
+    const reign = this.#deps.reign();
+    if (reign === undefined)
+      throw new TfsError('NOT_LEADER', 'this NameServer does not lead: ask the other one');
+    return reign;
+  }
+}
+
+const NOBODY: ReadonlySet<ServerId> = new Set();
+const keyOf = (block: BlockId, server: ServerId): string => `${block} ${server}`;
+const inEpoch = (version: Version, other: Version): number => (version.epoch === other.epoch ? version.n : 0);
+const unavailable = (message: string, cause?: unknown): TfsError =>
+  new TfsError('UNAVAILABLE', message, { cause, retryAfterMs: 500 });

@@ -1,0 +1,186 @@
+import * as fc from 'fast-check';
+import * as assert from 'uvu/assert';
+import {
+  beginConfiguration,
+  emptyOpsState,
+  foldOp,
+  type MutationType,
+  mergeLogs,
+  nameFlagsOf,
+  type Op,
+  type OpContent,
+  type OpsState,
+  OpType,
+  withoutFacts,
+} from '../../../common/format/ops.ts';
+import {
+  type Cookie,
+  epochOf,
+  type FileId,
+  type ServerId,
+  type Slot,
+  serverId,
+} from '../../../common/ids.ts';
+import { NameFlag } from '../../../common/wire/messages.ts';
+import { SeededRandom } from '../../kit/seeded-random.ts';
+import { describe } from '../../kit/suite.ts';
+
+const random = new SeededRandom(8);
+const X = 3 as FileId;
+const Y = 4 as FileId;
+const MEMBERS = [1, 2, 3].map(serverId);
+const at = (epoch: number, n: number) => ({ epoch: epochOf(epoch), n });
+const next = (n: number, members: ServerId[] = MEMBERS) => ({
+  version: at(7, n),
+  members,
+  opsPrimary: members[0]!,
+  atMs: 5,
+});
+
+/** Ops that go on from a log. */
+function grow(log: readonly Op[], version: Op['version'], ...contents: OpContent[]): Op[] {
+  let seq = log.at(-1)?.seq ?? 0;
+  return [
+    ...log,
+    ...contents.map(
+      (content) => ({ ...content, version, seq: ++seq, atMs: 0, opId: random.bytes(16) }) as Op,
+    ),
+  ];
+}
+
+const cfg: OpContent = { type: OpType.CFG, members: MEMBERS, opsPrimary: MEMBERS[0]! };
+const mutation = (type: MutationType, fileId: FileId): OpContent => ({ type, fileId });
+const alias = (aliasId: number, target: number): OpContent => ({
+  type: OpType.ALIAS,
+  aliasId: aliasId as FileId,
+  cookie: 9 as Cookie,
+  target: target as Slot,
+});
+const START = grow([], at(1, 1), cfg);
+
+function folded(log: readonly Op[]): OpsState {
+  const state = emptyOpsState();
+  for (const op of log) foldOp(state, op);
+  return state;
+}
+
+const flags = (state: OpsState, fileId: FileId) => nameFlagsOf(state, fileId) ?? -1;
+
+describe('merging of operations', (test) => {
+  test('equal logs go on with a bare configuration', () => {
+    const log = grow(START, at(1, 1), mutation(OpType.DELETE, X));
+    const begin = beginConfiguration([log, [...log], log], next(2));
+    assert.is(begin.type, OpType.CFG);
+    assert.is(begin.seq, log.length + 1);
+    assert.equal(begin.version, at(7, 2));
+  });
+
+  test('a log that is the beginning of another adds nothing, and undoes nothing', () => {
+    const short = grow(START, at(1, 1), mutation(OpType.DELETE, X), alias(0x8000_0001, 3));
+    const long = grow(short, at(1, 1), mutation(OpType.UNDELETE, X), mutation(OpType.HIDE, Y));
+    for (const logs of [
+      [short, long],
+      [long, short],
+      [short, long, START],
+    ]) {
+      const begin = beginConfiguration(logs, next(1));
+      assert.is(begin.type, OpType.SNAPSHOT);
+      for (const log of logs) {
+        const state = folded([...log, begin]);
+        assert.is(flags(state, X), 0, 'a later undelete wins over the tombstone');
+        assert.is(flags(state, Y), NameFlag.HIDDEN);
+        assert.is(state.aliases?.count, 1);
+        assert.equal(state.cfg, { members: MEMBERS, opsPrimary: MEMBERS[0] });
+        assert.equal({ version: state.version, seq: state.seq }, { version: at(7, 1), seq: long.length + 1 });
+      }
+    }
+  });
+
+  test('what two sides did without knowing of each other all counts, and a tombstone of either stays', () => {
+    const common = grow(START, at(1, 1), mutation(OpType.DELETE, Y));
+    const one = grow(
+      common,
+      at(1, 1),
+      mutation(OpType.DELETE, X),
+      alias(0x8000_0001, 3),
+      mutation(OpType.UNDELETE, Y),
+    );
+    const other = grow(
+      common,
+      at(2, 1),
+      cfg,
+      mutation(OpType.HIDE, X),
+      mutation(OpType.UNDELETE, X),
+      alias(0x8000_0002, 4),
+    );
+    for (const logs of [
+      [one, other],
+      [other, one],
+    ]) {
+      const state = folded([...logs[0]!, beginConfiguration(logs, next(1))]);
+      assert.is(flags(state, X), NameFlag.DELETED | NameFlag.HIDDEN);
+      assert.is(flags(state, Y), 0, 'only one side touched it');
+      assert.is(state.aliases?.count, 2);
+    }
+  });
+
+  test('a log that was folded stands for what it was folded from', () => {
+    const before = grow(START, at(1, 1), mutation(OpType.DELETE, X), alias(0x8000_0001, 3));
+    const after = grow(before, at(1, 1), mutation(OpType.UNDELETE, X));
+    const last = after.at(-1)!;
+    const snapshot: Op = { ...last, type: OpType.SNAPSHOT, state: folded(after) };
+    const rewritten = grow([snapshot], at(1, 1), mutation(OpType.HIDE, Y));
+    for (const logs of [
+      [before, rewritten],
+      [after, rewritten],
+      [rewritten, before],
+    ]) {
+      const state = mergeLogs(logs);
+      assert.is(flags(state, X), 0);
+      assert.is(flags(state, Y), NameFlag.HIDDEN);
+      assert.is(state.aliases?.count, 1);
+    }
+  });
+
+  test('a seal is a fact about one replica: no other gets it with the operations', () => {
+    const log = grow(START, at(1, 1), mutation(OpType.DELETE, X));
+    const state = folded(log);
+    state.seal = { length: 4096, slots: 0, digest: Buffer.alloc(32), epoch: epochOf(1) };
+    const snapshot: Op = { ...log.at(-1)!, type: OpType.SNAPSHOT, state };
+    assert.is(mergeLogs([[snapshot], START]).seal, undefined);
+    const stripped = withoutFacts(snapshot);
+    assert.is(stripped.type === OpType.SNAPSHOT && stripped.state.seal, undefined);
+    assert.ok(state.seal, 'the own state keeps it');
+    const own = folded(START);
+    own.seal = state.seal;
+    foldOp(own, beginConfiguration([[snapshot], START], next(1)));
+    assert.ok(own.seal, 'the operation that begins a configuration leaves it');
+  });
+
+  test('for any cut of one history, every member ends with the state of the longest log', () => {
+    const content = fc.oneof(
+      fc.record({
+        type: fc.constantFrom<MutationType[]>(OpType.DELETE, OpType.UNDELETE, OpType.HIDE, OpType.REVEAL),
+        fileId: fc.constantFrom(X, Y, 0x8000_0001 as FileId),
+      }),
+      fc.constant(alias(0x8000_0001, 3)),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(content, { maxLength: 12 }),
+        fc.array(fc.integer({ min: 0, max: 12 }), { minLength: 1, maxLength: 4 }),
+        (contents, cuts) => {
+          const whole = grow(START, at(1, 1), ...(contents as OpContent[]));
+          const logs = [...cuts, 12].map((cut) => whole.slice(0, 1 + cut));
+          const begin = beginConfiguration(logs, next(1));
+          const expected = folded(whole);
+          for (const log of logs) {
+            const state = folded([...log, begin]);
+            for (const name of [X, Y, 0x8000_0001 as FileId])
+              assert.is(nameFlagsOf(state, name), nameFlagsOf(expected, name));
+          }
+        },
+      ),
+    );
+  });
+});

@@ -1,0 +1,114 @@
+import * as assert from 'uvu/assert';
+import { epochOf, type ServerId } from '../../common/ids.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { BlockMap } from '../../nameserver/block-map.ts';
+import { planConfiguration } from '../../nameserver/configuration-plan.ts';
+import { describe } from '../kit/suite.ts';
+import { entryOf, servers } from './entries.ts';
+
+const B = entryOf().block;
+
+/** A sealed block on 1, 2, 3 whose sequencer is 1. */
+class Scene {
+  readonly map = new BlockMap();
+  readonly down = new Set<number>();
+  readonly dangerous = new Set<number>();
+  domains: Record<number, string> = {};
+  minWrite = 2;
+
+  constructor(state: BlockState = BlockState.SEALED) {
+    for (const server of servers(1, 2, 3)) this.map.report(server, entryOf({ state }));
+  }
+
+  plan(...failed: number[]) {
+    return planConfiguration({
+      facts: this.map.facts(B)!,
+      failed: new Set(servers(...failed)),
+      minWrite: this.minWrite,
+      sight: (server: ServerId) => ({
+        reachable: !this.down.has(server),
+        domain: this.domains[server] ?? `d${server}`,
+        harmless: !this.dangerous.has(server),
+      }),
+    });
+  }
+
+  /** Members 2 and 3 have gone on without 1. */
+  without1(): this {
+    for (const server of servers(2, 3))
+      this.map.report(server, entryOf({ state: BlockState.SEALED, n: 2, members: [2, 3], seq: 2 }));
+    return this;
+  }
+}
+
+describe('planning of a configuration', (test) => {
+  test('as long as everyone answers it stays', () => {
+    assert.equal(new Scene().plan(), { kind: 'keep' });
+  });
+
+  test('a member that cannot be reached is left out; the sequencer stays or another takes its place', () => {
+    const scene = new Scene();
+    scene.down.add(2);
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(1, 3), opsPrimary: 1 as ServerId });
+    scene.down.clear();
+    assert.equal(scene.plan(3), { kind: 'configure', members: servers(1, 2), opsPrimary: 1 as ServerId });
+    scene.down.add(1);
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3), opsPrimary: 2 as ServerId });
+  });
+
+  test('never with fewer than minWrite', () => {
+    const scene = new Scene();
+    scene.down.add(1);
+    assert.is(scene.plan(2).kind, 'refuse');
+    scene.minWrite = 1;
+    assert.equal(scene.plan(2), { kind: 'configure', members: servers(3), opsPrimary: 3 as ServerId });
+  });
+
+  test('one that may still think itself current is not left out yet', () => {
+    const scene = new Scene();
+    scene.down.add(1);
+    scene.dangerous.add(1);
+    assert.equal(scene.plan(), { kind: 'wait', doubt: servers(1) });
+  });
+
+  test('a returned replica joins once it is sealed like the others, not before and never as the only witness', () => {
+    const scene = new Scene().without1();
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3, 1), opsPrimary: 2 as ServerId });
+    scene.map.report(servers(1)[0]!, entryOf({ state: BlockState.RECOVERED }));
+    assert.equal(scene.plan(), { kind: 'keep' });
+    scene.map.report(servers(1)[0]!, entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT }));
+    assert.equal(scene.plan(), { kind: 'keep' }, 'a damaged one is repaired first');
+    scene.map.report(servers(1)[0]!, entryOf({ state: BlockState.SEALED }));
+    scene.down.add(2);
+    scene.down.add(3);
+    scene.minWrite = 1;
+    assert.is(scene.plan().kind, 'refuse', 'what it holds may lack something acknowledged');
+    scene.down.delete(3);
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(3, 1), opsPrimary: 3 as ServerId });
+  });
+
+  test('one domain, one member; the wanted number and no more', () => {
+    const scene = new Scene().without1();
+    scene.domains = { 1: 'd2' };
+    assert.equal(scene.plan(), { kind: 'keep' });
+    scene.domains = {};
+    const [four] = servers(4);
+    scene.map.report(four!, entryOf({ state: BlockState.SEALED }));
+    const plan = scene.plan();
+    assert.is(plan.kind === 'configure' && plan.members.length, 3);
+  });
+
+  test('of an unsealed block members may leave, and none may join', () => {
+    const scene = new Scene(BlockState.FENCED);
+    scene.down.add(1);
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3), opsPrimary: 2 as ServerId });
+    scene.map.configured(B, {
+      version: { epoch: epochOf(1), n: 2 },
+      members: servers(2, 3),
+      opsPrimary: 2 as ServerId,
+      seq: 2,
+    });
+    scene.down.clear();
+    assert.equal(scene.plan(), { kind: 'keep' });
+  });
+});

@@ -1,0 +1,190 @@
+import * as assert from 'uvu/assert';
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import { incarnationOf, type ServerId } from '../../common/ids.ts';
+import { DOUBT_MS_MAX, PROVISIONAL_AFTER_MS } from '../../common/limits.ts';
+import { silentLog } from '../../common/log.ts';
+import type { Configure, Member } from '../../common/wire/control.ts';
+import { BlockState } from '../../common/wire/messages.ts';
+import { BlockMap } from '../../nameserver/block-map.ts';
+import { Configurer } from '../../nameserver/configurer.ts';
+import { ManualClock } from '../kit/manual-clock.ts';
+import { turns } from '../kit/memory-net.ts';
+import { describe } from '../kit/suite.ts';
+import { entryOf, servers } from './entries.ts';
+import { addressOf, reignOf } from './messages.ts';
+
+const B = entryOf().block;
+const [s1, s2, s3] = servers(1, 2, 3) as [ServerId, ServerId, ServerId];
+const memberOf = (id: ServerId): Member => ({ id, incarnation: incarnationOf(1), address: addressOf(id) });
+const refuse = () => Promise.reject(new Error('not here'));
+
+/** A sealed block on 1, 2, 3, sequenced by 1. */
+class World {
+  readonly map = new BlockMap();
+  readonly clock = new ManualClock();
+  readonly down = new Set<number>();
+  readonly unconfirmedFrom = new Map<number, number>();
+  readonly orders: string[] = [];
+  readonly seals: string[] = [];
+  fail: TfsError | undefined;
+  leads = true;
+  epoch = 1;
+  seq = 10;
+  readonly configurer = new Configurer({
+    map: this.map,
+    clock: this.clock,
+    log: silentLog,
+    minWrite: 2,
+    reign: () => (this.leads ? reignOf(this.epoch) : undefined),
+    reachable: (id) => (this.down.has(id) ? undefined : memberOf(id)),
+    address: memberOf,
+    domainOf: (id) => `d${id}`,
+    unconfirmedFromMs: (id) => this.unconfirmedFrom.get(id) ?? Number.NEGATIVE_INFINITY,
+    seal: (block, _, holders) => this.seals.push(`${block} ${holders.join()}`),
+    commands: {
+      fence: refuse,
+      seal: refuse,
+      syncOps: refuse,
+      configure: async (to: Member, { version, members }: Configure) => {
+        await turns(1);
+        if (this.fail !== undefined) throw this.fail;
+        this.orders.push(`${to.id}: (${version.epoch}, ${version.n}) ${members.map(({ id }) => id).join()}`);
+        return { version, seq: ++this.seq };
+      },
+    },
+  });
+
+  constructor(state: BlockState = BlockState.SEALED) {
+    for (const server of [s1, s2, s3]) this.map.report(server, entryOf({ state }));
+  }
+
+  async request(...failed: number[]): Promise<string> {
+    try {
+      const { version, opsPrimary, members } = await this.configurer.request(B, servers(...failed));
+      return `${opsPrimary}: (${version.epoch}, ${version.n}) ${members.map(({ id }) => id).join()}`;
+    } catch (error) {
+      return isTfsError(error) ? error.code : String(error);
+    }
+  }
+
+  async pump(ms: number): Promise<void> {
+    for (let at = 0; at < ms; at += 500) {
+      await this.clock.advance(500);
+      this.configurer.pump();
+      await turns(5);
+    }
+  }
+}
+
+describe('configurer', (test) => {
+  test('leaves out who cannot be reached, under a new version of this reign, and tells who orders operations now', async () => {
+    const world = new World();
+    world.down.add(1);
+    assert.is(await world.request(1), '2: (1, 2) 2,3');
+    assert.equal(world.orders, ['2: (1, 2) 2,3']);
+    assert.equal(world.map.staleOf(s1), [B]);
+    assert.is(await world.request(1), '2: (1, 2) 2,3', 'asked again nothing changes');
+    assert.is(world.orders.length, 1);
+    world.epoch = 4;
+    world.down.clear();
+    assert.is(await world.request(), '2: (4, 1) 1,2,3', 'numbers begin again in a new reign');
+  });
+
+  test('a member that is only told of in a confirmed answer is left out when that answer has lost its worth', async () => {
+    const world = new World();
+    world.down.add(3);
+    world.unconfirmedFrom.set(3, world.clock.monotonic() + 2_000);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    assert.equal(world.map.staleOf(s3), [B], 'from now on every answer says so');
+    await world.clock.advance(1_999);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.clock.advance(1);
+    assert.is(await world.request(3), '1: (1, 2) 1,2');
+  });
+
+  test('one that lives, and only a member cannot reach, is told first', async () => {
+    const world = new World();
+    world.unconfirmedFrom.set(3, Number.POSITIVE_INFINITY);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.clock.advance(PROVISIONAL_AFTER_MS - 1);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.clock.advance(1);
+    assert.is(await world.request(3), '1: (1, 2) 1,2');
+  });
+
+  test('a doubt that comes to nothing is forgotten', async () => {
+    const world = new World();
+    world.unconfirmedFrom.set(3, Number.POSITIVE_INFINITY);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.pump(DOUBT_MS_MAX + 1_000);
+    assert.equal(world.map.staleOf(s3), []);
+    assert.equal(world.orders, []);
+  });
+
+  test('a version that a member may hold is not used twice', async () => {
+    const world = new World();
+    world.down.add(3);
+    world.fail = new TfsError('UNAVAILABLE', 'planted');
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    world.fail = undefined;
+    assert.is(await world.request(3), '1: (1, 3) 1,2');
+    world.map.report(s1, entryOf({ state: BlockState.SEALED, n: 9, members: [1, 2], seq: 20 }));
+    world.map.report(s2, entryOf({ state: BlockState.SEALED, n: 9, members: [1, 2], seq: 20 }));
+    world.down.clear();
+    assert.is(await world.request(), '1: (1, 10) 1,2,3');
+  });
+
+  test('a replica that comes back is sealed and taken in without anybody asking', async () => {
+    const world = new World();
+    world.down.add(3);
+    await world.request(3);
+    world.map.report(s3, entryOf({ state: BlockState.RECOVERED }));
+    await world.pump(2_000);
+    assert.equal(world.seals, [], 'not while it cannot be reached');
+    world.down.clear();
+    await world.pump(1_000);
+    assert.is(world.seals[0], `${B} 3`);
+    assert.equal(world.map.staleOf(s3), [B]);
+    world.map.report(s3, entryOf({ state: BlockState.SEALED }));
+    await world.pump(10_000);
+    assert.equal(world.map.staleOf(s3), []);
+    assert.is(world.orders.at(-1), '1: (1, 3) 1,2,3');
+  });
+
+  test('a replica that cannot be taken in is tried more and more seldom', async () => {
+    const world = new World();
+    world.down.add(3);
+    await world.request(3);
+    world.down.clear();
+    let tries = 0;
+    Object.defineProperty(world, 'fail', {
+      get: () => {
+        tries++;
+        return new TfsError('UNAVAILABLE', 'planted');
+      },
+    });
+    await world.pump(60_000);
+    assert.ok(tries >= 4 && tries <= 20, `${tries} looks`);
+  });
+
+  test('only a leader changes anything, and only what it knows', async () => {
+    const world = new World();
+    world.down.add(1);
+    world.leads = false;
+    assert.is(await world.request(1), 'NOT_LEADER');
+    world.leads = true;
+    world.down.add(2);
+    assert.is(await world.request(1), 'UNAVAILABLE');
+    world.map.forget(B);
+    assert.is(await world.request(1), 'DONT_KNOW');
+    assert.equal(world.orders, []);
+  });
+
+  test('those who ask at the same time share one change', async () => {
+    const world = new World();
+    world.down.add(1);
+    const replies = await Promise.all([world.request(1), world.request(1), world.request()]);
+    assert.equal(replies, Array(3).fill('2: (1, 2) 2,3'));
+    assert.is(world.orders.length, 1);
+  });
+});
