@@ -6,6 +6,7 @@ import {
   zOpenBlock,
   zRegister,
   zReport,
+  zRequestCfg,
 } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import {
@@ -45,6 +46,9 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
     nameserver.endSession(decodeControl(zEndSession, header, 'END_SESSION'));
     return DONE;
   });
+  server.handle(Op.REQUEST_CFG, DATASERVERS, async ({ header }) =>
+    json(await nameserver.requestConfiguration(decodeControl(zRequestCfg, header, 'REQUEST_CFG'))),
+  );
   server.handle(Op.LOCATE, ROLES, ({ header }) => ({
     header: encodeLocateReply(nameserver.locate(decodeLocate(header))),
   }));

@@ -57,6 +57,7 @@ export class Members {
   readonly #live = new Map<ServerId, LiveMember>();
   /** As last noticed by {@link noticeStates}. */
   #states = new Map<ServerId, ServerInfo['state']>();
+  readonly #openedAtMs: number;
   #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -66,6 +67,7 @@ export class Members {
   ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
+    this.#openedAtMs = deps.clock.monotonic();
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
     this.#known = new Set([...this.#configured.keys(), ...this.#records.keys(), ...known]);
@@ -172,6 +174,16 @@ export class Members {
   address(server: ServerId): Member | undefined {
     const record = this.#records.get(server);
     return record && memberOf(record);
+  }
+
+  domainOf(server: ServerId): string {
+    return this.#records.get(server)?.domain ?? this.#configured.get(server)?.domain ?? '';
+  }
+
+  /** @returns monotonic time from which the server, told nothing new, takes itself for current no longer */
+  unconfirmedFromMs(server: ServerId, _reign: Reign): number {
+    const live = this.#live.get(server);
+    return (live?.heardAtMs ?? this.#openedAtMs + PROVISIONAL_AFTER_MS) + PROVISIONAL_AFTER_MS;
   }
 
   heardAgoMs(server: ServerId): number {

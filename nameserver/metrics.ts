@@ -3,7 +3,7 @@ import type { NameServer } from './nameserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: NameServer): void {
-  const { map, members, sealer, opsSync, opener, view, checkpoint } = server;
+  const { map, members, sealer, opsSync, configurer, opener, view, checkpoint } = server;
   const gauge = (name: string, help: string, value: () => number) => metrics.observed(name, help, value);
   gauge('tfs_blocks', 'Blocks known', () => map.counts.total);
   gauge('tfs_open_blocks', 'Blocks being written', () => map.counts.open);
@@ -38,5 +38,15 @@ export function observe(metrics: Metrics, server: NameServer): void {
   gauge('tfs_blocks_forgotten', 'Blocks that no member held', () => sealer.stats.forgotten);
   gauge('tfs_ops_syncs', 'Replicas told to fetch operations', () => opsSync.stats.syncs);
   gauge('tfs_ops_behind_blocks', 'Blocks with a replica that is behind', () => opsSync.waiting);
+  gauge(
+    'tfs_configurations',
+    'New configurations of blocks since the start',
+    () => configurer.stats.configured,
+  );
+  gauge(
+    'tfs_configuration_failures',
+    'Configurations that could not be begun since the start',
+    () => configurer.stats.failures,
+  );
   gauge('tfs_checkpoint_failing', '1 while the map cannot be stored', () => (checkpoint.failing ? 1 : 0));
 }

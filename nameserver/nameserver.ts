@@ -6,7 +6,14 @@ import type { Clock, Timer } from '../common/seams/clock.ts';
 import type { Kv } from '../common/seams/kv.ts';
 import type { Net } from '../common/seams/net.ts';
 import type { Random } from '../common/seams/random.ts';
-import type { ClusterMap, EndSession, Reign, Status } from '../common/wire/control.ts';
+import type {
+  ClusterMap,
+  EndSession,
+  Reign,
+  RequestCfg,
+  RequestCfgReply,
+  Status,
+} from '../common/wire/control.ts';
 import type { Keyring } from '../common/wire/keys.ts';
 import { type LocateReply, LocateState, type Location } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
@@ -15,6 +22,7 @@ import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver } from './commands.ts';
+import { Configurer } from './configurer.ts';
 import { serve } from './handlers.ts';
 import { MapVersion } from './map-version.ts';
 import { type ConfiguredMember, Members } from './members.ts';
@@ -77,6 +85,7 @@ export class NameServer {
   readonly opener: BlockOpener;
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
+  readonly configurer: Configurer;
   readonly #options: NameServerOptions;
   readonly #reign: ReignKeeper;
   readonly #peers: Peers;
@@ -128,6 +137,14 @@ export class NameServer {
     };
     this.sealer = new SealCoordinator(orders);
     this.opsSync = new OpsSync(orders);
+    this.configurer = new Configurer({
+      ...orders,
+      minWrite,
+      address: (server) => members.address(server),
+      domainOf: (server) => members.domainOf(server),
+      unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at),
+      seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
+    });
     const requireReign = () => this.#requireReign();
     this.opener = new BlockOpener({ map, members, series, clock, random, replicas, minWrite, requireReign });
     this.registry = new Registry({
@@ -179,6 +196,13 @@ export class NameServer {
     this.#requireReign();
     this.#options.log.debug({ server, block, reason, failed }, 'a write session ended');
     if (this.map.facts(block)?.whole !== Whole.SEALED) this.sealer.enqueue(block, reason, [server]);
+  }
+
+  /** REQUEST_CFG from a member. @throws TfsError UNREGISTERED, NOT_LEADER, and those of {@link Configurer.request} */
+  requestConfiguration({ server, incarnation, block, failed }: RequestCfg): Promise<RequestCfgReply> {
+    this.#requireReign();
+    this.members.hear(server, incarnation);
+    return this.configurer.request(block, failed);
   }
 
   /** An unknown block is ABSENT only to a leader that has heard of every block; to anyone else it may exist. */
@@ -243,7 +267,7 @@ export class NameServer {
   /** Finishes what is in flight and stores the map; the Kv stays open, it is the caller's. */
   async close(): Promise<void> {
     for (const timer of this.#timers) timer.cancel();
-    const closing = [this.sealer.close(), this.opsSync.close()];
+    const closing = [this.sealer.close(), this.opsSync.close(), this.configurer.close()];
     await this.#server?.drain();
     // What they still wait for fails now.
     await this.#peers.close();
@@ -271,6 +295,7 @@ export class NameServer {
     this.#sweep.run(clock.monotonic());
     this.sealer.pump();
     this.opsSync.pump();
+    this.configurer.pump();
   }
 
   #requireReign(): Reign {

@@ -5,7 +5,7 @@ import * as assert from 'uvu/assert';
 import type { Stored } from '../../client/client.ts';
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { epochOf } from '../../common/ids.ts';
-import { BlockState, NameFlag } from '../../common/wire/messages.ts';
+import { BlockState } from '../../common/wire/messages.ts';
 import { LocalCluster } from '../kit/local-cluster.ts';
 import { staleLeader } from '../kit/stale-leader.ts';
 import { describe } from '../kit/suite.ts';
@@ -145,37 +145,6 @@ describe('data server', (test) => {
     assert.ok(cluster.servers.get(2)!.store.readOnly !== undefined, 'it only reads now');
     assert.equal([...acked.at(-1)!.stored.members].sort(), [1, 3]);
     for (const { stored, body } of acked) assert.ok((await whole(cluster, stored.name)).equals(body));
-  });
-
-  test('an operation is acknowledged only on every member, and a repeat after the outage completes it', async (t) => {
-    const cluster = await LocalCluster.start(t);
-    const { name, key, members } = await cluster.client.put(randomBytes(4000));
-    const primary = members[0]!;
-    const other = members[1]!;
-    await cluster.stopServer(other);
-    const opId = randomBytes(16);
-    assert.is(await codeOf(cluster.client.remove(name, opId)), 'UNAVAILABLE');
-    await cluster.startServer(other);
-    await cluster.client.remove(name, opId);
-    await until('one state on every member', () =>
-      members.every(
-        (id) =>
-          cluster.servers.get(id)!.store.info(key.block)?.seq ===
-          cluster.servers.get(primary)!.store.info(key.block)!.seq,
-      ),
-    );
-    for (const id of members) {
-      assert.is(
-        await cluster.servers.get(id)!.store.check(key.block, key.fileId),
-        NameFlag.DELETED,
-        `server ${id}`,
-      );
-    }
-    await cluster.client.undelete(name);
-    await cluster.client.hide(name);
-    assert.is(await codeOf(cluster.client.get(name)), 'NOT_FOUND');
-    await cluster.client.reveal(name);
-    await whole(cluster, name);
   });
 
   test('blocks of a server that restarts are sealed alike everywhere, and it serves them', async (t) => {
