@@ -9,12 +9,16 @@ import { type CheckReply, MediaType, Mutation, type ReadReply } from '../common/
 import type { Caller } from './caller.ts';
 import { ClusterMapCache } from './cluster-map.ts';
 import { type Fingerprint, fingerprint } from './fingerprint.ts';
+import { Hedging } from './hedging.ts';
 import { Locations } from './locations.ts';
 import { Mutator } from './mutator.ts';
 import { NameServers } from './nameservers.ts';
 import { Picture, pieceEnd } from './picture.ts';
-import { type PictureKey, Reader } from './reader.ts';
+import { ping } from './ping.ts';
+import { Preference } from './preference.ts';
+import { type PictureKey, Reader, type ReadPolicy } from './reader.ts';
 import { ServerHealth } from './server-health.ts';
+import { ServerPace } from './server-pace.ts';
 import { Writer } from './writer.ts';
 
 export interface TfsClientOptions {
@@ -30,6 +34,8 @@ export interface TfsClientOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** `available` when absent. */
+  readonly reads?: ReadPolicy;
   /** Told about what the client survived: for metrics. */
   readonly events?: Partial<ClientEvents>;
 }
@@ -39,6 +45,8 @@ export interface ClientEvents {
   corrupt(server: ServerId, block: BlockId): void;
   /** A write was sent to another server, or again. */
   retry(): void;
+  /** A read was put to a second replica, because the first one was late. */
+  hedge(): void;
 }
 
 export interface PutOptions {
@@ -105,7 +113,7 @@ export class TfsClient {
     this.#options = options;
     this.clusterDigit = options.clusterDigit;
     const { peers: caller, clock, random, log, events = {} } = options;
-    const nameservers = new NameServers(caller, options.nameservers);
+    const nameservers = new NameServers(caller, options.nameservers, clock, random);
     const clusterUuid = options.clusterUuid;
     const map = ClusterMapCache.open({
       nameservers,
@@ -114,10 +122,21 @@ export class TfsClient {
       ...(clusterUuid === undefined ? {} : { clusterUuid }),
     });
     const locations = new Locations(nameservers, map);
-    const health = new ServerHealth(clock, random);
-    const parts = { caller, map, locations, health, clock, random };
+    const health = new ServerHealth(clock, random, (server) => ping(caller, map.addressOf(server)));
+    const pace = new ServerPace(clock);
+    const preference = new Preference(map, health, pace);
+    const parts = { caller, map, locations, health, pace, preference, clock, random };
     this.#map = map;
-    this.#reader = new Reader({ ...parts, onCorrupt: (server, block) => events.corrupt?.(server, block) });
+    this.#reader = new Reader({
+      ...parts,
+      hedging: new Hedging(
+        clock,
+        (server) => pace.isSilent(server),
+        () => events.hedge?.(),
+      ),
+      policy: options.reads ?? 'available',
+      onCorrupt: (server, block) => events.corrupt?.(server, block),
+    });
     this.#writer = new Writer(
       { ...parts, rendezvousKey: options.rendezvousKey, onRetry: () => events.retry?.() },
       new ServerHealth(clock, random),

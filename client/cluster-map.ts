@@ -27,6 +27,7 @@ export class ClusterMapCache {
   #weighted: readonly Weighted[] = [];
   #writable: ReadonlySet<ServerId> = new Set();
   #down: ReadonlySet<ServerId> = new Set();
+  #slow: ReadonlySet<ServerId> = new Set();
   #refreshing: Promise<ClusterMap> | undefined;
   #askedAt = Number.NEGATIVE_INFINITY as Millis;
   #timer: Timer | undefined;
@@ -65,6 +66,16 @@ export class ClusterMapCache {
   /** Whether the map shows the server as up; a server it does not show yet may well be. */
   isUp(server: ServerId): boolean {
     return !this.#down.has(server);
+  }
+
+  /** Whether the map shows the server's disk as slow. */
+  isSlow(server: ServerId): boolean {
+    return this.#slow.has(server);
+  }
+
+  /** Whether the map shows every server as up and none as slow. */
+  get isEven(): boolean {
+    return this.#down.size === 0 && this.#slow.size === 0;
   }
 
   /** Whether the map shows the server as up, with a disk that takes writes. */
@@ -164,9 +175,10 @@ export class ClusterMapCache {
     this.#addresses = new Map(map.servers.map((server) => [server.id, server.address]));
     this.#weighted = map.servers.map((server) => ({ id: server.id, weight: server.capacityBytes }));
     this.#down = new Set(map.servers.filter((server) => server.state !== 'up').map((server) => server.id));
+    this.#slow = new Set(map.servers.filter((server) => server.io.slow).map((server) => server.id));
     this.#writable = new Set(
       map.servers
-        .filter((server) => server.state === 'up' && server.io.healthy && !server.io.readOnly)
+        .filter(({ state, io }) => state === 'up' && io.healthy && !io.readOnly && !io.full)
         .map((server) => server.id),
     );
   }

@@ -6,6 +6,7 @@ import type { Random } from '../common/seams/random.ts';
 import { type ExportedRole, Keyring } from '../common/wire/keys.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { type ClientEvents, TfsClient } from './client.ts';
+import type { ReadPolicy } from './reader.ts';
 
 export interface ConnectOptions {
   readonly config: Pick<Config, 'cluster' | 'nameservers'>;
@@ -16,6 +17,8 @@ export interface ConnectOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** `available` when absent. */
+  readonly reads?: ReadPolicy;
   readonly events?: Partial<ClientEvents>;
 }
 
@@ -28,7 +31,7 @@ export interface Connected {
 
 /** A client of the cluster that a configuration describes. Nothing is dialled before it is needed. */
 export async function connectClient(options: ConnectOptions): Promise<Connected> {
-  const { config, role, id, net, clock, random, log, events } = options;
+  const { config, role, id, net, clock, random, log, reads, events } = options;
   const keyring = Keyring.ofExport(role);
   const peers = Peers.open({ net, clock, random, keyring, role: 'gateway', id });
   const client = await TfsClient.open({
@@ -40,6 +43,7 @@ export async function connectClient(options: ConnectOptions): Promise<Connected>
     clock,
     random,
     log,
+    ...(reads === undefined ? {} : { reads }),
     ...(events === undefined ? {} : { events }),
   });
   return {

@@ -6,6 +6,7 @@ import {
   decodeLocateReply,
   encodeLocate,
   LOCATE_BLOCKS_MAX,
+  type LocateReply,
   LocateState,
   Op,
 } from '../common/wire/messages.ts';
@@ -80,37 +81,34 @@ export class Locations {
 
   async #askAll(blocks: readonly BlockId[]): Promise<void> {
     const open = new Set(blocks);
-    let answered = false;
-    let lastError: unknown;
-    for (const address of this.#nameservers.ordered) {
-      if (open.size === 0) return;
-      try {
-        const header = encodeLocate([...open]);
-        const reply = decodeLocateReply((await this.#nameservers.call(address, Op.LOCATE, header)).header);
-        answered = true;
-        this.#map.noteVersion(reply.mapVersion);
-        for (const { block, state, members, opsPrimary } of reply.locations) {
-          if (state === LocateState.ABSENT)
-            this.#settle(block, (waiter) => waiter.reject(absent(block)), open);
-          else if (state === LocateState.FOUND && members.length > 0) {
-            const location = {
-              members,
-              opsPrimary: opsPrimary === 0 ? undefined : (opsPrimary as ServerId),
-            };
-            this.#cache.set(block, location);
-            this.#settle(block, (waiter) => waiter.resolve(location), open);
-          }
-        }
-      } catch (error) {
-        lastError = error;
+    const { isDone, isAnswered, error } = await this.#nameservers.ask(
+      Op.LOCATE,
+      () => encodeLocate([...open]),
+      (reply) => {
+        this.#take(decodeLocateReply(reply.header), open);
+        return open.size === 0;
+      },
+    );
+    if (isDone) return;
+    this.#map.noteTrouble();
+    const failure = isAnswered
+      ? new TfsError('DONT_KNOW', 'no NameServer can tell yet where this block is', { retryAfterMs: 1000 })
+      : new TfsError('UNAVAILABLE', 'no NameServer answers', { cause: error, retryAfterMs: 1000 });
+    for (const block of open) this.#settle(block, (waiter) => waiter.reject(failure));
+  }
+
+  #take({ mapVersion, locations }: LocateReply, open: Set<BlockId>): void {
+    this.#map.noteVersion(mapVersion);
+    for (const { block, state, members, opsPrimary } of locations) {
+      // Another NameServer was faster.
+      if (!open.has(block)) continue;
+      if (state === LocateState.ABSENT) this.#settle(block, (waiter) => waiter.reject(absent(block)), open);
+      else if (state === LocateState.FOUND && members.length > 0) {
+        const location = { members, opsPrimary: opsPrimary === 0 ? undefined : (opsPrimary as ServerId) };
+        this.#cache.set(block, location);
+        this.#settle(block, (waiter) => waiter.resolve(location), open);
       }
     }
-    if (open.size === 0) return;
-    this.#map.noteTrouble();
-    const error = answered
-      ? new TfsError('DONT_KNOW', 'no NameServer can tell yet where this block is', { retryAfterMs: 1000 })
-      : new TfsError('UNAVAILABLE', 'no NameServer answers', { cause: lastError, retryAfterMs: 1000 });
-    for (const block of open) this.#settle(block, (waiter) => waiter.reject(error));
   }
 
   #settle(block: BlockId, end: (waiter: Waiter) => void, open?: Set<BlockId>): void {

@@ -1,6 +1,6 @@
 import { crc32 } from '../common/crc.ts';
 import { type ErrorCode, isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import type { BlockId, Cookie, FileId, ServerId } from '../common/ids.ts';
+import type { BlockId, Cookie, FileId, Millis, ServerId } from '../common/ids.ts';
 import { CHECK_MS_MAX, READ_ATTEMPT_MS_MAX, READ_ROUNDS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
@@ -17,9 +17,13 @@ import {
 import { backoffMs } from './backoff.ts';
 import type { Caller, CallReply } from './caller.ts';
 import type { ClusterMapCache } from './cluster-map.ts';
+import type { Hedging, Kind } from './hedging.ts';
 import type { BlockLocation, Locations } from './locations.ts';
+import type { Preference } from './preference.ts';
 import { spread } from './rendezvous.ts';
+import { type Answer, askInTurn } from './round.ts';
 import { isUnreachable, type ServerHealth } from './server-health.ts';
+import type { ServerPace } from './server-pace.ts';
 
 /** What a name says: where the picture is, and the proof that the asker was told. */
 export interface PictureKey {
@@ -43,11 +47,21 @@ export interface Piece {
   readonly payload: Buffer;
 }
 
+/**
+ * What is done with a picture that only replicas have which are not confirmed as current: `available` gives it, `fresh`
+ * says "not now", because it may have been deleted or hidden meanwhile.
+ */
+export type ReadPolicy = 'available' | 'fresh';
+
 export interface ReaderParts {
   readonly caller: Caller;
   readonly map: ClusterMapCache;
   readonly locations: Locations;
   readonly health: ServerHealth;
+  readonly pace: ServerPace;
+  readonly preference: Preference;
+  readonly hedging: Hedging;
+  readonly policy: ReadPolicy;
   readonly clock: Clock;
   readonly random: Random;
   /** A replica failed its checksums; another one is asked. */
@@ -58,24 +72,28 @@ const UNREADABLE = NameFlag.DELETED | NameFlag.HIDDEN | NameFlag.PURGED;
 /** Answers of one server that end the question, whatever the others would say. */
 const FINAL: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['NOT_FOUND', 'GONE', 'BAD_REQUEST', 'BAD_NAME']);
 
-/** An answer of one replica. Provisional: the replica is not confirmed as current. */
-interface Answer<T> {
-  readonly value: T;
-  readonly provisional: boolean;
+/** A question, in the words of who asks it. */
+interface Question<T> {
+  readonly kind: Kind;
+  /** How long one replica is waited for while others can be asked. */
+  readonly attemptMs: number;
+  readonly op: number;
+  readonly header: Buffer;
+  /** @throws TfsError CORRUPT for an answer that is wrong */
+  read(reply: CallReply): Answer<T>;
+  /** What a provisional answer comes to with the flags that a current replica holds. @throws TfsError NOT_FOUND */
+  confirm(held: T, current: CheckReply): T;
 }
 
 /**
  * Reads from whichever replica can. A current replica's answer counts, also its "not found". A provisional one is used
- * only where no current one answers; "don't know" never becomes "not found".
+ * only where no current one answers, and only by policy; "don't know" never becomes "not found".
  */
 export class Reader {
   readonly #parts: ReaderParts;
 
-  readonly #isUp: (server: ServerId) => boolean;
-
   constructor(parts: ReaderParts) {
     this.#parts = parts;
-    this.#isUp = (server) => parts.map.isUp(server);
   }
 
   /**
@@ -83,10 +101,12 @@ export class Reader {
    * @throws TfsError NOT_FOUND, CORRUPT when every replica is, DONT_KNOW or UNAVAILABLE
    */
   read(key: PictureKey, wanted: Wanted, same?: ReadReply): Promise<Piece> {
-    const header = encodeRead({ ...key, ...wanted });
-    return this.#ask<Piece>(key, READ_ATTEMPT_MS_MAX, {
-      attempt: async (server, deadlineMs) => {
-        const reply = await this.#call(server, Op.READ, header, deadlineMs);
+    return this.#ask<Piece>(key, {
+      kind: same === undefined ? 'first' : 'piece',
+      attemptMs: READ_ATTEMPT_MS_MAX,
+      op: Op.READ,
+      header: encodeRead({ ...key, ...wanted }),
+      read: (reply) => {
         const facts = decodeReadReply(reply.header);
         verify(facts, reply.payload, wanted, same);
         return { value: { facts, payload: reply.payload }, provisional: facts.provisional };
@@ -100,67 +120,128 @@ export class Reader {
 
   /** The flags of a name whose bytes and cookie were verified before; no replica reads its disk for it. */
   check(key: PictureKey): Promise<CheckReply> {
-    return this.#ask<CheckReply>(key, CHECK_MS_MAX, {
-      attempt: (server, deadlineMs) => this.#check(server, key, deadlineMs),
-      confirm: (_, current) => current,
-    });
+    return this.#ask<CheckReply>(key, flagsOf(key));
   }
 
-  async #check(server: ServerId, key: PictureKey, deadlineMs: number): Promise<Answer<CheckReply>> {
-    const reply = await this.#call(server, Op.CHECK, encodeCheck(key), deadlineMs);
-    const value = decodeCheckReply(reply.header);
-    return { value, provisional: value.provisional };
-  }
-
-  /**
-   * One question, put to the replicas of a block until it is answered.
-   *
-   * After a provisional answer the others are only asked for the flags: what a name holds never changes, so bytes of a
-   * replica that is behind, with the flags of one that is not, are a current answer.
-   */
-  async #ask<T>(
-    key: PictureKey,
-    attemptMs: number,
-    how: {
-      readonly attempt: (server: ServerId, deadlineMs: number) => Promise<Answer<T>>;
-      readonly confirm: (held: T, current: CheckReply) => T;
-    },
-  ): Promise<T> {
-    const { clock, health, locations, map, random } = this.#parts;
+  /** One question, put to the replicas of a block until it is answered. */
+  async #ask<T>(key: PictureKey, question: Question<T>): Promise<T> {
+    const { clock, hedging, locations, map, policy, random } = this.#parts;
     const deadlineAt = clock.monotonic() + RPC_MS_DEFAULT;
     const findings = new Findings();
+    hedging.earn();
     for (let round = 1; ; round++) {
       const cached = locations.cached(key.block);
-      const location = cached ?? (await this.#locate(key.block, findings));
-      let held: Answer<T> | undefined;
+      const isMapKnown = map.current !== undefined || (await this.#readMap(findings));
+      const location = cached ?? (isMapKnown ? await this.#locate(key.block, findings) : undefined);
       const order = location === undefined ? [] : this.#order(key, location);
-      for (let i = 0; i < order.length; i++) {
-        const server = order[i]!;
-        const left = deadlineAt - clock.monotonic();
-        if (left <= 0) break;
-        const deadlineMs = i === order.length - 1 ? left : Math.min(left, attemptMs);
-        try {
-          if (held === undefined) {
-            const answer = await how.attempt(server, deadlineMs);
-            health.succeeded(server);
-            if (!answer.provisional) return answer.value;
-            held = answer;
-          } else {
-            const current = await this.#check(server, key, Math.min(left, CHECK_MS_MAX));
-            health.succeeded(server);
-            if (!current.provisional) return how.confirm(held.value, current.value);
-          }
-        } catch (error) {
-          this.#noteFailure(server, key.block, error, findings);
-        }
-      }
-      if (held !== undefined) return held.value;
+      const answer = await this.#round(key, order, question, deadlineAt, findings);
+      if (answer !== undefined && (!answer.provisional || policy === 'available')) return answer.value;
+      if (answer !== undefined) findings.note('policy "fresh"', unconfirmed());
       if (location !== undefined) locations.invalidate(key.block, location);
       const left = deadlineAt - clock.monotonic();
       if (round >= READ_ROUNDS_MAX || left <= 0 || findings.onlyCorrupt) throw findings.conclusion();
       map.noteTrouble();
       // A stale location is the likeliest reason; a fresh one deserves no wait.
       if (cached === undefined) await clock.sleep(Math.min(left, backoffMs(round, random)));
+    }
+  }
+
+  /**
+   * Every replica once, until one answers. After a provisional answer the others are only asked for the flags: what a
+   * name holds never changes, so bytes of a replica that is behind, with the flags of one that is not, are a current
+   * answer.
+   */
+  #round<T>(
+    key: PictureKey,
+    order: readonly ServerId[],
+    question: Question<T>,
+    deadlineAt: number,
+    findings: Findings,
+  ): Promise<Answer<T> | undefined> {
+    const { clock, hedging } = this.#parts;
+    return askInTurn<T>({
+      count: order.length,
+      ask: (i, held) => {
+        const now = clock.monotonic();
+        const left = deadlineAt - now;
+        if (left <= 0) return NO_ANSWER;
+        const server = order[i]!;
+        const onError = (error: unknown) => this.#noteFailure(server, key.block, error, findings);
+        if (held === undefined) {
+          const deadlineMs = i === order.length - 1 ? left : Math.min(left, question.attemptMs);
+          return this.#put(server, question, question.read, { now, deadlineMs, onError });
+        }
+        const confirmed = (reply: CallReply): Answer<T> | undefined => {
+          const current = decodeCheckReply(reply.header);
+          if (current.provisional) return undefined;
+          return { value: question.confirm(held.value, current), provisional: false };
+        };
+        return this.#put(server, flagsOf(key), confirmed, {
+          now,
+          deadlineMs: Math.min(left, CHECK_MS_MAX),
+          onError,
+        });
+      },
+      watch: (i, onLate) => hedging.watch(question.kind, order[i]!, onLate),
+    });
+  }
+
+  /**
+   * One question to one server; how it fared counts whether or not somebody still waits for the answer. Without async
+   * functions of its own: every picture passes here.
+   *
+   * @param onError throws what ends the question, and takes note of anything else
+   */
+  #put<T>(
+    server: ServerId,
+    { kind, op, header }: Question<unknown>,
+    read: (reply: CallReply) => Answer<T> | undefined,
+    {
+      now: askedAt,
+      deadlineMs,
+      onError,
+    }: { now: Millis; deadlineMs: number; onError: (error: unknown) => void },
+  ): Promise<Answer<T> | undefined> {
+    const { caller, clock, health, hedging, map, pace } = this.#parts;
+    const address = map.addressOf(server);
+    if (address === undefined) {
+      onError(new TfsError('UNAVAILABLE', 'not in the cluster map', { details: { server } }));
+      return NO_ANSWER;
+    }
+    const isRead = op === Op.READ;
+    pace.asked(server, askedAt);
+    return Promise.resolve(caller.call(address, op, header, undefined, deadlineMs)).then(
+      (reply) => {
+        const now = clock.monotonic();
+        const latencyMs = now - askedAt;
+        pace.answered(server, now, isRead ? latencyMs : undefined);
+        // How long the slow ones take is no reason to wait as long for the others.
+        if (!pace.isBehind(server)) hedging.answered(kind, latencyMs);
+        health.succeeded(server);
+        try {
+          return read(reply);
+        } catch (error) {
+          onError(error);
+          return undefined;
+        }
+      },
+      (error: unknown) => {
+        const now = clock.monotonic();
+        if (!isUnreachable(error)) pace.answered(server, now, undefined);
+        else pace.failed(server, isRead && isTfsError(error, 'DEADLINE') ? now - askedAt : undefined);
+        onError(error);
+        return undefined;
+      },
+    );
+  }
+
+  async #readMap(findings: Findings): Promise<boolean> {
+    try {
+      await this.#parts.map.get();
+      return true;
+    } catch (error) {
+      findings.note('NameServers', error);
+      return false;
     }
   }
 
@@ -177,16 +258,7 @@ export class Reader {
   #order(key: PictureKey, { members }: BlockLocation): readonly ServerId[] {
     const first = spread(key.block, key.fileId, members.length);
     const rotated = first === 0 ? members : [...members.slice(first), ...members.slice(0, first)];
-    return this.#parts.health.order(rotated, this.#isUp);
-  }
-
-  async #call(server: ServerId, op: number, header: Buffer, deadlineMs: number): Promise<CallReply> {
-    const { map } = this.#parts;
-    if (map.current === undefined) await map.get();
-    const address = map.addressOf(server);
-    if (address === undefined)
-      throw new TfsError('UNAVAILABLE', 'not in the cluster map', { details: { server } });
-    return this.#parts.caller.call(address, op, header, undefined, deadlineMs);
+    return this.#parts.preference.order(rotated);
   }
 
   /** @throws the error itself when it is the answer */
@@ -228,7 +300,24 @@ class Findings {
   }
 }
 
+const NO_ANSWER: Promise<undefined> = Promise.resolve(undefined);
+
+const flagsOf = (key: PictureKey): Question<CheckReply> => ({
+  kind: 'check',
+  attemptMs: CHECK_MS_MAX,
+  op: Op.CHECK,
+  header: encodeCheck(key),
+  read: (reply) => {
+    const value = decodeCheckReply(reply.header);
+    return { value, provisional: value.provisional };
+  },
+  confirm: (_, current) => current,
+});
+
 const notFound = (): TfsError => new TfsError('NOT_FOUND', 'there is no such picture');
+
+const unconfirmed = (): TfsError =>
+  new TfsError('DONT_KNOW', 'the replicas that answer are not confirmed as current');
 
 /** The last look before bytes leave: the disk's side checked them against the record, this checks the way here. */
 function verify(facts: ReadReply, payload: Buffer, wanted: Wanted, same: ReadReply | undefined): void {

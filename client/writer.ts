@@ -1,6 +1,13 @@
 import { type ErrorCode, TfsError, toTfsError } from '../common/errors.ts';
-import { type ServerId, serverId } from '../common/ids.ts';
-import { CLIENT_ATTEMPTS_MAX, CLIENT_BUDGET_MS_DEFAULT, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { formatHostPort, type ServerId, serverId } from '../common/ids.ts';
+import {
+  CLIENT_ATTEMPTS_MAX,
+  CLIENT_BUDGET_MS_DEFAULT,
+  PUT_PING_MS,
+  PUT_SILENT_MS_MAX,
+  PUT_WIRE_BYTES_PER_MS_MIN,
+  RPC_MS_DEFAULT,
+} from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import { decodePutReply, encodePut, Op, type PutReply, type PutRequest } from '../common/wire/messages.ts';
@@ -8,14 +15,20 @@ import { backoffMs } from './backoff.ts';
 import type { Caller } from './caller.ts';
 import type { ClusterMapCache } from './cluster-map.ts';
 import type { Locations } from './locations.ts';
+import { ping } from './ping.ts';
+import type { Preference } from './preference.ts';
 import { ContentKeys, rank } from './rendezvous.ts';
 import { isUnreachable, type ServerHealth } from './server-health.ts';
+import type { ServerPace } from './server-pace.ts';
+import { whileAlive } from './while-alive.ts';
 
 export interface WriterParts {
   readonly caller: Caller;
   readonly map: ClusterMapCache;
   readonly locations: Locations;
   readonly health: ServerHealth;
+  readonly pace: ServerPace;
+  readonly preference: Preference;
   readonly clock: Clock;
   readonly random: Random;
   readonly rendezvousKey: Buffer;
@@ -90,24 +103,39 @@ export class Writer {
   }
 
   async #putOn(server: ServerId, header: Buffer, payload: readonly Buffer[], ms: number): Promise<PutReply> {
-    const { caller, map, health, locations } = this.#parts;
+    const { caller, clock, map, health, locations, pace } = this.#parts;
     const address = map.addressOf(server);
     if (address === undefined) throw new TfsError('UNAVAILABLE', 'not in the cluster map');
-    const reply = decodePutReply((await caller.call(address, Op.PUT, header, payload, ms)).header);
+    const size = payload.reduce((sum, piece) => sum + piece.length, 0);
+    const answer = await whileAlive(Promise.resolve(caller.call(address, Op.PUT, header, payload, ms)), {
+      clock,
+      where: formatHostPort(address),
+      silentMs: PUT_SILENT_MS_MAX + size / PUT_WIRE_BYTES_PER_MS_MIN,
+      pingMs: PUT_PING_MS,
+      ping: async () => {
+        await ping(caller, address);
+        pace.heard(server);
+      },
+      heardAt: () => pace.heardAt(server),
+    });
+    const reply = decodePutReply(answer.header);
     health.succeeded(server);
+    pace.heard(server);
     this.#refusals.succeeded(server);
     // Fresh records and aliases are both in blocks whose operations this server orders.
     locations.seed(reply.block, { members: reply.members, opsPrimary: server });
     return reply;
   }
 
-  /** In rendezvous order, but first those that are likely to store it. */
+  /** In rendezvous order, but first those that are likely to store it, the slow ones after the fast. */
   #order(ranked: readonly ServerId[], avoid: ReadonlySet<ServerId>): readonly ServerId[] {
-    const { health, map } = this.#parts;
+    const { preference, map } = this.#parts;
     const likely = (id: ServerId) =>
-      map.isWritable(id) && !health.isTroubled(id) && !this.#refusals.isTroubled(id) && !avoid.has(id);
-    if (ranked.every(likely)) return ranked;
-    return [...ranked.filter(likely), ...ranked.filter((id) => !likely(id))];
+      map.isWritable(id) && preference.isReachable(id) && !this.#refusals.isTroubled(id) && !avoid.has(id);
+    const tier = (id: ServerId) => (!likely(id) ? 2 : preference.isSlow(id) ? 1 : 0);
+    const tiers = ranked.map(tier);
+    if (tiers.every((n) => n === 0)) return ranked;
+    return [0, 1, 2].flatMap((wanted) => ranked.filter((_, i) => tiers[i] === wanted));
   }
 
   #noteFailure(server: ServerId, error: TfsError, avoid: Set<ServerId>): void {

@@ -77,6 +77,11 @@ const zGateway = z.strictObject({
     .int()
     .min(0)
     .default(64 * MIB),
+  /**
+   * What a picture is answered with while no replica that is confirmed as current can be reached: `available` sends what
+   * others have, though it may have been deleted or hidden a moment ago; `fresh` says 503.
+   */
+  reads: z.enum(['available', 'fresh']).default('available'),
 });
 
 const zRedis = z.strictObject({

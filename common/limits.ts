@@ -134,6 +134,17 @@ export const READ_ATTEMPT_MS_MAX = 1_500;
 export const READ_ROUNDS_MAX = 3;
 /** An operation is asked of the next member when one has not answered for this long. */
 export const MUTATE_ATTEMPT_MS_MAX = 2_500;
+/** A read without an answer for as long as all but one in twenty take is put to a second replica, within these bounds. */
+export const HEDGE_MS_MIN = 5;
+export const HEDGE_MS_MAX = 250;
+/** Second questions among all reads, over time and at once: more of them would feed an overload. */
+export const HEDGES_PERCENT_MAX = 8;
+export const HEDGES_BURST_MAX = 10;
+/** A server whose reads take longer than this, and several times what others take, is asked last. */
+export const SLOW_READ_MS_MIN = 50;
+export const SLOW_READ_FACTOR = 5;
+/** How often one read finds out whether such a server is as fast as the others again. */
+export const SLOW_TRIAL_MS = 1_000;
 /** A memory-only question. */
 export const CHECK_MS_MAX = 500;
 /** Between rounds in which every server was tried; doubled each time, with jitter. */
@@ -143,6 +154,13 @@ export const CLIENT_BACKOFF_MS_MAX = 1_000;
 export const SERVER_BACKOFF_MS_MIN = 100;
 export const SERVER_BACKOFF_MS_MAX = 2_000;
 export const NAMESERVER_CALL_MS_MAX = 1_500;
+/** A NameServer that has not answered for this long is not waited for alone. */
+export const NAMESERVER_HEDGE_MS = 150;
+/** A server to which a write was sent is asked for a sign of life after this, and given up when there is none by that. */
+export const PUT_PING_MS = 300;
+export const PUT_SILENT_MS_MAX = 1_000;
+/** What a payload adds to that: it may still be on its way. */
+export const PUT_WIRE_BYTES_PER_MS_MIN = 16 * KIB;
 export const CLUSTER_MAP_REFRESH_MS = 5_000;
 export const CLUSTER_MAP_REFRESH_MS_MIN = 200;
 export const LOCATION_CACHE_BLOCKS_MAX = 262_144;
@@ -191,5 +209,7 @@ assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoide
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');
 assert(BATCH_BYTES_MAX <= UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX, 'what waits for a commit can fill a batch');
+assert(HEDGE_MS_MAX < CHECK_MS_MAX, 'a second replica is asked before the first one is given up');
+assert(PUT_PING_MS < PUT_SILENT_MS_MAX, 'a server has time to answer a PING');
 assert(READ_PIECE_BYTES % CHUNK_BYTES === 0, 'pieces of a picture start on a checksum boundary');
 assert(MULTIPART_BYTES_MAX < UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX, 'one multipart request fits the gateway');

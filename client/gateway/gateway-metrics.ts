@@ -18,6 +18,7 @@ export class GatewayMetrics {
   readonly #sentBytes;
   readonly #cache;
   readonly #retries;
+  readonly #hedges;
   readonly #corrupt;
   #published = { hits: 0, misses: 0 };
 
@@ -45,6 +46,10 @@ export class GatewayMetrics {
       'code',
     ]);
     this.#retries = metrics.counter('tfs_gateway_store_retries_total', 'Writes sent again or elsewhere');
+    this.#hedges = metrics.counter(
+      'tfs_gateway_hedged_reads_total',
+      'Reads put to a second replica because the first was late',
+    );
     this.#corrupt = metrics.counter('tfs_gateway_corrupt_reads_total', 'Answers with wrong bytes', [
       'server',
     ]);
@@ -96,6 +101,10 @@ export class GatewayMetrics {
 
   retried(): void {
     this.#retries.inc();
+  }
+
+  hedged(): void {
+    this.#hedges.inc();
   }
 
   corrupt(server: number): void {

@@ -32,12 +32,14 @@ await runServer({
       clock: nodeClock,
       random: nodeRandom,
       log,
+      reads: settings.reads,
       events: {
         corrupt: (server, block) => {
           metrics.corrupt(server);
           log.error({ server, block }, 'a replica answered with wrong bytes; another one was asked');
         },
         retry: () => metrics.retried(),
+        hedge: () => metrics.hedged(),
       },
     });
     const gateway = await Gateway.open({

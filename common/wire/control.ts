@@ -47,6 +47,11 @@ const zIo = z.object({
   readOnly: z.boolean(),
   /** Duration of the last probe write with its fdatasync. */
   probeMs: z.number(),
+  /** Writes take long, time and again: it is used where nothing faster is. */
+  slow: z.boolean().optional(),
+  /** No room for another block. */
+  full: z.boolean().optional(),
+  /** For a person: what is wrong and what to do. */
   reason: z.string().max(500).optional(),
 });
 

@@ -13,6 +13,7 @@ import {
   type ServerId,
 } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
+import type { Clock, Timer } from '../../common/seams/clock.ts';
 import { type ClusterMap, encodeControl } from '../../common/wire/control.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import {
@@ -57,6 +58,10 @@ export class FakeServer {
   address: HostPort;
   /** Every call fails with CONNECTION_LOST. */
   down = false;
+  /** Nothing is answered before it settles, as by a process that was stopped. */
+  stopped: Promise<void> | undefined;
+  /** What the cluster map says of its disk. */
+  io: ClusterMap['servers'][number]['io'] = { healthy: true, readOnly: false, probeMs: 1 };
   /** What its answers are worth: "unsure" says DONT_KNOW to everything it would otherwise not find. */
   mode: 'current' | 'provisional' | 'unsure' = 'current';
   /** Answers every read with CORRUPT, or with a flipped byte that the checksum gives away. */
@@ -82,6 +87,8 @@ export class FakeNameServer {
   address: HostPort;
   leader: boolean;
   down = false;
+  /** Nothing is answered before it settles, as by a process that was stopped. */
+  stopped: Promise<void> | undefined;
   /** Knows no block and says so. */
   unsure = false;
   readonly calls: number[] = [];
@@ -102,10 +109,13 @@ export class FakeCluster implements Caller {
   readonly keyring = Keyring.ofSecret(FAKE_SECRET);
   mapVersion = 1;
   minWrite = 2;
+  readonly #clock: Clock;
   #aliases = 0;
   #rpc: RpcServer[] = [];
 
-  constructor(options: { servers?: number; nameservers?: number } = {}) {
+  /** @param options.clock counts deadlines of calls in this process */
+  constructor(options: { servers?: number; nameservers?: number; clock?: Clock } = {}) {
+    this.#clock = options.clock ?? nodeClock;
     this.servers = Array.from({ length: options.servers ?? 3 }, (_, i) => new FakeServer(i + 1));
     this.nameservers = Array.from({ length: options.nameservers ?? 1 }, (_, i) => new FakeNameServer(i));
     for (const server of this.servers) {
@@ -157,15 +167,15 @@ export class FakeCluster implements Caller {
   ): Promise<CallReply> {
     const node = [...this.servers, ...this.nameservers].find((n) => n.address.port === address.port);
     if (node === undefined) throw new TfsError('CONNECTION_LOST', 'nobody is there');
-    let timer: NodeJS.Timeout | undefined;
+    let timer: Timer | undefined;
     const expired = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new TfsError('DEADLINE', 'no answer in time')), deadlineMs);
+      timer = this.#clock.after(deadlineMs, () => reject(new TfsError('DEADLINE', 'no answer in time')));
     });
     try {
       const reply = await Promise.race([this.#answer(node, op, header, Buffer.concat(payload)), expired]);
       return { header: reply.header, payload: Buffer.concat(reply.payload ?? []) };
     } finally {
-      clearTimeout(timer);
+      timer?.cancel();
     }
   }
 
@@ -177,6 +187,8 @@ export class FakeCluster implements Caller {
   ): Promise<Reply> {
     node.calls.push(op);
     if (node.down) throw new TfsError('CONNECTION_LOST', 'the fake is down');
+    await node.stopped;
+    if (op === Op.PING) return { header: Buffer.alloc(0) };
     if (node instanceof FakeNameServer)
       return op === Op.LOCATE ? this.#locate(node, header) : { header: encodeControl(this.#map(node)) };
     await node.before?.(op);
@@ -330,7 +342,7 @@ export class FakeCluster implements Caller {
         incarnation: 1 as ClusterMap['servers'][number]['incarnation'],
         mount: '/fake',
         space: { totalBytes: 1e12, freeBytes: 1e12, usedBytes: 0 },
-        io: { healthy: true, readOnly: false, probeMs: 1 },
+        io: server.io,
         heartbeatAgeMs: 1,
         blocks: 1,
         openBlocks: 1,

@@ -7,6 +7,8 @@ interface Alarm {
   readonly callback: () => void;
 }
 
+const STEP_MS = 5;
+
 /** A clock that moves only when a test says so; timers that are due run inside {@link advance}, in order of time. */
 export class ManualClock implements Clock {
   #now = 1_000_000;
@@ -52,6 +54,28 @@ export class ManualClock implements Clock {
       next.callback();
     }
     this.#now = target;
+  }
+
+  /**
+   * Moves on, a few milliseconds at a time, until the work has settled; between the steps everything that waits for no
+   * timer is done.
+   *
+   * @returns how long it took by this clock
+   */
+  async spend(work: Promise<unknown>): Promise<number> {
+    const startedAt = this.#now;
+    let isSettled = false;
+    const settle = () => {
+      isSettled = true;
+    };
+    work.then(settle, settle);
+    for (;;) {
+      for (let i = 0; i < 8; i++) await new Promise((resolve) => setImmediate(resolve));
+      if (isSettled) break;
+      this.advance(STEP_MS);
+    }
+    await work;
+    return this.#now - startedAt;
   }
 
   #add(alarm: Alarm): Timer {
