@@ -122,6 +122,10 @@ export const DOUBT_MS_MAX = 10_000;
 export const OPS_MEMBER_FAILED_MS = 2_000;
 /** A question to the sequencer's own server before another member asks to take its place. */
 export const SEQUENCER_PING_MS_MAX = 300;
+/** Replicas that one DataServer reads through at a time because somebody asked for it. */
+export const VERIFIES_RUNNING_MAX = 2;
+/** Reading all of one replica. */
+export const VERIFY_MS_MAX = 120_000;
 export const CHECKPOINT_MS = 3_000;
 /** More new series of block ids than this in an hour is an alarm. */
 export const NEW_SERIES_PER_HOUR_MAX = 8;

@@ -2,7 +2,7 @@ import { toTfsError } from '../common/errors.ts';
 import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
 import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
 import { encodeControl, type Status, zRequestCfgReply } from '../common/wire/control.ts';
-import type { Role } from '../common/wire/keys.ts';
+import { ROLES, type Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { type RpcHandler, RpcServer } from '../common/wire/rpc-server.ts';
@@ -11,6 +11,7 @@ import { Deduplicator } from './dedup.ts';
 import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
 import { Indexer } from './indexer.ts';
+import { Inspector } from './inspect.ts';
 import { nextIncarnation } from './mount.ts';
 import { mutate } from './mutate.ts';
 import { NameServers } from './nameservers.ts';
@@ -83,6 +84,7 @@ export class DataServer {
     const incarnation = await nextIncarnation(disk);
     const promise = await PromiseKeeper.open(disk);
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
+    let onCorrupt: () => void = () => undefined;
     const store = await BlockStore.open({
       disk,
       clock,
@@ -98,8 +100,7 @@ export class DataServer {
             { err: error },
             'the disk failed a write: this DataServer only reads from now on; replace the disk',
           ),
-        corrupt: (block, error) =>
-          log.error({ block, err: error }, 'stored bytes do not verify; another replica answers'),
+        corrupt: () => onCorrupt(),
       },
       ...(options.faults === undefined ? {} : { faults: options.faults }),
     });
@@ -129,6 +130,8 @@ export class DataServer {
     );
     const nameservers = new NameServers({ uplinks, peers, clock, promise });
     onChanged = (block) => nameservers.changed(block);
+    // The sooner the leader knows, the sooner it is repaired.
+    onCorrupt = () => nameservers.hurry();
     const directory = new Directory({ nameservers, clock });
     const index = new DigestIndex({ kv: options.kv, clock, log });
     const requestConfiguration = (block: BlockId, failed: readonly ServerId[]) =>
@@ -309,5 +312,8 @@ function route(
   on(Op.CONFIGURE, ['nameserver'], (request) => reconfigurer.configure(request));
   on(Op.PREPARE_OPS, ['dataserver'], (request) => reconfigurer.prepare(request));
   on(Op.INSTALL_OPS, ['dataserver'], (request) => reconfigurer.install(request));
-  on(Op.STATUS, ['nameserver', 'dataserver', 'gateway'], () => ({ header: encodeControl(server.status()) }));
+  const inspector = new Inspector(server.store);
+  on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
+  on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
+  on(Op.STATUS, ROLES, () => ({ header: encodeControl(server.status()) }));
 }

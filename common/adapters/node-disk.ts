@@ -46,6 +46,11 @@ export class NodeDisk implements Disk {
     return call<void>(`rename ${source} to ${target}`, (done) => fs.rename(source, target, done));
   }
 
+  link(from: string, to: string): Promise<void> {
+    const [source, target] = [this.#full(from), this.#full(to)];
+    return call<void>(`link ${source} to ${target}`, (done) => fs.link(source, target, done));
+  }
+
   unlink(path: string): Promise<void> {
     const full = this.#full(path);
     return call<void>(`unlink ${full}`, (done) => fs.unlink(full, done));

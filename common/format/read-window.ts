@@ -57,6 +57,12 @@ export class ReadWindow {
     return crc;
   }
 
+  /** @param length of bytes that are inside the window */
+  isZero(at: number, length: number): boolean {
+    for (let i = at - this.start; i < at - this.start + length; i++) if (this.bytes[i] !== 0) return false;
+    return true;
+  }
+
   /** The next multiple of 8 at or after `at` where a record may start; the end when there is none. */
   async nextMagic(at: number): Promise<number> {
     let from = at;

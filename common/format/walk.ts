@@ -23,6 +23,7 @@ import {
   RECORD_HEADER_BYTES,
   type RecordHeader,
   recordHeaderBytes,
+  recordPadding,
   recordSpan,
 } from './record.ts';
 import type { ByteSource } from './source.ts';
@@ -39,6 +40,8 @@ export interface WalkedRecord {
   readonly headerBytes: Buffer;
   /** Always true where payloads are not checked. */
   readonly payloadOk: boolean;
+  /** Nothing but zeros behind the payload; always true where payloads are not checked. No checksum covers them. */
+  readonly padOk: boolean;
   /** The payload, where it was read in one piece; large ones are not. */
   readonly payload: Buffer | undefined;
 }
@@ -107,6 +110,7 @@ export async function walkBlock(
     const headBytes = recordHeaderBytes(header.size);
     let payload: Buffer | undefined;
     let payloadOk = true;
+    let padOk = true;
     // Views of the window: only the header of a large record survives the reads of its payload, in a copy.
     let found = header;
     let headerBytes = window.view(at, headBytes);
@@ -124,11 +128,18 @@ export async function walkBlock(
         found = { ...header, opId: headerBytes.subarray(40, 56), sha1: headerBytes.subarray(56, 76) };
         payloadOk = (await window.crc(at + headBytes, header.size)) === header.dataCrc;
       }
+      const padAt = at + headBytes + header.size;
+      const padding = recordPadding(header.size);
+      if (padding > 0) {
+        if (!window.has(padAt, padding)) await window.load(padAt);
+        padOk = window.isZero(padAt, padding);
+      }
     }
     if (payloadOk) track.sound(found, at);
     else track.unsound(found, at);
     if (!track.gapSeen) hash.update(headerBytes);
-    const pending = options.onRecord?.({ header: found, offset: at, span, headerBytes, payloadOk, payload });
+    const record = { header: found, offset: at, span, headerBytes, payloadOk, padOk, payload };
+    const pending = options.onRecord?.(record);
     if (pending !== undefined) await pending;
     at += span;
   }

@@ -17,6 +17,8 @@ export interface Disk {
   /** Reads a whole small file. */
   readFile(path: string): Promise<Buffer>;
   rename(from: string, to: string): Promise<void>;
+  /** A second name for the same file; CONFLICT where the name is taken, IO on a file system that has no such thing. */
+  link(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
   mkdir(path: string): Promise<void>;
   /** File names in a directory, in name order, without directories; an empty path is the mount itself. */

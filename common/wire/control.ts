@@ -345,12 +345,13 @@ export const zListBlocks = z.object({});
 /** Operator -> DataServer: read all of this replica. What does not verify makes it SUSPECT, which gets it repaired. */
 export const zVerify = z.object({ block: zBlock });
 export type Verify = z.infer<typeof zVerify>;
+export const VERIFY_PROBLEMS_MAX = 10_000;
 export const zVerifyReply = z.object({
   records: u32,
   bytes: z.number(),
   digest: hex(32).optional(),
-  /** One line each, the first 200. */
-  problems: z.array(z.string().max(300)).max(200),
+  /** One line each, the first {@link VERIFY_PROBLEMS_MAX}. */
+  problems: z.array(z.string().max(300)).max(VERIFY_PROBLEMS_MAX),
   /** All of them. */
   problemCount: u32,
 });

@@ -32,7 +32,7 @@ export class Block implements BlockInfo {
   /** Of an OPEN or FENCED block. */
   appends: AppendQueue | undefined;
   fileBytes: number;
-  /** Those who wait for the index, or use it in several steps: no eviction before they are done. */
+  /** Those who wait for the index: no eviction before they have it. */
   users = 0;
   #deadBytes = 0;
   #deadBytesStale = true;

@@ -66,7 +66,7 @@ export class StoreContext {
   }
 
   corrupt(block: BlockId, error: TfsError): void {
-    this.log.error({ block, err: error }, 'stored bytes do not verify');
+    this.log.error({ block, err: error }, 'stored bytes do not verify; other replicas answer');
     this.#events.corrupt?.(block, error);
   }
 

@@ -1,6 +1,5 @@
 import { TfsError, toTfsError } from '../../common/errors.ts';
 import { OPS_LOGS_WARM_MAX } from '../../common/limits.ts';
-import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -45,7 +44,12 @@ export class IndexCache {
     try {
       const index = block.index ?? (await this.#load(block));
       index.touched = true;
-      return await work(index);
+      index.hold();
+      try {
+        return await work(index);
+      } finally {
+        index.release();
+      }
     } finally {
       if (--block.users === 0) this.trim();
     }
@@ -80,6 +84,19 @@ export class IndexCache {
     this.trim(block);
   }
 
+  /**
+   * Another file has taken the place of the sealed block's: reads that have begun end on the old one, everyone else gets
+   * the new index, at once.
+   */
+  replace(block: Block, index: LoadedIndex): void {
+    const old = block.index;
+    block.index = index;
+    this.put(block);
+    if (old === undefined) return;
+    old.retired = true;
+    this.#settle(this.#closed(old));
+  }
+
   /** The ops state of a sealed block has come into memory. */
   warmed(block: Block): void {
     if (!this.#warm.includes(block)) this.#warm.push(block);
@@ -110,7 +127,8 @@ export class IndexCache {
       if (this.#hand >= this.#ring.length) this.#hand = 0;
       const block = this.#ring[this.#hand]!;
       const index = block.index!;
-      if (block === keep || index.touched || block.users > 0 || block.state !== BlockState.SEALED) {
+      const inUse = block.users > 0 || index.held;
+      if (block === keep || index.touched || inUse || block.state !== BlockState.SEALED) {
         index.touched = false;
         this.#hand++;
         continue;
@@ -121,16 +139,17 @@ export class IndexCache {
   }
 
   #drop(block: Block): void {
-    const { file } = block.index!;
+    const index = block.index!;
     block.index = undefined;
     this.#bytes -= this.#sizes.get(block) ?? 0;
     this.#sizes.delete(block);
-    this.#settle(this.#closed(file));
+    this.#settle(this.#closed(index));
   }
 
-  async #closed(file: DiskFile): Promise<void> {
+  async #closed(index: LoadedIndex): Promise<void> {
+    await index.idle();
     // Waits for reads in flight.
-    await file.close();
+    await index.file.close();
   }
 
   #settle(work: Promise<void>): void {

@@ -14,11 +14,12 @@ import {
 import { decodeRecordHeader, RECORD_HEADER_BYTES, recordHeaderBytes } from '../../common/format/record.ts';
 import { slotFlags, slotOffset, slotWord } from '../../common/format/slot-word.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
-import { BlockFlag, NameFlag } from '../../common/wire/messages.ts';
+import { NameFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 import { LoadedIndex } from './loaded-index.ts';
 import { applyNameFlags, walk } from './recover.ts';
+import { markSuspect } from './suspect.ts';
 
 /** Loads the index of a sealed block: from its index file, or, where that is missing or not its own, from its records. */
 export async function loadSealed(context: StoreContext, block: Block): Promise<LoadedIndex> {
@@ -36,7 +37,9 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
     return index;
   } catch (error) {
     await file.close();
-    throw toTfsError(error, 'IO', `loading block ${block.block}`);
+    const failure = toTfsError(error, 'IO', `loading block ${block.block}`);
+    if (block.ops.damaged) markSuspect(context, block, failure);
+    throw failure;
   }
 }
 
@@ -89,12 +92,22 @@ async function rebuild(context: StoreContext, block: Block, file: DiskFile): Pro
   if (sound) {
     if (context.failure === undefined) await writeIdx(context, block, walked.words, walked.sha1s);
   } else {
-    block.flags |= BlockFlag.SUSPECT;
-    context.changed(block.block);
     const error = new TfsError('CORRUPT', `block ${block.block}: its records are not what was sealed`);
-    context.corrupt(block.block, error);
+    markSuspect(context, block, error);
   }
   return walked.words;
+}
+
+/** Writes the index file of a sealed block again where it does not describe it: the next start would have to walk. */
+export async function mendIdx(context: StoreContext, block: Block): Promise<void> {
+  if ((await wordsOfIdx(context, block)) !== undefined && (await sha1sOfIdx(context, block)) !== undefined)
+    return;
+  const file = await context.open(block.fileName, 'read');
+  try {
+    await rebuild(context, block, file);
+  } finally {
+    await file.close();
+  }
 }
 
 /**

@@ -20,6 +20,11 @@ export class LoadedIndex {
   aliases: AliasTable | undefined;
   /** Read since the eviction hand last passed. */
   touched = true;
+  /** Another one has taken its place, with another file: what this one reads says nothing about the block any more. */
+  retired = false;
+  /** Those who read the file in several steps. */
+  #holders = 0;
+  #onIdle: (() => void) | undefined;
 
   constructor(file: DiskFile, words: Uint32Array, count: number, length: number) {
     this.file = file;
@@ -30,6 +35,27 @@ export class LoadedIndex {
 
   static empty(file: DiskFile): LoadedIndex {
     return new LoadedIndex(file, new Uint32Array(WORDS_MIN), 0, SUPERBLOCK_BYTES);
+  }
+
+  /** The file stays open until as many {@link release}s. */
+  hold(): void {
+    this.#holders++;
+  }
+
+  release(): void {
+    if (--this.#holders === 0) this.#onIdle?.();
+  }
+
+  get held(): boolean {
+    return this.#holders > 0;
+  }
+
+  /** Resolves when nobody holds it. */
+  async idle(): Promise<void> {
+    if (!this.held) return;
+    await new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
   }
 
   get bytes(): number {

@@ -1,4 +1,4 @@
-import { assert, TfsError, toTfsError } from '../../common/errors.ts';
+import { assert, isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
 import {
   compareOps,
   emptyOpsState,
@@ -47,6 +47,8 @@ export class OpsLog {
   onApplied: ((ops: readonly Op[], state: OpsState) => void) | undefined;
   /** Used since the eviction hand last passed. */
   touched = true;
+  /** Its file has been read and is not what was written. What is in memory still holds. */
+  damaged = false;
   readonly #context: StoreContext;
   readonly #file: OpsFileWriter;
   readonly #bytesMax: number;
@@ -156,10 +158,20 @@ export class OpsLog {
     if (first !== undefined && first.type !== OpType.SNAPSHOT && first.seq <= seq + 1)
       return this.#recent.filter((op) => op.seq > seq);
     if (seq >= this.facts.seq) return [];
-    const ops = await this.#file.read();
+    const ops = await this.#reread();
     return ops
       .filter((op) => op.seq > seq && op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT)
       .map(withoutFacts);
+  }
+
+  /** Reads the file again. @returns what is wrong with it, undefined for a sound one */
+  async check(): Promise<string | undefined> {
+    try {
+      await this.#reread();
+      return undefined;
+    } catch (error) {
+      return toTfsError(error).message;
+    }
   }
 
   /** Waits for what is under way. */
@@ -238,9 +250,20 @@ export class OpsLog {
     for (const { reject } of [...group, ...rest]) reject(failure);
   }
 
+  async #reread(): Promise<readonly Op[]> {
+    try {
+      return await this.#file.read();
+    } catch (error) {
+      const isDamage =
+        isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'NOT_FOUND');
+      if (isDamage) this.damaged = true;
+      throw error;
+    }
+  }
+
   async #read(): Promise<OpsState> {
     const state = emptyOpsState();
-    for (const op of await this.#file.read()) foldOp(state, op);
+    for (const op of await this.#reread()) foldOp(state, op);
     assert(state.seq === this.facts.seq, `the ops log of block ${this.block} reads as it did before`);
     this.state = state;
     return state;

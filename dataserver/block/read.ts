@@ -1,4 +1,4 @@
-import { TfsError } from '../../common/errors.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
 import {
   checkChunks,
   checkPayload,
@@ -17,6 +17,7 @@ import type { ReadResult } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import type { LoadedIndex } from './loaded-index.ts';
+import { markSuspect } from './suspect.ts';
 
 export interface Wanted {
   readonly fileId: FileId;
@@ -25,6 +26,14 @@ export interface Wanted {
   readonly offset: number;
   readonly length: number;
   readonly force: boolean;
+}
+
+/** The record that is being read. */
+interface Place {
+  readonly context: StoreContext;
+  readonly block: Block;
+  readonly index: LoadedIndex;
+  readonly slot: number;
 }
 
 const EMPTY = Buffer.alloc(0);
@@ -70,7 +79,8 @@ export async function readName(
     if (slot >= index.count) throw missing(block);
   }
   if ((nameFlags & NameFlag.PURGED) !== 0) throw missing(block);
-  if ((nameFlags & NameFlag.LOST) !== 0) throw corrupt(context, block, slot, 'its record is damaged');
+  const place = { context, block, index, slot };
+  if ((nameFlags & NameFlag.LOST) !== 0) throw corrupt(place, 'its record is damaged');
   if ((nameFlags & UNSEEN) !== 0 && !wanted.force) throw missing(block);
 
   const offset = index.offsetOf(slot);
@@ -81,14 +91,12 @@ export async function readName(
   if (wanted.length > 0 && span <= WHOLE_SPAN_MAX) {
     // One read of exactly the record.
     const bytes = Buffer.allocUnsafe(span);
-    if ((await index.file.read(bytes, offset)) < span)
-      throw corrupt(context, block, slot, 'the file ends in it');
-    header = headerOf(context, block, bytes, slot, offset, span);
+    await fill(place, bytes, offset);
+    header = headerOf(place, bytes, offset, span);
     const at = recordHeaderBytes(header.size);
     payload = bytes.subarray(at, at + header.size);
-    if (!checkPayload(header, payload)) throw corrupt(context, block, slot, 'payload checksum mismatch');
-  } else
-    ({ header, payload, payloadAt } = await readParts(context, block, index, slot, offset, span, wanted));
+    if (!checkPayload(header, payload)) throw corrupt(place, 'payload checksum mismatch');
+  } else ({ header, payload, payloadAt } = await readParts(place, offset, span, wanted));
   if (cookie !== undefined && cookie !== header.cookie) throw missing(block);
   const start = Math.min(wanted.offset, header.size);
   const end = Math.min(start + wanted.length, header.size);
@@ -106,35 +114,37 @@ interface Found {
 }
 
 /** The header with its chunk table, then the whole chunks that the range touches, if it touches any. */
-async function readParts(
-  context: StoreContext,
-  block: Block,
-  index: LoadedIndex,
-  slot: number,
-  offset: number,
-  span: number,
-  wanted: Wanted,
-): Promise<Found> {
-  block.users++;
+async function readParts(place: Place, offset: number, span: number, wanted: Wanted): Promise<Found> {
+  place.index.hold();
   try {
     const head = Buffer.allocUnsafe(headBytesMax(span));
-    if ((await index.file.read(head, offset)) < head.length)
-      throw corrupt(context, block, slot, 'the file ends in it');
-    const header = headerOf(context, block, head, slot, offset, span);
+    await fill(place, head, offset);
+    const header = headerOf(place, head, offset, span);
     if (wanted.length === 0 || wanted.offset >= header.size)
       return { header, payload: EMPTY, payloadAt: Math.min(wanted.offset, header.size) };
     const length = Math.min(wanted.length, header.size - wanted.offset);
     const { first, start, end } = chunkRange(header.size, wanted.offset, length);
     const payload = Buffer.allocUnsafe(end - start);
-    const at = offset + recordHeaderBytes(header.size) + start;
-    if ((await index.file.read(payload, at)) < payload.length)
-      throw corrupt(context, block, slot, 'the file ends in it');
-    if (!checkChunks(header, first, payload))
-      throw corrupt(context, block, slot, 'payload checksum mismatch');
+    await fill(place, payload, offset + recordHeaderBytes(header.size) + start);
+    if (!checkChunks(header, first, payload)) throw corrupt(place, 'payload checksum mismatch');
     return { header, payload, payloadAt: start };
   } finally {
-    block.users--;
+    place.index.release();
   }
+}
+
+/** Reads all of `target`. @throws TfsError IO, CORRUPT */
+async function fill(place: Place, target: Buffer, offset: number): Promise<void> {
+  let got: number;
+  try {
+    got = await place.index.file.read(target, offset);
+  } catch (error) {
+    const { context, block, index } = place;
+    // A sector that the disk cannot give is damage like any other: another replica has what stood there.
+    if (isTfsError(error, 'IO') && !index.retired) markSuspect(context, block, error);
+    throw error;
+  }
+  if (got < target.length) throw corrupt(place, 'the file ends in it');
 }
 
 /** No payload that fits the span has a longer header. */
@@ -143,19 +153,12 @@ function headBytesMax(span: number): number {
   return payloadMax <= CHUNK_BYTES ? RECORD_HEADER_BYTES : Math.min(span, recordHeaderBytes(payloadMax));
 }
 
-function headerOf(
-  context: StoreContext,
-  block: Block,
-  bytes: Buffer,
-  slot: number,
-  offset: number,
-  span: number,
-): RecordHeader {
-  const decoded = decodeRecordHeader(bytes, 0, block.seed, offset);
-  if (!decoded.ok) throw corrupt(context, block, slot, decoded.why);
+function headerOf(place: Place, bytes: Buffer, offset: number, span: number): RecordHeader {
+  const decoded = decodeRecordHeader(bytes, 0, place.block.seed, offset);
+  if (!decoded.ok) throw corrupt(place, decoded.why);
   const { value } = decoded;
-  if (value.slot !== slot || recordSpan(value.size) !== span)
-    throw corrupt(context, block, slot, 'the index names another record');
+  if (value.slot !== place.slot || recordSpan(value.size) !== span)
+    throw corrupt(place, 'the index names another record');
   return value;
 }
 
@@ -167,12 +170,9 @@ function missing(block: Block): TfsError {
     : new TfsError('DONT_KNOW', `this replica of block ${block.block} cannot tell`, { retryAfterMs: 500 });
 }
 
-function corrupt(context: StoreContext, block: Block, slot: number, why: string): TfsError {
+/** What an index that was replaced meanwhile has led to says nothing about the block as it is now. */
+function corrupt({ context, block, index, slot }: Place, why: string): TfsError {
   const error = new TfsError('CORRUPT', `block ${block.block}, slot ${slot}: ${why}`);
-  if (!block.suspect) {
-    block.flags |= BlockFlag.SUSPECT;
-    context.corrupt(block.block, error);
-    context.changed(block.block);
-  }
+  if (!index.retired) markSuspect(context, block, error);
   return error;
 }

@@ -4,7 +4,7 @@ import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { BlockId, Cookie, Epoch, FileId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES } from '../../common/limits.ts';
-import { type BlockEntry, BlockState } from '../../common/wire/messages.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import {
   type Batch,
   type BlockInfo,
@@ -29,12 +29,13 @@ import { type OpsLogOptions, openBlocks } from './open.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
+import { recordRefs, sha1sOf } from './record-refs.ts';
 import { applyOps } from './recover.ts';
 import { fillBlock, readRawRecords } from './repair.ts';
 import { sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
 import { Tail } from './tail.ts';
-import { recordRefs, sha1sOf, verifyBlock } from './verify.ts';
+import { quarantinedReport, verifyBlock } from './verify.ts';
 
 export type * from './api.ts';
 export { type FaultName, type Faults, NO_FAULTS } from './faults.ts';
@@ -342,10 +343,17 @@ export class BlockStore {
     if (held.seal !== undefined) held.provenLength = held.seal.length;
   }
 
-  /** Reads all of a block and checks every CRC and the digest. */
+  /**
+   * Reads all of a block, OPEN ones too, as far as they are durable, and checks everything that can be checked. What
+   * does not verify makes the block SUSPECT.
+   */
   async verify(block: BlockId): Promise<VerifyReport> {
     const held = this.#of(block);
-    return this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
+    for (;;) {
+      if ((held.flags & BlockFlag.QUARANTINED) !== 0) return quarantinedReport();
+      const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
+      if (report !== undefined) return report;
+    }
   }
 
   /** What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. */

@@ -1,65 +1,154 @@
-import { SHA1_BYTES } from '../../common/format/idx.ts';
-import { slotFlags } from '../../common/format/slot-word.ts';
-import type { Slot } from '../../common/ids.ts';
+import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
+import { slotFlags, slotOffset } from '../../common/format/slot-word.ts';
+import { encodeSuperblock } from '../../common/format/superblock.ts';
+import { type WalkedRecord, walkBlock } from '../../common/format/walk.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockState, NameFlag } from '../../common/wire/messages.ts';
-import type { RecordRef, VerifyReport } from './api.ts';
+import type { VerifyReport } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
-import { sha1sOfIdx } from './load.ts';
+import { seededAs } from './faults.ts';
+import { mendIdx } from './load.ts';
 import type { LoadedIndex } from './loaded-index.ts';
-import { walk } from './recover.ts';
+import { markSuspect } from './suspect.ts';
+import { TolerantSource } from './tolerant-source.ts';
 
-/** Reads all of a block: every header, every payload, and the digest of its seal. */
+/** What a replica in use says of itself, frozen: an OPEN block grows on while it is read. */
+interface Claim {
+  readonly index: LoadedIndex;
+  readonly words: Uint32Array;
+  readonly length: number;
+  readonly slots: number;
+  readonly digest: Buffer | undefined;
+}
+
+const NOTHING_READ = { records: 0, bytes: 0, digest: undefined };
+
+/**
+ * Reads all of a replica as the next start of this process would find it, under its name and not through what is open:
+ * superblock, every header and payload, the zeros between the records, the ops log, and the digest. Of an OPEN block
+ * what is durable now. What does not verify makes the block SUSPECT; an index file that is not right is written again.
+ *
+ * It sees what the kernel gives it: a page that is in its cache is not read from the medium again.
+ *
+ * @returns undefined when the block was sealed meanwhile, which may have cut what was read
+ */
 export async function verifyBlock(
   context: StoreContext,
   block: Block,
   index: LoadedIndex,
-): Promise<VerifyReport> {
-  const { seal } = block;
+): Promise<VerifyReport | undefined> {
+  const { state } = block;
+  const report = await verifyOnce(context, block, claimOf(block, index));
+  if (block.state !== state) return undefined;
+  const { problems } = report;
+  if (problems.length === 0) {
+    if (state === BlockState.SEALED) await mendIdx(context, block);
+  } else if (!index.retired) {
+    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
+    markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${problems[0]}${more}`));
+  }
+  return report;
+}
+
+/** Of a block whose files could not even be opened: it is being repaired, or waits for that. */
+export const quarantinedReport = (): VerifyReport => ({
+  ...NOTHING_READ,
+  problems: ['quarantined: its superblock or its ops log cannot be read'],
+});
+
+function claimOf(block: Block, index: LoadedIndex): Claim {
+  const { count: slots, length } = index;
+  const digest = block.seal?.digest ?? block.tail?.digest;
+  return { index, words: index.words.subarray(0, slots), length, slots, digest };
+}
+
+async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Promise<VerifyReport> {
   const problems: string[] = [];
-  let records = 0;
-  block.users++;
+  const log = await block.ops.check();
+  if (log !== undefined) problems.push(log);
+  let file: DiskFile;
   try {
-    const end = index.length;
-    const walked = await walk(context, block, index.file, {
-      end,
-      proven: seal ?? { length: end, slots: index.count },
-      onRecord: ({ payloadOk, offset }) => {
-        records++;
-        if (!payloadOk) problems.push(`offset ${offset}: payload checksum mismatch`);
-      },
+    file = await context.open(block.fileName, 'read');
+  } catch (error) {
+    const why = isTfsError(error, 'NOT_FOUND') ? 'its file is gone' : toTfsError(error).message;
+    return { ...NOTHING_READ, problems: [...problems, why] };
+  }
+  try {
+    const source = await TolerantSource.of(file);
+    if (source.size < claim.length)
+      problems.push(`${at(source.size, claim.length)}: the file ends before them`);
+    problems.push(...(await checkSuperblock(block, source)));
+    const records = new RecordCheck(claim, problems);
+    const walked = await walkBlock(source, seededAs(block.sound(), context.faults), {
+      end: claim.length,
+      proven: { length: claim.length, slots: claim.slots },
+      onRecord: (record) => records.see(record),
     });
-    for (const { start, end: stop } of walked.holes) problems.push(`bytes ${start} to ${stop} do not verify`);
-    if (walked.slots !== index.count) problems.push(`${walked.slots} records instead of ${index.count}`);
-    if (seal !== undefined && walked.digest !== undefined && !walked.digest.equals(seal.digest))
-      problems.push('the digest is not the one of the seal');
-    return { records, bytes: end, digest: walked.digest, problems };
+    records.finish(walked.words);
+    for (const { start, end } of source.unreadable)
+      problems.push(`${at(start, end)}: the disk cannot read them`);
+    if (walked.digest !== undefined && claim.digest !== undefined && !walked.digest.equals(claim.digest))
+      problems.push('the digest of its records is not the one of the block');
+    return { records: records.seen, bytes: claim.length, digest: walked.digest, problems };
   } finally {
-    block.users--;
+    await file.close();
   }
 }
 
-/** From the index file where there is a good one; else from the records. */
-export async function sha1sOf(context: StoreContext, block: Block, index: LoadedIndex): Promise<Buffer> {
-  if (block.tail !== undefined) return block.tail.sha1s(index.count);
-  if (block.state === BlockState.SEALED) {
-    const stored = await sha1sOfIdx(context, block);
-    if (stored !== undefined) return stored;
+async function checkSuperblock(block: Block, source: TolerantSource): Promise<string[]> {
+  const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
+  await source.read(bytes, 0);
+  if (bytes.equals(encodeSuperblock(block.sound()))) return [];
+  return [`${at(0, SUPERBLOCK_BYTES)}: the superblock is damaged`];
+}
+
+/** Compares the records of a walk with what the index says is there: one problem for each that is not as it should be. */
+class RecordCheck {
+  /** Records that the walk came across, sound or not. */
+  seen = 0;
+  readonly #claim: Claim;
+  readonly #problems: string[];
+  readonly #found: Uint8Array;
+
+  constructor(claim: Claim, problems: string[]) {
+    this.#claim = claim;
+    this.#problems = problems;
+    this.#found = new Uint8Array(claim.slots);
   }
-  block.users++;
-  try {
-    const { sha1s } = await walk(context, block, index.file, { end: index.length, checkPayloads: false });
-    return sha1s;
-  } finally {
-    block.users--;
+
+  see({ header, offset, span, payloadOk, padOk }: WalkedRecord): void {
+    const { words, slots } = this.#claim;
+    const { slot } = header;
+    this.seen++;
+    const where = `${at(offset, offset + span)} (slot ${slot})`;
+    if (slot >= slots) this.#problems.push(`${where}: a record that is not in the index`);
+    else {
+      this.#found[slot] = 1;
+      const known = words[slot]!;
+      if ((slotFlags(known) & NameFlag.LOST) === 0 && slotOffset(known) !== offset)
+        this.#problems.push(`${where}: the index has it at ${slotOffset(known)}`);
+    }
+    if (!payloadOk) this.#problems.push(`${where}: payload checksum mismatch`);
+    if (!padOk) this.#problems.push(`${where}: the padding behind the payload is not zero`);
+  }
+
+  /** What should have been seen. @param walked says which slots a compaction has left out */
+  finish(walked: Uint32Array): void {
+    const { words, slots, length } = this.#claim;
+    for (let slot = 0; slot < slots; slot++) {
+      if (this.#found[slot] === 1 || (slotFlags(walked[slot] ?? 0) & NameFlag.PURGED) !== 0) continue;
+      const start = slotOffset(words[slot]!);
+      // Where a damaged index knows no boundaries, several slots lie in one place.
+      let last = slot;
+      while (last + 1 < slots && slotOffset(words[last + 1]!) === start) last++;
+      const end = last + 1 < slots ? slotOffset(words[last + 1]!) : length;
+      const which = last === slot ? `slot ${slot}` : `slots ${slot} to ${last}`;
+      this.#problems.push(`${at(start, end)} (${which}): no valid header`);
+      slot = last;
+    }
   }
 }
 
-export function* recordRefs(index: LoadedIndex, sha1s: Buffer): Generator<RecordRef> {
-  for (let slot = 0; slot < index.count; slot++) {
-    const flags = slotFlags(index.words[slot]!);
-    if ((flags & (NameFlag.PURGED | NameFlag.LOST)) !== 0) continue;
-    const sha1 = sha1s.subarray(slot * SHA1_BYTES, (slot + 1) * SHA1_BYTES);
-    if (sha1.length === SHA1_BYTES) yield { slot: slot as Slot, sha1 };
-  }
-}
+const at = (start: number, end: number): string => `bytes ${start} to ${end}`;

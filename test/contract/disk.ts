@@ -119,6 +119,24 @@ export function diskContract(name: string, place: (t: TestContext) => Promise<Di
       assert.equal(await disk.list(''), []);
     });
 
+    test('a link is a second name of the same file, where none is yet', async (t) => {
+      const disk = await place(t);
+      await disk.mkdir('d');
+      const file = await disk.open('a', 'create');
+      t.defer(() => file.close());
+      await file.write([Buffer.from('first')], 0);
+      await disk.link('a', 'd/b');
+      await disk.syncDirectory('d');
+      await file.write([Buffer.from('FIRST')], 0);
+      assert.is(text(await disk.readFile('d/b')), 'FIRST');
+      await fails('CONFLICT', () => disk.link('a', 'd/b'));
+      await fails('NOT_FOUND', () => disk.link('x', 'y'));
+      await (await disk.open('c', 'create')).close();
+      await disk.rename('c', 'a');
+      assert.is(text(await disk.readFile('a')), '');
+      assert.is(text(await disk.readFile('d/b')), 'FIRST');
+    });
+
     test('directories are made with those above them, once or again, and list only files, in order', async (t) => {
       const disk = await place(t);
       await disk.mkdir('d/e');

@@ -23,7 +23,13 @@ export class RecordedFile implements DiskFile {
   read(target: Buffer, position: number): Promise<number> {
     return this.#run(async () => {
       this.#disk.begin('read', `read ${this.#path}`);
-      const { content } = this.#inode;
+      const { content, unreadable } = this.#inode;
+      if (
+        unreadable !== undefined &&
+        position < unreadable.end &&
+        position + target.length > unreadable.start
+      )
+        throw new TfsError('IO', `read ${this.#path}: EIO (planned)`);
       return position >= content.length ? 0 : content.copy(target, 0, position, position + target.length);
     });
   }

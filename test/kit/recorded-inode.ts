@@ -10,6 +10,8 @@ export type Change =
 export class Inode {
   /** Never changed in place: a crash point may hold it. */
   durable: Buffer;
+  /** Bytes [start, end) that the medium does not give any more. */
+  unreadable: { readonly start: number; readonly end: number } | undefined;
   /** Undefined while reads see the durable bytes: most files of most crash images are never written. */
   #current: Buffer | undefined;
   #capacity = 0;

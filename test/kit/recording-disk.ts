@@ -112,6 +112,18 @@ export class RecordingDisk implements Disk {
     await this.step();
   }
 
+  async link(from: string, to: string): Promise<void> {
+    check(from);
+    check(to);
+    this.begin('name', `link ${from}`);
+    const inode = this.#names.get(from);
+    if (inode === undefined) throw new TfsError('NOT_FOUND', `${from} does not exist`);
+    if (this.#names.has(to)) throw new TfsError('CONFLICT', `${to} exists`);
+    this.#needDirectory(to);
+    this.#change({ directory: directoryOf(to), names: [[to, inode]] });
+    await this.step();
+  }
+
   async unlink(path: string): Promise<void> {
     check(path);
     this.begin('name', `unlink ${path}`);
@@ -178,6 +190,13 @@ export class RecordingDisk implements Disk {
     assert(inode !== undefined, `${path} exists`);
     const content = Buffer.from(inode.content);
     inode.replace(damage(content) ?? content);
+  }
+
+  /** For tests of bad sectors: reads that touch [start, end) of this file fail, whatever its name becomes. */
+  spoil(path: string, start: number, end: number): void {
+    const inode = this.#names.get(path);
+    assert(inode !== undefined, `${path} exists`);
+    inode.unreadable = { start, end };
   }
 
   /** For tests that bring a file from elsewhere: durable, under a durable name. */

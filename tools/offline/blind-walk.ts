@@ -71,7 +71,15 @@ async function recordAt(source: ByteSource, at: number): Promise<WalkedRecord | 
     suffixHash: head.readUInt32LE(76),
     chunkCrcs: new Uint32Array(0),
   };
-  return { header, offset: at, span: recordSpan(size), headerBytes: head, payloadOk: true, payload };
+  return {
+    header,
+    offset: at,
+    span: recordSpan(size),
+    headerBytes: head,
+    payloadOk: true,
+    padOk: true,
+    payload,
+  };
 }
 
 async function nextMagic(source: ByteSource, from: number): Promise<number> {

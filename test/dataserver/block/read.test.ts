@@ -151,12 +151,12 @@ describe('block store reads', (test) => {
     assert.is(await codeOf(() => store.read(ID, 0 as FileId, undefined, ALL, false)), 'CORRUPT');
   });
 
-  test('a disk that cannot read is no corruption', async (t) => {
+  test('a disk that cannot read answers IO, not CORRUPT, and the block is to be repaired', async (t) => {
     const { disk, store, records } = await world(t, [100]);
     disk.failure = { nth: 1, code: 'IO', kinds: ['read'] };
     const read = () => store.read(ID, 0 as FileId, records[0]!.cookie, ALL, false);
     assert.is(await codeOf(read), 'IO');
-    assert.is(store.info(ID)?.flags, 0);
+    assert.is(store.info(ID)?.flags, BlockFlag.SUSPECT);
     assert.is(store.readOnly, undefined);
     assert.is(await codeOf(read), undefined);
   });

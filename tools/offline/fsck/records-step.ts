@@ -53,11 +53,12 @@ async function checkBlock(
   try {
     const walk = await walkBlock(source, superblock, {
       ...(seal === undefined ? {} : { end: seal.length, proven: seal }),
-      onRecord: ({ header, offset, payloadOk }) => {
+      onRecord: ({ header, offset, payloadOk, padOk }) => {
         records++;
         columns.add(header.slot, header.sha1);
         if (!payloadOk)
           found.damage(`slot ${header.slot} at ${offset}: ${header.size} bytes do not match their checksum`);
+        if (!padOk) found.damage(`slot ${header.slot} at ${offset}: the padding behind it is not zero`);
       },
     });
     for (const { start, end, firstSlot, slots } of walk.holes)

@@ -1,0 +1,30 @@
+import { SHA1_BYTES } from '../../common/format/idx.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
+import type { Slot } from '../../common/ids.ts';
+import { BlockState, NameFlag } from '../../common/wire/messages.ts';
+import type { RecordRef } from './api.ts';
+import type { Block } from './block.ts';
+import type { StoreContext } from './context.ts';
+import { sha1sOfIdx } from './load.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { walk } from './recover.ts';
+
+/** From the index file where there is a good one; else from the records. */
+export async function sha1sOf(context: StoreContext, block: Block, index: LoadedIndex): Promise<Buffer> {
+  if (block.tail !== undefined) return block.tail.sha1s(index.count);
+  if (block.state === BlockState.SEALED) {
+    const stored = await sha1sOfIdx(context, block);
+    if (stored !== undefined) return stored;
+  }
+  const { sha1s } = await walk(context, block, index.file, { end: index.length, checkPayloads: false });
+  return sha1s;
+}
+
+export function* recordRefs(index: LoadedIndex, sha1s: Buffer): Generator<RecordRef> {
+  for (let slot = 0; slot < index.count; slot++) {
+    const flags = slotFlags(index.words[slot]!);
+    if ((flags & (NameFlag.PURGED | NameFlag.LOST)) !== 0) continue;
+    const sha1 = sha1s.subarray(slot * SHA1_BYTES, (slot + 1) * SHA1_BYTES);
+    if (sha1.length === SHA1_BYTES) yield { slot: slot as Slot, sha1 };
+  }
+}

@@ -1,0 +1,15 @@
+import type { TfsError } from '../../common/errors.ts';
+import { BlockFlag } from '../../common/wire/messages.ts';
+import type { Block } from './block.ts';
+import type { StoreContext } from './context.ts';
+
+/**
+ * Something of this block does not read as it was written. It goes on answering for what verifies; the NameServers
+ * are told, and have it repaired. Said once, until it is repaired.
+ */
+export function markSuspect(context: StoreContext, block: Block, error: TfsError): void {
+  if (block.suspect) return;
+  block.flags |= BlockFlag.SUSPECT;
+  context.changed(block.block);
+  context.corrupt(block.block, error);
+}
