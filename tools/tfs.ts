@@ -13,6 +13,7 @@ import { register as registerPut } from './commands/put.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
+import { register as registerVerify } from './commands/verify.ts';
 
 const program = new Command('tfs')
   .description('Stores pictures, reads them back, and looks after the cluster that keeps them.')
@@ -35,6 +36,7 @@ for (const register of [
   registerImport,
   registerStatus,
   registerFormat,
+  registerVerify,
   registerFsck,
   registerSalvage,
   registerDump,

@@ -32,10 +32,11 @@ export async function openClusterView(config: Config): Promise<ClusterView> {
     role: 'gateway',
     id: `tool-${process.pid}`,
   });
-  return { map: () => askAll(peers, config), close: () => peers.close() };
+  return { map: () => askClusterMap(peers, config), close: () => peers.close() };
 }
 
-async function askAll(peers: Peers, config: Config): Promise<ClusterMap> {
+/** As {@link ClusterView.map}, over connections of any role. */
+export async function askClusterMap(peers: Peers, config: Config): Promise<ClusterMap> {
   const answers = await Promise.allSettled(
     config.nameservers.map(({ host, port }) =>
       peers.callControl({ host, port }, Op.CLUSTER_MAP, {}, zClusterMap, [], ASK_MS_MAX),
