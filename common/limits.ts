@@ -103,6 +103,14 @@ export const UNSETTLED_BLOCKS_PER_SERVER_MAX = 1024;
 export const SEALS_RUNNING_MAX = 16;
 export const SEAL_RETRY_MS_MIN = 250;
 export const SEAL_RETRY_MS_MAX = 15_000;
+/** A seal is decided without the members that have not answered after this, where a clean copy has. */
+export const SEAL_PATIENCE_MS = 30_000;
+/** A server that was silent for this long is not waited for any more. */
+export const DEAD_MS = 10 * 60_000;
+/** Replicas that contradict what was sealed are looked at again after this: a person has to. */
+export const SEAL_CONTRADICTED_RETRY_MS = 10 * 60_000;
+/** An OPEN block whose primary was silent for this long is sealed: whatever it still writes, the members refuse then. */
+export const PRIMARY_SILENT_MS_MAX = 30_000;
 /** A FENCE may have to walk a recovered block, a SEAL to fetch most of one. */
 export const FENCE_MS_MAX = 30_000;
 export const SEAL_MS_MAX = 60_000;
@@ -210,6 +218,11 @@ assert(
 assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block fits a frame');
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
+assert(SEAL_PATIENCE_MS < DEAD_MS, 'a clean copy makes a seal come sooner');
+assert(
+  PRIMARY_SILENT_MS_MAX > SERVER_DOWN_AFTER_MS,
+  'a primary counts as down before its blocks are taken from it',
+);
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');
 assert(BATCH_BYTES_MAX <= UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX, 'what waits for a commit can fill a batch');

@@ -17,7 +17,7 @@ import {
   zSeal,
   zSyncOps,
 } from '../common/wire/control.ts';
-import { decodeAppend, decodeOps, EMPTY_BUFFER, encodeOps, Op } from '../common/wire/messages.ts';
+import { BlockFlag, decodeAppend, decodeOps, EMPTY_BUFFER, encodeOps, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore, FenceFacts, SealInfo } from './block/store.ts';
@@ -153,16 +153,19 @@ export class Replica {
     const { store, promise } = this.#deps;
     const { block, reign } = decodeControl(zFence, header, 'FENCE');
     await promise.accept(reign);
-    if (store.info(block) === undefined) {
+    const info = store.info(block);
+    if (info === undefined || (info.flags & BlockFlag.QUARANTINED) !== 0) {
+      // One that cannot be read has no session in this process either: there is nothing to fence.
       return {
         header: encodeControl({
-          known: false,
+          known: info !== undefined,
+          unreadable: info !== undefined,
           validLength: 0,
           slots: 0,
           provenLength: 0,
           holes: [],
           clean: false,
-          members: [],
+          members: info?.superblock?.members.map(({ id }) => id) ?? info?.members ?? [],
         }),
       };
     }

@@ -14,6 +14,8 @@ export interface ReplicaFacts {
   readonly stale: boolean;
   /** Neither suspect nor quarantined. */
   readonly good: boolean;
+  /** Not quarantined: its superblock and its ops log can be read. */
+  readonly readable: boolean;
 }
 
 export interface BlockFacts {
@@ -44,6 +46,7 @@ export function factsOf(page: BlockPage, row: number): BlockFacts {
       confirmed: (word & Replica.UNCONFIRMED) === 0,
       stale: (word & Replica.STALE) !== 0,
       good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
+      readable: (word & Replica.QUARANTINED) === 0,
     });
   }
   return {

@@ -347,7 +347,8 @@ export class BlockMap {
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i);
       if (word & (Replica.SUSPECT | Replica.QUARANTINED)) suspect = SUSPECT_BIT;
-      if (word & Replica.MEMBER) reported |= 1 << stateOf(word);
+      // Members or not: whatever was not sealed yet has to be. But one that cannot be read never can.
+      if ((word & Replica.QUARANTINED) === 0) reported |= 1 << stateOf(word);
     }
     const stillOpening = isOpening || (before & ~SUSPECT_BIT) === Whole.OPENING;
     const whole = wholeOf(reported & ~1, stillOpening);
@@ -406,7 +407,7 @@ export class BlockMap {
   }
 }
 
-/** @param reported a bit for each state that some member has reported */
+/** @param reported a bit for each state that some replica was reported in */
 function wholeOf(reported: number, isOpening: boolean): Whole {
   if (reported === 0) return isOpening ? Whole.OPENING : Whole.UNSEALED;
   if (reported === 1 << BlockState.OPEN) return Whole.OPEN;

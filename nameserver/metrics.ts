@@ -35,6 +35,12 @@ export function observe(metrics: Metrics, server: NameServer): void {
   gauge('tfs_seals_waiting', 'Seals on their way', () => sealer.waiting);
   gauge('tfs_seal_retries', 'Seals that had to be tried again', () => sealer.stats.retries);
   gauge('tfs_seal_alarms', 'Replicas that contradict each other', () => sealer.stats.alarms);
+  gauge(
+    'tfs_seals_contradicted',
+    'Blocks with a replica that holds what its seal denies',
+    () => sealer.contradicted,
+  );
+  gauge('tfs_lost_records', 'Records sealed as lost since the start', () => sealer.stats.lostRecords);
   gauge('tfs_blocks_forgotten', 'Blocks that no member held', () => sealer.stats.forgotten);
   gauge('tfs_ops_syncs', 'Replicas told to fetch operations', () => opsSync.stats.syncs);
   gauge('tfs_ops_behind_blocks', 'Blocks with a replica that is behind', () => opsSync.waiting);

@@ -32,6 +32,7 @@ import { OpsSync } from './ops-sync.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
 import { SealCoordinator } from './seal.ts';
+import { SEAL_TIMES, type SealTimes } from './seal-decision.ts';
 import { Series } from './series.ts';
 import { ShortCount } from './short-count.ts';
 import { Sweep } from './sweep.ts';
@@ -59,6 +60,8 @@ export interface NameServerOptions {
   readonly version: string;
   /** Instead of those over the network. */
   readonly commands?: Commands;
+  /** Shorter in tests. */
+  readonly sealTimes?: SealTimes;
 }
 
 interface Parts {
@@ -135,7 +138,7 @@ export class NameServer {
       reign: () => (leads ? reign.current : undefined),
       reachable: (server: ServerId, at: Reign) => members.reachable(server, at),
     };
-    this.sealer = new SealCoordinator(orders);
+    this.sealer = new SealCoordinator({ ...orders, times: options.sealTimes ?? SEAL_TIMES });
     this.opsSync = new OpsSync(orders);
     this.configurer = new Configurer({
       ...orders,

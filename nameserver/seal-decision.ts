@@ -1,100 +1,208 @@
+import { compareSeals } from '../common/format/seal-rank.ts';
 import type { Epoch, ServerId } from '../common/ids.ts';
-import type { FenceReply } from '../common/wire/control.ts';
+import { DEAD_MS, SEAL_PATIENCE_MS } from '../common/limits.ts';
+import type { FenceReply, SealFact } from '../common/wire/control.ts';
+import { NO_FAULTS, type SealFaults } from './seal-faults.ts';
 
-export interface Fenced {
-  readonly server: ServerId;
-  /** Undefined while the member has not answered. */
-  readonly reply: FenceReply | undefined;
+/** One server that may hold the block, and what it said when it was fenced. */
+export type Asked =
+  | { readonly server: ServerId; readonly reply: FenceReply }
+  /** @param silentForMs since when it has left this question unanswered */
+  | { readonly server: ServerId; readonly reply?: undefined; readonly silentForMs: number };
+
+export interface SealTimes {
+  /** How long members without an answer are waited for, where a clean or sealed copy has answered. */
+  readonly patienceMs: number;
+  /** How long, where none has. */
+  readonly deadMs: number;
+}
+
+export const SEAL_TIMES: SealTimes = { patienceMs: SEAL_PATIENCE_MS, deadMs: DEAD_MS };
+
+export interface SealQuestion {
+  readonly asked: readonly Asked[];
+  /** Since this seal was first tried. */
+  readonly waitedMs: number;
+  /** Of the leader that decides. */
+  readonly epoch: Epoch;
+  readonly times?: SealTimes;
+  readonly faults?: SealFaults;
+}
+
+export interface SealOrder {
+  readonly kind: 'seal';
+  readonly length: number;
+  readonly slots: number;
+  /** Undefined when the first holder has to find it out. */
+  readonly digest: string | undefined;
+  readonly epoch: Epoch;
+  /** An adopted SEAL that a replica knows to be complete. */
+  readonly complete: boolean;
+  /** What verifies on no holder may be sealed as lost. */
+  readonly mayLose: boolean;
+  /** Members that hold the block and can be sealed, the best copy first; each is a source for the others. */
+  readonly holders: readonly ServerId[];
+  /** Holders that have exactly this SEAL already. */
+  readonly sealed: readonly ServerId[];
+  /** Servers that answered and do not hold it. */
+  readonly absent: readonly ServerId[];
+  /** Servers that did not answer. */
+  readonly missing: readonly ServerId[];
+  /** Members that hold what an adopted SEAL denies: they are left as they are. */
+  readonly contradicting: readonly ServerId[];
+  /** What should never be: somebody has to look. */
+  readonly alarms: readonly string[];
 }
 
 export type SealDecision =
-  /** Not everyone has answered. */
-  | { readonly kind: 'wait'; readonly missing: readonly ServerId[] }
+  /** Not enough is known; in `forMs` it may be, if nobody answers until then. */
+  | { readonly kind: 'wait'; readonly missing: readonly ServerId[]; readonly forMs: number }
   /** No member holds the block: it never came to be. */
   | { readonly kind: 'forget' }
-  | {
-      readonly kind: 'seal';
-      readonly length: number;
-      readonly slots: number;
-      /** Undefined when the first member has to find it out. */
-      readonly digest: string | undefined;
-      readonly epoch: Epoch;
-      /** Members that hold the block, the best copy first; each is a source for the others. */
-      readonly holders: readonly ServerId[];
-      /** Holders that have exactly this SEAL already. */
-      readonly sealed: readonly ServerId[];
-      /** Members that answered and do not hold it. */
-      readonly absent: readonly ServerId[];
-      /** What should never be: somebody has to look. */
-      readonly alarms: readonly string[];
-    };
+  | SealOrder;
+
+interface Known {
+  readonly server: ServerId;
+  readonly reply: FenceReply;
+}
 
 /**
- * At which length a fenced block is sealed, from the answers of all its members.
+ * At which length a fenced block is sealed, from the answers of its members.
  *
- * A SEAL that a member holds already was decided by an earlier leader and may be complete: the one of the newest epoch
- * is adopted. Otherwise the length is the maximum of the members' valid lengths. Each replica of one session is a
- * prefix of the longest (I4), and what was acknowledged is on every member, so the maximum covers it; a minimum would
- * not, where one copy is damaged at its end. A valid length counts what lies behind a damaged span too: a record that
- * is bad on one member is taken from another, and nothing below the length is ever cut.
+ * What was acknowledged is on every member, and no member takes an append after its answer. So a single answer would
+ * do, if disks never lied: a copy is *clean* when its process has written all of it and has just read its end. The
+ * others are waited for all the same, for a while, so that all replicas come out alike at once; and where no copy is
+ * clean, until they have been silent for so long that they will not come back.
  *
- * @param epoch of the leader that decides
+ * A SEAL that a member holds already was decided by an earlier leader: the highest of them is adopted. Otherwise the
+ * length is the maximum of what the members hold. Each replica of one session is a prefix of the longest (I4), so the
+ * maximum covers what was acknowledged; a minimum would not, where one copy is damaged at its end. A valid length
+ * counts what lies behind a damaged span too: a record that is bad on one member is taken from another, and nothing
+ * below the length is ever cut.
  */
-export function decideSeal(fenced: readonly Fenced[], epoch: Epoch): SealDecision {
-  const missing = fenced.filter(({ reply }) => reply === undefined).map(({ server }) => server);
-  if (missing.length > 0) return { kind: 'wait', missing };
-  const known = fenced.flatMap(({ server, reply }) => (reply?.known ? [{ server, reply }] : []));
-  if (known.length === 0) return { kind: 'forget' };
+export function decideSeal(question: SealQuestion): SealDecision {
+  const { asked, epoch, faults = NO_FAULTS } = question;
+  const known = asked.flatMap(({ server, reply }) => (reply?.known ? [{ server, reply }] : []));
+  const usable = known.filter(({ reply }) => reply.unreadable !== true);
+  const missing = asked.filter(({ reply }) => reply === undefined).map(({ server }) => server);
+  const forMs = timeLeft(question, usable);
+  if (forMs > 0) return { kind: 'wait', missing, forMs };
+  if (known.length === 0 && missing.length === 0) return { kind: 'forget' };
+  if (usable.length === 0) return { kind: 'wait', missing, forMs: Number.POSITIVE_INFINITY };
 
-  const seals = known.flatMap(({ reply }) => (reply.seal ? [reply.seal] : []));
-  const adopted = seals.reduce<(typeof seals)[number] | undefined>(
-    (newest, seal) => (newest === undefined || seal.epoch > newest.epoch ? seal : newest),
-    undefined,
-  );
-  const length = adopted?.length ?? Math.max(...known.map(({ reply }) => reply.validLength));
-  const holders = [...known].sort((a, b) => quality(b.reply, length) - quality(a.reply, length));
-  const best = holders[0]!.reply;
+  const adopted = faults.has('ignore-earlier-seal') ? undefined : adoptedOf(usable);
+  const heals = adopted !== undefined && hasLost(adopted, usable);
+  const lengths = usable.map(({ reply }) => Math.max(reply.validLength, reply.provenLength));
+  const length =
+    adopted?.length ?? (faults.has('seal-at-minimum') ? Math.min(...lengths) : Math.max(...lengths));
+  const contradicting = heals ? [] : usable.filter(({ reply }) => contradicts(reply, adopted));
+  const holders = usable
+    .filter((each) => !contradicting.includes(each))
+    .sort((a, b) => quality(b.reply, length) - quality(a.reply, length));
+  const best = holders[0]?.reply;
+  const isDigestKnown = best?.validLength === length && best.digest !== undefined;
   return {
     kind: 'seal',
     length,
-    slots: adopted?.slots ?? best.slots,
-    digest: adopted?.digest ?? (best.validLength === length ? best.digest : undefined),
-    epoch: adopted?.epoch ?? epoch,
+    slots: adopted?.slots ?? slotsOf(holders, length),
+    digest: adopted !== undefined && !heals ? adopted.digest : isDigestKnown ? best.digest : undefined,
+    epoch: adopted !== undefined && !heals ? adopted.epoch : epoch,
+    complete: adopted?.complete ?? false,
+    mayLose: allGivenUp(question),
     holders: holders.map(({ server }) => server),
-    sealed: known
-      .filter(({ reply }) => adopted !== undefined && isSame(reply.seal, adopted))
-      .map(({ server }) => server),
-    absent: fenced.filter(({ reply }) => !reply!.known).map(({ server }) => server),
-    alarms: alarmsOf(known, length, adopted !== undefined),
+    sealed: heals
+      ? []
+      : holders.filter(({ reply }) => isSame(reply.seal, adopted)).map(({ server }) => server),
+    absent: asked.filter(({ reply }) => reply?.known === false).map(({ server }) => server),
+    missing,
+    contradicting: contradicting.map(({ server }) => server),
+    alarms: alarmsOf({ usable, contradicting, missing, length, adopted }),
   };
 }
 
-type Known = { readonly server: ServerId; readonly reply: FenceReply };
+/** @returns how much longer to wait for those without an answer, if they stay without; 0 when it can be decided */
+function timeLeft({ asked, waitedMs, times = SEAL_TIMES }: SealQuestion, usable: readonly Known[]): number {
+  const silences = asked.flatMap((each) => (each.reply === undefined ? [each.silentForMs] : []));
+  if (silences.length === 0) return 0;
+  const untilDeadMs = times.deadMs - Math.min(...silences);
+  const isSure = usable.some(({ reply }) => reply.clean || reply.seal !== undefined);
+  return Math.max(0, isSure ? Math.min(untilDeadMs, times.patienceMs - waitedMs) : untilDeadMs);
+}
 
-/** Long enough before whole before clean. */
+/** Nobody who has not answered is expected to come back with what the others lack. */
+const allGivenUp = ({ asked, times = SEAL_TIMES }: SealQuestion): boolean =>
+  asked.every((each) => each.reply !== undefined || each.silentForMs >= times.deadMs);
+
+function adoptedOf(usable: readonly Known[]): SealFact | undefined {
+  const seals = usable.flatMap(({ reply }) => (reply.seal ? [reply.seal] : []));
+  return seals.reduce<SealFact | undefined>(
+    (highest, seal) => (highest === undefined || compareSeals(seal, highest) > 0 ? seal : highest),
+    undefined,
+  );
+}
+
+/** Whether someone holds a record that the SEAL has as lost: then it is sealed once more, with it. */
+function hasLost(adopted: SealFact, usable: readonly Known[]): boolean {
+  if ((adopted.lost ?? 0) === 0) return false;
+  const lost = usable.find(({ reply }) => isSame(reply.seal, adopted))?.reply.holes ?? [];
+  return usable.some(
+    ({ reply }) =>
+      !isSame(reply.seal, adopted) &&
+      lost.some(
+        ({ start, end }) =>
+          end <= reply.validLength && !reply.holes.some((hole) => hole.start <= start && hole.end >= end),
+      ),
+  );
+}
+
+function contradicts(reply: FenceReply, adopted: SealFact | undefined): boolean {
+  if (adopted === undefined) return false;
+  const isWhole = reply.digest !== undefined && reply.validLength === adopted.length;
+  return reply.provenLength > adopted.length || (isWhole && reply.digest !== adopted.digest);
+}
+
+function slotsOf(holders: readonly Known[], length: number): number {
+  const whole = holders.find(({ reply }) => reply.validLength === length);
+  return whole?.reply.slots ?? Math.max(0, ...holders.map(({ reply }) => reply.slots));
+}
+
+/** Long enough before whole before clean; of damaged ones the least damaged. */
 function quality(reply: FenceReply, length: number): number {
+  const damagedBytes = reply.holes.reduce((sum, { start, end }) => sum + end - start, 0);
   return (
     (reply.validLength >= length ? 8 : 0) +
-    (reply.holes.length === 0 ? 4 : 0) +
+    (reply.holes.length === 0 ? 4 : -damagedBytes / 2 ** 32) +
     (reply.digest !== undefined ? 2 : 0) +
     (reply.clean ? 1 : 0)
   );
 }
 
-const isSame = (a: FenceReply['seal'], b: NonNullable<FenceReply['seal']>): boolean =>
-  a !== undefined && a.length === b.length && a.digest === b.digest && a.epoch === b.epoch;
+const isSame = (a: FenceReply['seal'], b: FenceReply['seal']): boolean =>
+  a !== undefined && b !== undefined && a.length === b.length && a.slots === b.slots && a.digest === b.digest;
 
-function alarmsOf(known: readonly Known[], length: number, isAdopted: boolean): string[] {
-  const alarms: string[] = [];
-  for (const { server, reply } of known) {
-    // A hole is only known as one because something behind it says that it was acknowledged.
-    const acknowledgedBeyond = reply.holes.some((hole) => hole.end > length);
-    if (isAdopted && acknowledgedBeyond)
-      alarms.push(`server ${server} has acknowledged bytes above the sealed length ${length}`);
-  }
-  const wholeDigests = known
+function alarmsOf(facts: {
+  readonly usable: readonly Known[];
+  readonly contradicting: readonly Known[];
+  readonly missing: readonly ServerId[];
+  readonly length: number;
+  readonly adopted: SealFact | undefined;
+}): string[] {
+  const { usable, contradicting, missing, length, adopted } = facts;
+  const alarms = contradicting.map(({ server, reply }) =>
+    reply.provenLength > length
+      ? `server ${server} has acknowledged bytes up to ${reply.provenLength}, above the sealed length ${length}: ` +
+        'nothing of it was cut'
+      : `server ${server} has other records than were sealed: nothing of it was changed`,
+  );
+  const isSure = usable.some(({ reply }) => reply.clean || reply.seal !== undefined);
+  if (missing.length > 0 && !isSure)
+    alarms.push(
+      `sealed from copies of which none is known to be whole; server ${missing.join(', ')} did not come back`,
+    );
+  const wholeDigests = usable
     .filter(({ reply }) => reply.digest !== undefined && reply.validLength === length)
     .map(({ reply }) => reply.digest);
-  if (new Set(wholeDigests).size > 1) alarms.push(`replicas of ${length} bytes have different digests`);
+  if (adopted === undefined && new Set(wholeDigests).size > 1)
+    alarms.push(`replicas of ${length} bytes have different digests`);
   return alarms;
 }

@@ -1,12 +1,19 @@
-import { assert, TfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { SEAL_RETRY_MS_MAX, SEAL_RETRY_MS_MIN, SEALS_RUNNING_MAX } from '../common/limits.ts';
+import {
+  SEAL_CONTRADICTED_RETRY_MS,
+  SEAL_RETRY_MS_MAX,
+  SEAL_RETRY_MS_MIN,
+  SEALS_RUNNING_MAX,
+} from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
-import type { FenceReply, Member, Reign, Seal } from '../common/wire/control.ts';
+import type { Member, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Commands } from './commands.ts';
-import { decideSeal, type SealDecision } from './seal-decision.ts';
+import { type Asked, decideSeal, SEAL_TIMES, type SealTimes } from './seal-decision.ts';
+import { NO_FAULTS, type SealFaults } from './seal-faults.ts';
+import { sealHolders } from './seal-holders.ts';
 
 export interface SealDeps {
   readonly map: BlockMap;
@@ -17,40 +24,51 @@ export interface SealDeps {
   readonly reign: () => Reign | undefined;
   /** Undefined while the server cannot be commanded. */
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  readonly times?: SealTimes;
+  readonly faults?: SealFaults;
 }
 
 interface Task {
   readonly block: BlockId;
   readonly why: string;
-  /** Where to ask when the map does not know the block. */
+  /** Servers that are said to have it. */
   readonly holders: readonly ServerId[];
+  /** Monotonic: when it was first tried. */
+  firstAtMs: number | undefined;
   attempts: number;
   dueAtMs: number;
   running: boolean;
   /** Asked for again while it ran. */
   again: boolean;
   waitsFor: readonly ServerId[];
+  /** Monotonic: since when a server has left the question unanswered. */
+  readonly silentSinceMs: Map<ServerId, number>;
+  /** What was said already. */
+  readonly alarms: Set<string>;
+  contradicted: boolean;
 }
-
-type Order = Extract<SealDecision, { kind: 'seal' }>;
 
 /** Not done; what it waits for is named. */
 class Unfinished extends TfsError {
   readonly waitsFor: readonly ServerId[];
+  /** When to look again at the latest, or at the earliest. */
+  readonly within: { readonly msMax?: number; readonly msMin?: number };
 
-  constructor(message: string, waitsFor: readonly ServerId[] = []) {
+  constructor(message: string, waitsFor: readonly ServerId[] = [], within: Unfinished['within'] = {}) {
     super('UNAVAILABLE', message);
     this.waitsFor = waitsFor;
+    this.within = within;
   }
 }
 
 /**
- * Brings blocks whose write session is over to their final length on every member: fence all, decide, seal all. Each
- * step may be repeated by anyone, so after any failure the whole of it starts again, later. Nothing else waits for
- * it: new blocks are open meanwhile.
+ * Brings blocks whose write session is over to their final length: fence all members, decide, seal all that answered.
+ * Whoever was away is sealed when it shows up again, by its state, at what was decided then. Each step may be repeated
+ * by anyone, so after any failure the whole of it starts again, later. Nothing else waits for it: new blocks are open
+ * meanwhile.
  */
 export class SealCoordinator {
-  readonly stats = { sealed: 0, forgotten: 0, retries: 0, alarms: 0 };
+  readonly stats = { sealed: 0, forgotten: 0, retries: 0, alarms: 0, lostRecords: 0 };
   readonly #deps: SealDeps;
   readonly #tasks = new Map<BlockId, Task>();
   readonly #running = new Set<Promise<void>>();
@@ -65,6 +83,13 @@ export class SealCoordinator {
     return this.#tasks.size;
   }
 
+  /** Blocks with a replica that contradicts what was sealed: a person has to look. */
+  get contradicted(): number {
+    let count = 0;
+    for (const task of this.#tasks.values()) if (task.contradicted) count++;
+    return count;
+  }
+
   isQueued(block: BlockId): boolean {
     return this.#tasks.has(block);
   }
@@ -72,22 +97,25 @@ export class SealCoordinator {
   /**
    * The session of this block is over. Asking twice changes nothing.
    *
-   * @param holders some servers that have it, for a block that the map does not know
+   * @param holders some servers that have it, as far as the caller knows
    */
   enqueue(block: BlockId, why: string, holders: readonly ServerId[] = []): void {
     const task = this.#tasks.get(block);
     if (task !== undefined) task.again = true;
     else {
-      const dueAtMs = this.#deps.clock.monotonic();
       this.#tasks.set(block, {
         block,
         why,
         holders,
+        firstAtMs: undefined,
         attempts: 0,
-        dueAtMs,
+        dueAtMs: this.#deps.clock.monotonic(),
         running: false,
         again: false,
         waitsFor: [],
+        silentSinceMs: new Map(),
+        alarms: new Set(),
+        contradicted: false,
       });
     }
     this.pump();
@@ -137,8 +165,10 @@ export class SealCoordinator {
       const failure = toTfsError(error);
       task.attempts++;
       this.stats.retries++;
-      task.waitsFor = error instanceof Unfinished ? error.waitsFor : [];
-      task.dueAtMs = clock.monotonic() + backoffMs(task.attempts);
+      const { waitsFor, within } = error instanceof Unfinished ? error : { waitsFor: [], within: {} };
+      task.waitsFor = waitsFor;
+      const backoffMs = Math.min(within.msMax ?? SEAL_RETRY_MS_MAX, backoffMsOf(task.attempts));
+      task.dueAtMs = clock.monotonic() + Math.max(backoffMs, within.msMin ?? 0);
       const facts = { block: task.block, why: task.why, attempts: task.attempts, reason: failure.message };
       if (failure.code === 'INTERNAL') log.error({ ...facts, err: error }, 'a seal failed; trying again');
       else log.debug(facts, 'a block cannot be sealed yet');
@@ -147,126 +177,107 @@ export class SealCoordinator {
   }
 
   async #settle(task: Task): Promise<void> {
-    const { map, log } = this.#deps;
+    const { map, log, clock, commands, times = SEAL_TIMES, faults = NO_FAULTS } = this.#deps;
     const { block } = task;
     const reign = this.#deps.reign();
     if (reign === undefined) throw new Unfinished('this NameServer does not lead');
-    const replies = await this.#fenceAll(task, reign);
-    const decision = decideSeal(
-      [...replies].map(([server, reply]) => ({ server, reply })),
-      reign.epoch,
-    );
-    assert(decision.kind !== 'wait', 'the decision is made when every member has answered');
+    const now = clock.monotonic();
+    task.firstAtMs ??= now;
+    const { asked, members } = await this.#fenceAll(task, reign);
+    const waitedMs = clock.monotonic() - task.firstAtMs;
+    const decision = decideSeal({ asked, waitedMs, epoch: reign.epoch, times, faults });
+    if (decision.kind === 'wait') {
+      const { missing, forMs } = decision;
+      throw new Unfinished(`waits for server ${missing.join(', ')}`, missing, { msMax: forMs });
+    }
     if (decision.kind === 'forget') {
-      const facts = map.facts(block);
-      const wasReported = facts?.replicas.some((replica) => replica.state !== 0) ?? false;
+      const wasReported = map.facts(block)?.replicas.some((replica) => replica.state !== 0) ?? false;
       if (wasReported) log.error({ block }, 'no member holds a block that was there before');
       map.forget(block);
       this.stats.forgotten++;
       return;
     }
-    for (const alarm of decision.alarms) {
-      this.stats.alarms++;
-      log.error({ block }, alarm);
-    }
+    for (const alarm of decision.alarms) this.#alarm(task, alarm);
     for (const server of decision.absent) map.absent(block, server);
-    await this.#sealAll(block, decision, reign);
-    this.stats.sealed++;
-    const { length, slots, absent } = decision;
-    log.info({ block, length, slots, absent, why: task.why }, 'sealed');
-  }
-
-  /** @returns the answers of all members @throws Unfinished unless all of them answered */
-  async #fenceAll(task: Task, reign: Reign): Promise<Map<ServerId, FenceReply>> {
-    const { block } = task;
-    const facts = this.#deps.map.facts(block);
-    const isKnown = facts !== undefined;
-    const replies = new Map<ServerId, FenceReply>();
-    let ask: readonly ServerId[] = isKnown
-      ? facts.replicas.filter((replica) => replica.member).map(({ server }) => server)
-      : task.holders;
-    while (ask.length > 0) {
-      const members = this.#reach(ask, reign);
-      const answers = await all(
-        members,
-        ({ id }) => `FENCE of server ${id}`,
-        (member) => this.#deps.commands.fence(member, { block, reign }),
-      );
-      for (const [i, member] of members.entries()) replies.set(member.id, answers[i]!);
-      // Whoever holds an unknown block knows its other members.
-      const named = isKnown ? [] : answers.flatMap((answer) => answer.members);
-      ask = [...new Set(named)].filter((server) => !replies.has(server));
+    const round = { map, commands, block, decision, reign, asked, members };
+    const { lost } = await sealHolders(round).catch((error: unknown) => {
+      // What they lack the missing ones may have.
+      const failure = toTfsError(error);
+      if (failure.code === 'INTERNAL' || decision.missing.length === 0) throw error;
+      throw new Unfinished(failure.message, decision.missing);
+    });
+    const { length, slots, holders, sealed, absent, missing, contradicting } = decision;
+    if (sealed.length < holders.length) {
+      this.stats.sealed++;
+      log.info({ block, length, slots, absent, missing, why: task.why }, 'sealed');
     }
-    if (replies.size === 0) throw new Unfinished('no member is known');
-    return replies;
-  }
-
-  async #sealAll(block: BlockId, decision: Order, reign: Reign): Promise<void> {
-    const { holders, sealed, absent } = decision;
-    const members = this.#reach(holders, reign);
-    const order: Seal = {
-      block,
-      reign,
-      length: decision.length,
-      slots: decision.slots,
-      epoch: decision.epoch,
-      sources: members,
-      complete: false,
-      ...(decision.digest === undefined ? {} : { digest: decision.digest }),
-    };
-    let rest = members.filter(({ id }) => !sealed.includes(id));
-    if (order.digest === undefined) {
-      // The best copy finds out the digest that the others must have.
-      order.digest = await this.#sealOne(members[0]!, order);
-      rest = rest.filter((member) => member !== members[0]);
+    if (lost > 0) {
+      this.stats.lostRecords += lost;
+      this.#alarm(task, `${lost} records verify on no replica: they are sealed as lost`);
     }
-    await all(
-      rest,
-      ({ id }) => `SEAL of server ${id}`,
-      (member) => this.#sealOne(member, order),
-    );
-    for (const { id } of members) this.#deps.map.sealed(block, id, decision.length);
-    // A seal is complete when every member of the write set holds it. Said once: to know it is of use, not needed.
-    if (absent.length === 0)
-      await all(
-        members,
-        ({ id }) => `word of a complete seal to server ${id}`,
-        (member) => this.#sealOne(member, { ...order, complete: true }),
-      );
+    task.contradicted = contradicting.length > 0;
+    if (task.contradicted)
+      throw new Unfinished(`server ${contradicting.join(', ')} contradicts what was sealed`, contradicting, {
+        msMin: SEAL_CONTRADICTED_RETRY_MS,
+      });
+    // Who is away shows up again by its state. Who is there and cannot answer is asked again, not too often.
+    const ailing = missing.filter((server) => this.#deps.reachable(server, reign) !== undefined);
+    if (ailing.length > 0)
+      throw new Unfinished(`server ${ailing.join(', ')} could not be fenced`, ailing, {
+        msMin: SEAL_RETRY_MS_MAX,
+      });
   }
 
-  async #sealOne(member: Member, order: Seal): Promise<string> {
-    const { digest } = await this.#deps.commands.seal(member, order);
-    if (order.digest !== undefined && digest !== order.digest)
-      throw new TfsError('CONFLICT', `server ${member.id} sealed block ${order.block} with another digest`);
-    return digest;
+  #alarm(task: Task, alarm: string): void {
+    if (task.alarms.has(alarm)) return;
+    task.alarms.add(alarm);
+    this.stats.alarms++;
+    this.#deps.log.error({ block: task.block }, alarm);
   }
 
-  #reach(servers: readonly ServerId[], reign: Reign): Member[] {
-    const found = servers.map((server) => this.#deps.reachable(server, reign));
-    const waitsFor = servers.filter((_, i) => found[i] === undefined);
-    if (waitsFor.length > 0) throw new Unfinished(`waits for server ${waitsFor.join(', ')}`, waitsFor);
-    return found.filter((member) => member !== undefined);
+  /**
+   * Asks everyone who may hold the block: the members of its configuration, whoever reports it, and the write set that
+   * the superblock of any replica names.
+   */
+  async #fenceAll(
+    task: Task,
+    reign: Reign,
+  ): Promise<{ asked: readonly Asked[]; members: ReadonlyMap<ServerId, Member> }> {
+    const reported = this.#deps.map.facts(task.block)?.replicas.map(({ server }) => server) ?? [];
+    const asked = new Map<ServerId, Asked>();
+    const members = new Map<ServerId, Member>();
+    for (let ask = [...new Set([...reported, ...task.holders])]; ask.length > 0; ) {
+      const answers = await Promise.all(ask.map((server) => this.#fence(task, server, reign, members)));
+      for (const answer of answers) asked.set(answer.server, answer);
+      const named = new Set(answers.flatMap(({ reply }) => reply?.members ?? []));
+      ask = [...named].filter((server) => !asked.has(server));
+    }
+    if (asked.size === 0) throw new Unfinished('no member is known');
+    return { asked: [...asked.values()], members };
+  }
+
+  /** @throws TfsError STALE_EPOCH: somebody else leads */
+  async #fence(task: Task, server: ServerId, reign: Reign, members: Map<ServerId, Member>): Promise<Asked> {
+    const { commands, clock, log, reachable } = this.#deps;
+    const { block, silentSinceMs } = task;
+    const askedAtMs = clock.monotonic();
+    const member = reachable(server, reign);
+    if (member !== undefined) {
+      try {
+        const reply = await commands.fence(member, { block, reign });
+        silentSinceMs.delete(server);
+        members.set(server, member);
+        return { server, reply };
+      } catch (error) {
+        if (isTfsError(error, 'STALE_EPOCH')) throw error;
+        log.debug({ block, server, reason: toTfsError(error).message }, 'a member could not be fenced');
+      }
+    }
+    const sinceMs = silentSinceMs.get(server) ?? askedAtMs;
+    silentSinceMs.set(server, sinceMs);
+    return { server, silentForMs: clock.monotonic() - sinceMs };
   }
 }
 
-/** Asks all at once and waits for all, so that nothing of this attempt is under way when the next one starts. */
-async function all<T, R>(
-  items: readonly T[],
-  name: (item: T) => string,
-  ask: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results = await Promise.allSettled(items.map(ask));
-  return results.map((result, i) => {
-    if (result.status === 'rejected') throw named(name(items[i]!), result.reason);
-    return result.value;
-  });
-}
-
-function named(what: string, reason: unknown): TfsError {
-  const error = toTfsError(reason);
-  return new TfsError(error.code, `${what}: ${error.message}`, { cause: reason });
-}
-
-const backoffMs = (attempts: number): number =>
+const backoffMsOf = (attempts: number): number =>
   Math.min(SEAL_RETRY_MS_MAX, SEAL_RETRY_MS_MIN * 2 ** Math.min(attempts, 16));

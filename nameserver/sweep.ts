@@ -1,5 +1,10 @@
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { OPENING_MS_MAX, SMALL_BLOCK_MS } from '../common/limits.ts';
+import {
+  OPEN_BLOCK_AGE_MS_MAX,
+  OPENING_MS_MAX,
+  PRIMARY_SILENT_MS_MAX,
+  SMALL_BLOCK_MS,
+} from '../common/limits.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockFacts } from './block-facts.ts';
 import { Whole } from './block-page.ts';
@@ -8,6 +13,8 @@ import { Whole } from './block-page.ts';
 export const ODD_MS_MIN = 1_500;
 /** A primary that creates a block reports it within this. */
 export const PRIMARY_ABSENT_MS_MAX = 10_000;
+/** A primary ends its sessions by itself at their age; this is for one that does not. */
+export const OPEN_MS_MAX = OPEN_BLOCK_AGE_MS_MAX + 3_600_000;
 
 export interface Watched {
   readonly whole: Whole;
@@ -15,6 +22,8 @@ export interface Watched {
   readonly sinceMs: number;
   /** Monotonic: since when every replica that is wanted could be had, undefined while not. */
   readonly fullSinceMs: number | undefined;
+  /** Monotonic: since when the primary has been silent, undefined while it is not. */
+  readonly silentSinceMs: number | undefined;
 }
 
 export interface Sight {
@@ -42,7 +51,10 @@ export function look(
   const isSmall = facts.whole === Whole.OPEN && members.length < facts.targetReplicas;
   const canBeFull = isSmall && facts.opsPrimary !== undefined && isFullSetPossible(facts.opsPrimary);
   const fullSinceMs = canBeFull ? (before?.fullSinceMs ?? nowMs) : undefined;
-  const watched: Watched = { whole: facts.whole, sinceMs, fullSinceMs };
+  const { opsPrimary } = facts;
+  const isSilent = facts.whole === Whole.OPEN && opsPrimary !== undefined && !isCurrent(opsPrimary);
+  const silentSinceMs = isSilent ? (before?.silentSinceMs ?? nowMs) : undefined;
+  const watched: Watched = { whole: facts.whole, sinceMs, fullSinceMs, silentSinceMs };
   return { watched, seal: reason() };
 
   function reason(): string | undefined {
@@ -50,22 +62,39 @@ export function look(
       case Whole.SEALED:
         return undefined;
       case Whole.UNSEALED:
-        return forMs >= ODD_MS_MIN && members.every(({ server }) => isCurrent(server))
-          ? 'its members are not in one state'
-          : undefined;
+        return forMs >= ODD_MS_MIN && isThereToSeal() ? 'not all of its replicas are sealed' : undefined;
       case Whole.OPENING:
         return forMs >= OPENING_MS_MAX && members.every(({ server }) => isCurrent(server))
           ? 'nobody reports it'
           : undefined;
-      case Whole.OPEN: {
-        const primary = members.find(({ server }) => server === facts.opsPrimary);
-        const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
-        if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';
-        return fullSinceMs !== undefined && nowMs - fullSinceMs >= SMALL_BLOCK_MS
-          ? 'it has fewer replicas than are possible now'
-          : undefined;
-      }
+      case Whole.OPEN:
+        return reasonToEnd();
     }
+  }
+
+  /** Those who are away are sealed when they are back; until then there is nothing to do for the others. */
+  function isThereToSeal(): boolean {
+    const held = facts.replicas.filter(({ state }) => state !== 0);
+    if (held.length === 0) return members.every(({ server }) => isCurrent(server));
+    return held.some(
+      ({ server, state, readable }) => readable && state !== BlockState.SEALED && isCurrent(server),
+    );
+  }
+
+  /** Its write session is alive, for all that is known. */
+  function reasonToEnd(): string | undefined {
+    const primary = members.find(({ server }) => server === opsPrimary);
+    const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
+    if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';
+    if (silentSinceMs !== undefined && nowMs - silentSinceMs >= PRIMARY_SILENT_MS_MAX)
+      return 'its primary is away';
+    // The damage is made good from the other members when it is sealed, and only then.
+    if (facts.replicas.some(({ server, good, state }) => !good && state !== 0 && isCurrent(server)))
+      return 'a replica of it is damaged';
+    if (forMs >= OPEN_MS_MAX) return 'it has been open for too long';
+    return fullSinceMs !== undefined && nowMs - fullSinceMs >= SMALL_BLOCK_MS
+      ? 'it has fewer replicas than are possible now'
+      : undefined;
   }
 }
 

@@ -183,7 +183,16 @@ export type EndSession = z.infer<typeof zEndSession>;
 export const zFence = z.object({ block: zBlock, reign: zReign });
 export type Fence = z.infer<typeof zFence>;
 
-export const zSealFact = z.object({ length: u32, slots: u32, digest: hex(32), epoch: zEpoch });
+export const zSealFact = z.object({
+  length: u32,
+  slots: u32,
+  digest: hex(32),
+  epoch: zEpoch,
+  /** Known there to be on every member. */
+  complete: z.boolean().optional(),
+  /** Records that verified on no replica when it was sealed. */
+  lost: u32.optional(),
+});
 export type SealFact = z.infer<typeof zSealFact>;
 
 const zHole = z.object({ start: u32, end: u32 });
@@ -192,6 +201,8 @@ const zHole = z.object({ start: u32, end: u32 });
 export const zFenceReply = z.object({
   /** Whether this server holds the block at all. */
   known: z.boolean(),
+  /** It does, and its superblock or its ops log cannot be read: it is neither a source nor can it be sealed. */
+  unreadable: z.boolean().optional(),
   /** End of the last valid record. */
   validLength: u32,
   slots: u32,
@@ -208,7 +219,10 @@ export const zFenceReply = z.object({
 });
 export type FenceReply = z.infer<typeof zFenceReply>;
 
-/** What is missing below `length` is fetched from `sources`; nothing below `length` is ever cut. */
+/**
+ * What is missing below `length` is fetched from `sources`; nothing below `length` is ever cut. A replica that is sealed
+ * otherwise obeys an order that stands above its own SEAL, and refuses any other.
+ */
 export const zSeal = z.object({
   block: zBlock,
   reign: zReign,
@@ -219,12 +233,14 @@ export const zSeal = z.object({
   /** Epoch of an adopted SEAL, or the leader's own. */
   epoch: zEpoch,
   sources: z.array(zMember).max(8),
-  /** Every member of the write set is known to hold this SEAL. */
+  /** Every member of the write set, or of the configuration, is known to hold this SEAL. */
   complete: z.boolean().default(false),
+  /** What verifies on none of the sources may be sealed as lost: everyone who might have it has been asked. */
+  mayLose: z.boolean().default(false),
 });
 export type Seal = z.infer<typeof zSeal>;
 
-export const zSealReply = z.object({ digest: hex(32), length: u32, slots: u32 });
+export const zSealReply = z.object({ digest: hex(32), length: u32, slots: u32, lost: u32.optional() });
 export type SealReply = z.infer<typeof zSealReply>;
 
 /** The reply's payload is the bytes, cut at the end of the valid part. */

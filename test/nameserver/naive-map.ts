@@ -9,6 +9,7 @@ interface NaiveReplica {
   confirmed: boolean;
   stale: boolean;
   good: boolean;
+  readable: boolean;
 }
 
 interface NaiveBlock {
@@ -30,6 +31,7 @@ const expected = (): NaiveReplica => ({
   confirmed: true,
   stale: false,
   good: true,
+  readable: true,
 });
 
 /** The block map as one would write it with all the memory in the world: an object for each block and replica. */
@@ -97,6 +99,7 @@ export class NaiveMap {
       confirmed: true,
       stale: !newerVersion && !sameVersion,
       good: (entry.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0,
+      readable: (entry.flags & BlockFlag.QUARANTINED) === 0,
     });
     if (entry.generation > known.generation) {
       known.generation = entry.generation;
@@ -131,13 +134,15 @@ export class NaiveMap {
   }
 
   settle(known: NaiveBlock): void {
-    if ([...known.replicas.values()].some((replica) => replica.member && replica.state !== 0))
+    if ([...known.replicas.values()].some(({ readable, state }) => readable && state !== 0))
       known.opening = false;
   }
 
   wholeOf({ replicas, opening }: NaiveBlock): 'OPEN' | 'UNSEALED' | 'SEALED' | 'OPENING' {
     const states = new Set(
-      [...replicas.values()].filter(({ member, state }) => member && state !== 0).map(({ state }) => state),
+      [...replicas.values()]
+        .filter(({ readable, state }) => readable && state !== 0)
+        .map(({ state }) => state),
     );
     if (states.size === 0) return opening ? 'OPENING' : 'UNSEALED';
     if (states.size > 1) return 'UNSEALED';

@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert';
 import { TfsError } from '../../common/errors.ts';
 import { type BlockId, blockId, incarnationOf, type ServerId } from '../../common/ids.ts';
-import { SEALS_RUNNING_MAX } from '../../common/limits.ts';
+import { SEAL_CONTRADICTED_RETRY_MS, SEAL_PATIENCE_MS, SEALS_RUNNING_MAX } from '../../common/limits.ts';
 import type { FenceReply, Member, Seal, SealFact, SealReply } from '../../common/wire/control.ts';
 import { BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
@@ -16,18 +16,32 @@ import { entryOf, servers } from './entries.ts';
 import { addressOf, reignOf } from './messages.ts';
 
 const B = blockId(0x2_0000);
-const digestOf = (length: number): string => length.toString(16).padStart(64, '0');
+const TIMES = { patienceMs: SEAL_PATIENCE_MS, deadMs: 2 * SEAL_PATIENCE_MS };
+/** Of a block of that many bytes, with the records at these places lost. */
+const digestOf = (length: number, lost: readonly number[] = []): string =>
+  [length.toString(16), ...lost.map((at) => at.toString(16))].join('f').padStart(64, '0');
 
-/** A member's copy of one block: a length stands for its bytes. */
+/** A member's copy of one block: a length stands for its bytes, in records of 100. */
 class Copy {
   length: number;
+  clean = true;
+  provenLength = 0;
+  /** Where damaged records start. */
+  bad = new Set<number>();
   fencedAt = 0;
   seal: SealFact | undefined;
   complete = false;
-  hole = false;
 
   constructor(length: number) {
     this.length = length;
+  }
+
+  holds(at: number): boolean {
+    return at < this.length && !this.bad.has(at);
+  }
+
+  badBelow(length: number): number[] {
+    return [...this.bad].filter((at) => at < length).sort((a, b) => a - b);
   }
 }
 
@@ -38,8 +52,11 @@ class World implements Commands {
   readonly copies = new Map<number, Map<BlockId, Copy>>();
   readonly down = new Set<number>();
   readonly calls: string[] = [];
+  /** Calls that fail, as long as they are in here. */
+  readonly broken = new Set<string>();
   /** Thrown by the next call of that kind to that server, once. */
   readonly faults = new Map<string, Error>();
+  writeSet = servers(1, 2, 3);
   leads = true;
   epoch = 5;
   running = 0;
@@ -51,6 +68,7 @@ class World implements Commands {
     log: this.log,
     reign: () => (this.leads ? reignOf(this.epoch) : undefined),
     reachable: (server) => (this.down.has(server) ? undefined : memberOf(server)),
+    times: TIMES,
   });
 
   hold(block: BlockId, lengths: Record<number, number>, state: BlockState = BlockState.OPEN): void {
@@ -83,16 +101,17 @@ class World implements Commands {
         members: [],
       };
     copy.fencedAt = Math.max(copy.fencedAt, reign.epoch);
+    const bad = copy.badBelow(copy.length);
     return {
       known: true,
       validLength: copy.length,
       slots: copy.length / 100,
-      provenLength: 0,
-      holes: copy.hole ? [{ start: 0, end: 100 }] : [],
-      clean: true,
-      ...(copy.hole ? {} : { digest: digestOf(copy.length) }),
+      provenLength: copy.provenLength,
+      holes: bad.map((start) => ({ start, end: start + 100 })),
+      clean: copy.clean,
+      ...(bad.length > 0 ? {} : { digest: digestOf(copy.length) }),
       ...(copy.seal ? { seal: copy.seal } : {}),
-      members: servers(1, 2, 3),
+      members: this.writeSet,
     };
   }
 
@@ -100,28 +119,25 @@ class World implements Commands {
     return Promise.reject(new Error('not here'));
   }
 
+  /** As a DataServer: fills what it lacks from the sources, then seals if what is left is what was decided. */
   async seal({ id }: Member, order: Seal): Promise<SealReply> {
     await this.#call(order.complete ? 'complete' : 'seal', id);
     const copy = this.copies.get(id)?.get(order.block);
     if (!copy) throw new TfsError('NOT_FOUND', 'no such block');
     assert.ok(copy.fencedAt > 0, 'fenced before it is sealed');
-    if (copy.length < order.length || copy.hole) {
-      const source = order.sources.some(({ id: other }) => {
-        const theirs = this.copies.get(other)?.get(order.block);
-        return other !== id && theirs !== undefined && theirs.length >= order.length;
-      });
-      assert.ok(source || copy.length >= order.length, 'what is missing is on a source');
-      copy.hole = false;
-    }
-    copy.length = order.length;
-    copy.seal = {
-      length: order.length,
-      slots: order.slots,
-      digest: digestOf(order.length),
-      epoch: order.epoch,
-    };
+    const sources = order.sources.flatMap(({ id: other }) => this.copies.get(other)?.get(order.block) ?? []);
+    for (let at = 0; at < order.length; at += 100)
+      if (sources.some((source) => source.holds(at))) copy.bad.delete(at);
+      else if (!copy.holds(at)) copy.bad.add(at);
+    const { length, slots, epoch } = order;
+    const lost = copy.badBelow(length);
+    const digest = digestOf(length, lost);
+    if (order.digest === undefined ? lost.length > 0 && !order.mayLose : order.digest !== digest)
+      throw new TfsError('CONFLICT', 'records are missing');
+    copy.length = length;
     copy.complete ||= order.complete;
-    return { digest: digestOf(order.length), length: order.length, slots: order.slots };
+    copy.seal = { length, slots, digest, epoch, complete: copy.complete, lost: lost.length };
+    return { digest, length, slots, lost: lost.length };
   }
 
   async syncOps(): Promise<{ seq: number }> {
@@ -132,7 +148,7 @@ class World implements Commands {
   async pass(ms = 0): Promise<void> {
     for (let left = ms; left >= 0; left -= 100) {
       this.sealer.pump();
-      await turns(8);
+      await turns(10);
       this.clock.advance(100);
     }
   }
@@ -147,6 +163,7 @@ class World implements Commands {
     this.mostRunning = Math.max(this.mostRunning, this.running);
     await turns(1);
     this.running--;
+    if (this.broken.has(`${kind} ${server}`)) throw new TfsError('IO', 'planted');
     const fault = this.faults.get(`${kind} ${server}`);
     this.faults.delete(`${kind} ${server}`);
     if (fault) throw fault;
@@ -162,7 +179,11 @@ describe('seal coordinator', (test) => {
     world.sealer.enqueue(B, 'full');
     await world.pass();
     for (const server of [1, 2, 3]) {
-      assert.equal(world.copy(server).seal, { length: 500, slots: 5, digest: digestOf(500), epoch: 5 });
+      const { length, slots, digest, epoch } = world.copy(server).seal!;
+      assert.equal(
+        { length, slots, digest, epoch },
+        { length: 500, slots: 5, digest: digestOf(500), epoch: 5 },
+      );
       assert.ok(world.copy(server).complete);
     }
     assert.is(
@@ -172,13 +193,13 @@ describe('seal coordinator', (test) => {
     assert.is(world.map.facts(B)?.whole, Whole.SEALED);
     assert.is(world.map.facts(B)?.length, 500);
     assert.is(world.sealer.waiting, 0);
-    assert.equal(world.sealer.stats, { sealed: 1, forgotten: 0, retries: 0, alarms: 0 });
+    assert.equal(world.sealer.stats, { sealed: 1, forgotten: 0, retries: 0, alarms: 0, lostRecords: 0 });
   });
 
   test('without a known digest the best copy is sealed first and tells it to the others', async () => {
     const world = new World();
     world.hold(B, { 1: 500, 2: 500, 3: 500 });
-    for (const server of [1, 2, 3]) world.copy(server).hole = true;
+    for (const server of [1, 2, 3]) world.copy(server).bad.add(100 * server);
     world.sealer.enqueue(B, 'full');
     await world.pass();
     assert.equal(world.called('seal'), ['seal 1', 'seal 2', 'seal 3']);
@@ -186,17 +207,185 @@ describe('seal coordinator', (test) => {
     assert.ok(world.copy(3).complete);
   });
 
-  test('nothing is decided while a member is away, and its return starts the seal at once', async () => {
+  test('a member that is away is waited for, and its return starts the seal at once', async () => {
     const world = new World();
     world.hold(B, { 1: 500, 2: 500, 3: 700 });
     world.down.add(3);
     world.sealer.enqueue(B, 'member');
-    await world.pass(60_000);
+    await world.pass(SEAL_PATIENCE_MS - 2000);
     assert.equal(world.called('seal'), []);
     world.down.delete(3);
     world.sealer.serverIsBack(servers(3)[0]!);
-    await turns(12);
+    await turns(16);
     assert.is(world.copy(1).seal?.length, 700);
+  });
+
+  test('without a member that stays away the others are sealed; it is, alike, when it is back', async () => {
+    for (const [length, state] of [
+      [400, BlockState.RECOVERED],
+      [700, BlockState.OPEN],
+    ] as const) {
+      const world = new World();
+      world.hold(B, { 1: 500, 2: 500, 3: length });
+      world.down.add(3);
+      world.sealer.enqueue(B, 'member');
+      await world.pass(SEAL_PATIENCE_MS + 500);
+      assert.equal([world.copy(1).seal?.length, world.copy(2).seal?.length], [500, 500]);
+      assert.is(world.copy(1).complete, false, 'not on every member');
+      assert.equal([world.sealer.waiting, world.sealer.stats.alarms], [0, 0]);
+      assert.is(world.map.facts(B)?.whole, Whole.UNSEALED);
+      world.down.delete(3);
+      world.copy(3).clean = false;
+      world.map.report(servers(3)[0]!, entryOf({ block: B, state, length }));
+      world.sealer.enqueue(B, 'its state');
+      await world.pass(200);
+      for (const server of [1, 2, 3]) {
+        assert.is(world.copy(server).seal?.digest, digestOf(500));
+        assert.ok(world.copy(server).complete);
+      }
+      assert.is(world.map.facts(B)?.whole, Whole.SEALED);
+    }
+  });
+
+  test('with no clean copy the missing one is waited for until it counts as dead, and that is an alarm', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 600, 3: 700 }, BlockState.RECOVERED);
+    for (const server of [1, 2, 3]) world.copy(server).clean = false;
+    world.down.add(3);
+    world.sealer.enqueue(B, 'recovered');
+    await world.pass(TIMES.deadMs - 1000);
+    assert.equal(world.called('seal'), []);
+    await world.pass(2000);
+    assert.is(world.copy(1).seal?.length, 600);
+    assert.is(world.sealer.stats.alarms, 1);
+  });
+
+  test('the write set that a replica names is fenced too, and everyone who is said to have it', async () => {
+    const world = new World();
+    world.writeSet = servers(1, 2, 3);
+    world.hold(B, { 1: 500, 2: 600, 3: 400, 4: 300 });
+    world.map.forget(B);
+    // A later configuration has left out the third; the fourth is a replica that belongs to nothing.
+    for (const server of servers(1, 2, 4))
+      world.map.report(server, entryOf({ block: B, n: 2, members: [1, 2] }));
+    world.sealer.enqueue(B, 'full');
+    await world.pass();
+    assert.equal(world.called('fence').sort(), ['fence 1', 'fence 2', 'fence 3', 'fence 4']);
+    for (const server of [1, 2, 3, 4]) assert.is(world.copy(server).seal?.length, 600);
+  });
+
+  test('a seal is complete on all members of a configuration that left out a member of the write set', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 400 });
+    for (const server of servers(1, 2))
+      world.map.report(server, entryOf({ block: B, n: 2, members: [1, 2] }));
+    world.down.add(3);
+    world.sealer.enqueue(B, 'member');
+    await world.pass(SEAL_PATIENCE_MS + 500);
+    assert.equal([world.copy(1).complete, world.copy(2).complete], [true, true]);
+    assert.equal(world.called('complete'), ['complete 2', 'complete 1'], 'the sequencer last');
+  });
+
+  test('an empty block is sealed and nobody is told more about it', async () => {
+    const world = new World();
+    world.hold(B, { 1: 0, 2: 0, 3: 0 });
+    world.sealer.enqueue(B, 'stop');
+    await world.pass();
+    assert.is(world.copy(1).seal?.length, 0);
+    assert.equal(world.called('complete'), []);
+  });
+
+  test('of two SEALs all replicas get the one of the newest epoch, longer or shorter', async () => {
+    for (const newer of [500, 900]) {
+      const older = 1400 - newer;
+      const world = new World();
+      world.epoch = 9;
+      world.hold(B, { 1: older, 2: newer, 3: 800 });
+      const sealOf = (length: number, epoch: number): SealFact => ({
+        length,
+        slots: length / 100,
+        digest: digestOf(length),
+        epoch: reignOf(epoch).epoch,
+      });
+      world.copy(1).seal = sealOf(older, 4);
+      world.copy(2).seal = sealOf(newer, 6);
+      world.sealer.enqueue(B, 'odd');
+      await world.pass();
+      for (const server of [1, 2, 3]) assert.is(world.copy(server).seal?.length, newer);
+      assert.is(world.sealer.stats.alarms, 0);
+    }
+  });
+
+  test('a member that contradicts the seal is left as it is, with one alarm, and is not asked again and again', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 900 });
+    world.copy(1).seal = { length: 500, slots: 5, digest: digestOf(500), epoch: reignOf(3).epoch };
+    world.copy(3).provenLength = 800;
+    world.sealer.enqueue(B, 'odd');
+    await world.pass(SEAL_CONTRADICTED_RETRY_MS / 2);
+    assert.is(world.copy(2).seal?.length, 500);
+    assert.is(world.copy(3).seal, undefined);
+    assert.is(world.copy(3).length, 900);
+    assert.is(world.called('fence 3').length, 1);
+    assert.equal([world.sealer.stats.alarms, world.sealer.contradicted], [1, 1]);
+    assert.ok(world.sealer.isQueued(B));
+    await world.pass(SEAL_CONTRADICTED_RETRY_MS);
+    assert.is(world.called('fence 3').length, 2);
+    assert.is(world.sealer.stats.alarms, 1, 'said once');
+  });
+
+  test('what is bad on every replica is sealed as lost, not before everyone was asked', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 500 });
+    for (const server of [1, 2]) {
+      world.copy(server).bad.add(200);
+      world.copy(server).clean = false;
+    }
+    world.copy(3).bad.add(300);
+    world.down.add(3);
+    world.sealer.enqueue(B, 'damaged');
+    await world.pass(TIMES.deadMs - 1000);
+    assert.equal(world.called('seal'), []);
+    await world.pass(2000);
+    for (const server of [1, 2]) assert.is(world.copy(server).seal?.digest, digestOf(500, [200]));
+    assert.is(world.sealer.stats.lostRecords, 1);
+    // It had what was given up for lost.
+    world.down.delete(3);
+    world.sealer.enqueue(B, 'its state');
+    await world.pass(500);
+    for (const server of [1, 2, 3]) assert.is(world.copy(server).seal?.digest, digestOf(500));
+    assert.is(world.sealer.waiting, 0);
+  });
+
+  test('a copy that is clean and damaged does not lose a record while another member is away', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 500 });
+    for (const server of [1, 2]) world.copy(server).bad.add(200);
+    world.down.add(3);
+    world.sealer.enqueue(B, 'damaged');
+    await world.pass(TIMES.deadMs / 2);
+    assert.is(world.copy(1).seal, undefined);
+    world.down.delete(3);
+    world.sealer.serverIsBack(servers(3)[0]!);
+    await world.pass(500);
+    for (const server of [1, 2, 3]) assert.is(world.copy(server).seal?.digest, digestOf(500));
+    assert.is(world.sealer.stats.lostRecords, 0);
+  });
+
+  test('a member that answers heartbeats and no fence is asked now and then, the others are sealed', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 500 });
+    world.broken.add('fence 3');
+    world.sealer.enqueue(B, 'member');
+    await world.pass(SEAL_PATIENCE_MS + 500);
+    assert.is(world.copy(2).seal?.length, 500);
+    const asked = world.called('fence 3').length;
+    await world.pass(60_000);
+    assert.ok(world.called('fence 3').length - asked <= 5);
+    world.broken.clear();
+    await world.pass(20_000);
+    assert.is(world.copy(3).seal?.length, 500);
+    assert.is(world.sealer.waiting, 0);
   });
 
   test('any call may fail at any point: it starts again and ends in the same seal', async () => {

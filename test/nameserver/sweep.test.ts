@@ -1,9 +1,9 @@
 import * as assert from 'uvu/assert';
 import { type BlockId, blockId, epochOf } from '../../common/ids.ts';
-import { OPENING_MS_MAX, SMALL_BLOCK_MS } from '../../common/limits.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { OPENING_MS_MAX, PRIMARY_SILENT_MS_MAX, SMALL_BLOCK_MS } from '../../common/limits.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
-import { ODD_MS_MIN, PRIMARY_ABSENT_MS_MAX, Sweep } from '../../nameserver/sweep.ts';
+import { ODD_MS_MIN, OPEN_MS_MAX, PRIMARY_ABSENT_MS_MAX, Sweep } from '../../nameserver/sweep.ts';
 import { describe } from '../kit/suite.ts';
 import { entryOf, servers } from './entries.ts';
 
@@ -49,20 +49,63 @@ describe('sweep', (test) => {
     assert.is(world.until(100_000), undefined);
   });
 
-  test('members in different states are sealed, once everyone is there, and not while reports cross', () => {
+  test('replicas in different states are sealed, and not while reports cross', () => {
     for (const odd of [BlockState.RECOVERED, BlockState.FENCED, BlockState.SEALED]) {
       const world = new World();
       world.report({ 1: BlockState.OPEN, 2: odd, 3: BlockState.OPEN });
-      world.away.add(3);
-      assert.is(world.until(20_000), undefined);
-      world.away.clear();
-      assert.is(world.until(2000), 0);
+      assert.is(world.until(20_000), ODD_MS_MIN);
       const crossing = new World();
       crossing.report({ 1: BlockState.OPEN, 2: odd, 3: BlockState.OPEN });
       assert.is(crossing.until(ODD_MS_MIN - 500), undefined);
       crossing.report({ 2: BlockState.OPEN });
       assert.is(crossing.until(20_000), undefined);
     }
+  });
+
+  test('the dead are not waited for, and nothing is done for them before they are back', () => {
+    const world = new World();
+    world.report({ 1: BlockState.FENCED, 2: BlockState.FENCED, 3: BlockState.OPEN });
+    world.away.add(3);
+    assert.is(world.until(20_000), ODD_MS_MIN);
+    world.sealed = [];
+    world.report({ 1: BlockState.SEALED, 2: BlockState.SEALED });
+    assert.is(world.until(100_000), undefined);
+    world.away.clear();
+    world.report({ 3: BlockState.RECOVERED });
+    assert.is(world.until(2000), 0);
+  });
+
+  test('a replica outside of the configuration is sealed too; one that cannot be read is not waited for', () => {
+    const world = new World();
+    world.report({ 1: BlockState.SEALED, 2: BlockState.SEALED }, [1, 2]);
+    world.report({ 4: BlockState.RECOVERED }, [1, 2]);
+    assert.is(world.until(20_000), ODD_MS_MIN);
+    const bad = new World();
+    bad.report({ 1: BlockState.SEALED, 2: BlockState.SEALED });
+    bad.map.report(
+      servers(3)[0]!,
+      entryOf({ state: BlockState.RECOVERED, flags: BlockFlag.SUSPECT | BlockFlag.QUARANTINED }),
+    );
+    assert.is(bad.until(100_000), undefined);
+    assert.is(bad.map.counts.suspect, 1);
+  });
+
+  test('an open block with a damaged replica is sealed at once, but not for one that is away', () => {
+    const world = new World();
+    world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN });
+    world.map.report(servers(3)[0]!, entryOf({ flags: BlockFlag.SUSPECT }));
+    world.away.add(3);
+    assert.is(world.until(20_000), undefined);
+    world.away.clear();
+    assert.is(world.until(1000), 0);
+  });
+
+  test('an open block that nobody ends is sealed at some age', () => {
+    const world = new World();
+    world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN, 3: BlockState.OPEN });
+    assert.is(world.until(3000), undefined);
+    world.nowMs += OPEN_MS_MAX;
+    assert.is(world.until(1000), 0);
   });
 
   test('a block that all recovered is sealed', () => {
@@ -75,9 +118,21 @@ describe('sweep', (test) => {
     const world = new World();
     world.report({ 2: BlockState.OPEN, 3: BlockState.OPEN });
     world.away.add(1);
-    assert.is(world.until(60_000), undefined, 'a primary that is away may have it');
+    assert.is(world.until(PRIMARY_SILENT_MS_MAX - 500), undefined, 'a primary that is away may have it');
     world.away.clear();
     assert.is(world.until(60_000), 0);
+    const dead = new World();
+    dead.report({ 1: BlockState.OPEN, 2: BlockState.OPEN, 3: BlockState.OPEN });
+    dead.away.add(1);
+    assert.is(dead.until(60_000), PRIMARY_SILENT_MS_MAX);
+    const restless = new World();
+    restless.report({ 1: BlockState.OPEN, 2: BlockState.OPEN, 3: BlockState.OPEN });
+    for (let i = 0; i < 4; i++) {
+      restless.away.add(1);
+      assert.is(restless.until(PRIMARY_SILENT_MS_MAX - 1000), undefined);
+      restless.away.clear();
+      assert.is(restless.until(500), undefined);
+    }
     const creating = new World();
     creating.report({ 2: BlockState.OPEN });
     assert.is(creating.until(60_000), PRIMARY_ABSENT_MS_MAX);

@@ -1,0 +1,119 @@
+import { TfsError, toTfsError } from '../common/errors.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
+import type { Member, Reign, Seal, SealReply } from '../common/wire/control.ts';
+import type { BlockMap } from './block-map.ts';
+import type { Commands } from './commands.ts';
+import type { Asked, SealOrder } from './seal-decision.ts';
+
+export interface SealRound {
+  readonly map: BlockMap;
+  readonly commands: Commands;
+  readonly block: BlockId;
+  readonly decision: SealOrder;
+  readonly reign: Reign;
+  readonly asked: readonly Asked[];
+  /** Where those are that answered. */
+  readonly members: ReadonlyMap<ServerId, Member>;
+}
+
+/**
+ * Seals every holder as decided, and, when all have the same, tells them so.
+ *
+ * @returns records that are lost on every replica
+ * @throws TfsError of the first that failed, after all were tried
+ */
+export async function sealHolders(round: SealRound): Promise<{ readonly lost: number }> {
+  const { map, block, decision, reign } = round;
+  const { sealed, length, slots, epoch, complete, mayLose, digest } = decision;
+  const holders = decision.holders.map((server) => round.members.get(server)!);
+  const order: Seal = { block, reign, length, slots, epoch, complete, mayLose, sources: holders };
+  if (digest !== undefined) order.digest = digest;
+  let rest = holders.filter(({ id }) => !sealed.includes(id));
+  let lost = 0;
+  const [best] = rest;
+  if (order.digest === undefined && best !== undefined) {
+    // The best copy finds out the digest that the others must have.
+    const reply = await sealOne(round, best, order);
+    order.digest = reply.digest;
+    lost = reply.lost ?? 0;
+    map.sealed(block, best.id, length);
+    rest = rest.filter((member) => member !== best);
+  }
+  for (const id of sealed) map.sealed(block, id, length);
+  await all(
+    rest,
+    ({ id }) => `SEAL of server ${id}`,
+    async (member) => {
+      await sealOne(round, member, order);
+      map.sealed(block, member.id, length);
+    },
+  );
+  if (isComplete(round)) await tellComplete(round, holders, order);
+  return { lost };
+}
+
+/**
+ * On every member of the write set, or on every member of the configuration, which lists exactly those that have it.
+ * An empty block has nothing that anyone could rely upon.
+ */
+function isComplete({ map, block, decision, asked }: SealRound): boolean {
+  if (decision.slots === 0) return false;
+  const writeSet = new Set(asked.flatMap(({ reply }) => reply?.members ?? []));
+  const hold = (servers: Iterable<ServerId>): boolean =>
+    [...servers].every((server) => decision.holders.includes(server));
+  if (hold(writeSet)) return true;
+  const members = map.facts(block)?.replicas.filter(({ member }) => member) ?? [];
+  return (
+    members.length > 0 &&
+    members.every(({ confirmed }) => confirmed) &&
+    hold(members.map(({ server }) => server))
+  );
+}
+
+/**
+ * The sequencer of the block's operations is told last: it alone hands out names on the strength of it, and by then
+ * every other member durably knows not to give the SEAL up for another.
+ */
+async function tellComplete(round: SealRound, holders: readonly Member[], order: Seal): Promise<void> {
+  const { map, block, asked } = round;
+  const knows = new Set(
+    asked
+      .filter(({ reply }) => reply?.seal?.complete === true && reply.seal.digest === order.digest)
+      .map(({ server }) => server),
+  );
+  const complete: Seal = { ...order, complete: true };
+  const sequencer = map.facts(block)?.opsPrimary;
+  const tell = (members: readonly Member[]) =>
+    all(
+      members.filter(({ id }) => !knows.has(id)),
+      ({ id }) => `word of a complete seal to server ${id}`,
+      (member) => sealOne(round, member, complete),
+    );
+  await tell(holders.filter(({ id }) => id !== sequencer));
+  await tell(holders.filter(({ id }) => id === sequencer));
+}
+
+async function sealOne({ commands }: SealRound, member: Member, order: Seal): Promise<SealReply> {
+  const reply = await commands.seal(member, order);
+  if (order.digest !== undefined && reply.digest !== order.digest)
+    throw new TfsError('CONFLICT', `server ${member.id} sealed block ${order.block} with another digest`);
+  return reply;
+}
+
+/** Asks all at once and waits for all, so that nothing of this attempt is under way when the next one starts. */
+async function all<T, R>(
+  items: readonly T[],
+  name: (item: T) => string,
+  ask: (item: T) => Promise<R>,
+): Promise<R[]> {
+  const results = await Promise.allSettled(items.map(ask));
+  return results.map((result, i) => {
+    if (result.status === 'rejected') throw named(name(items[i]!), result.reason);
+    return result.value;
+  });
+}
+
+function named(what: string, reason: unknown): TfsError {
+  const error = toTfsError(reason);
+  return new TfsError(error.code, `${what}: ${error.message}`, { cause: reason });
+}
