@@ -134,10 +134,10 @@ export class DataServer {
     onCorrupt = () => nameservers.hurry();
     const directory = new Directory({ nameservers, clock });
     const index = new DigestIndex({ kv: options.kv, clock, log });
-    const requestConfiguration = (block: BlockId, failed: readonly ServerId[]) =>
+    const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
       nameservers.callLeader(
         Op.REQUEST_CFG,
-        { server, incarnation, block, failed },
+        { server, incarnation, block, failed, renew },
         zRequestCfgReply,
         RECONFIGURE_MS_MAX,
       );
@@ -149,9 +149,20 @@ export class DataServer {
       clock,
       minWrite: options.minWrite,
       requestConfiguration,
+      faults: options.faults,
     });
     const takeover = new Takeover({ server, store, peers, directory, requestConfiguration });
-    const reconfigurer = new Reconfigurer({ server, store, peers, promise, directory, ops, clock, log });
+    const reconfigurer = new Reconfigurer({
+      server,
+      store,
+      peers,
+      promise,
+      directory,
+      ops,
+      clock,
+      log,
+      faults: options.faults,
+    });
     const pool = new SessionPool({
       ...options,
       incarnation,

@@ -13,14 +13,14 @@ import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { encodeOps, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
-import type { BlockStore } from './block/store.ts';
+import type { BlockStore, Faults } from './block/store.ts';
 import type { Directory } from './directory.ts';
 
 export interface OpsSequencerDeps {
   readonly server: ServerId;
   readonly store: BlockStore;
-  readonly peers: Peers;
-  readonly directory: Directory;
+  readonly peers: Pick<Peers, 'call'>;
+  readonly directory: Pick<Directory, 'address' | 'refresh'>;
   readonly clock: Clock;
   /** Members without which nothing is acknowledged. */
   readonly minWrite: number;
@@ -28,7 +28,12 @@ export interface OpsSequencerDeps {
    * Asks the leader for a configuration of the block without these members; resolves when there is one.
    * @throws TfsError UNAVAILABLE when there cannot be one, or not yet
    */
-  readonly requestConfiguration: (block: BlockId, failed: readonly ServerId[]) => Promise<unknown>;
+  readonly requestConfiguration: (
+    block: BlockId,
+    failed: readonly ServerId[],
+    renew?: boolean,
+  ) => Promise<unknown>;
+  readonly faults?: Faults | undefined;
 }
 
 interface Waiting {
@@ -46,7 +51,7 @@ interface Lane {
 }
 
 /** Tries of one batch: as it is, and under each configuration that began meanwhile. */
-const PUSHES_MAX = 4;
+const TRIES_MAX = 4;
 /** How long a configuration that is being agreed on is waited for. */
 const CHANGE_MS_MAX = 1_000;
 const CHANGE_LOOK_MS = 25;
@@ -84,9 +89,10 @@ export class OpsSequencer {
     return members.every((member) => !this.#hasFailed(member));
   }
 
-  /** A new configuration of the block has begun: what was known of its members says nothing any more. */
-  reset(block: BlockId): void {
+  /** A new configuration of the block has begun: what was known of its members says nothing any more; they all took part. */
+  reset(block: BlockId, members: readonly ServerId[]): void {
     this.#lanes.get(block)?.confirmed.clear();
+    for (const member of members) this.#failed.delete(member);
   }
 
   mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
@@ -118,8 +124,8 @@ export class OpsSequencer {
       const batch = lane.waiting;
       lane.waiting = [];
       try {
-        await this.#append(block, batch);
-        await this.#pushToAll(block, lane);
+        await this.#insist(block, () => this.#append(block, batch));
+        await this.#insist(block, () => this.#push(block, lane));
         // The ack: every op of the batch is durable in this log and in that of every other member, at least minWrite
         // of them together.
         for (const { resolve } of batch) resolve();
@@ -157,33 +163,34 @@ export class OpsSequencer {
     await store.appendOps(block, ops);
   }
 
-  /** As {@link #push}, under whatever configuration it takes. */
-  async #pushToAll(block: BlockId, lane: Lane): Promise<void> {
+  /** Does a part of a batch, under whatever configuration it takes. */
+  async #insist(block: BlockId, part: () => Promise<void>): Promise<void> {
     const { store, requestConfiguration } = this.#deps;
-    for (let left = PUSHES_MAX; ; left--) {
+    for (let left = TRIES_MAX; ; left--) {
       const version = store.info(block)?.version;
       try {
-        return await this.#push(block, lane);
+        return await part();
       } catch (error) {
         const failure = toTfsError(error);
         if (left === 1) throw failure;
         const failed = failure.details?.['avoid'];
-        if (failure.code === 'STALE_EPOCH') await this.#change(block, version, failure);
-        else if (Array.isArray(failed)) await requestConfiguration(block, failed as ServerId[]);
+        if (failure.code === 'STALE_EPOCH') {
+          if (!(await this.#isChanged(block, version))) await requestConfiguration(block, [], true);
+        } else if (Array.isArray(failed)) await requestConfiguration(block, failed as ServerId[]);
         else throw failure;
       }
     }
   }
 
-  /** Resolves when the version of the block is another one than it was. @throws the failure when it does not become one */
-  async #change(block: BlockId, version: Version | undefined, failure: TfsError): Promise<void> {
+  /** Waits for a change that is under way. @returns whether the version of the block is another one than it was */
+  async #isChanged(block: BlockId, version: Version | undefined): Promise<boolean> {
     const { store, clock } = this.#deps;
     for (let waitedMs = 0; waitedMs < CHANGE_MS_MAX; waitedMs += CHANGE_LOOK_MS) {
       const now = store.info(block)?.version;
-      if (now !== undefined && version !== undefined && compareVersions(now, version) !== 0) return;
+      if (now !== undefined && version !== undefined && compareVersions(now, version) !== 0) return true;
       await clock.sleep(CHANGE_LOOK_MS);
     }
-    throw failure;
+    return false;
   }
 
   /** Brings every other member up to the newest op of this log. @throws TfsError UNAVAILABLE, details `avoid`: the members that failed */
@@ -203,7 +210,7 @@ export class OpsSequencer {
     const failed = outcomes.flatMap((outcome, i) =>
       outcome.status === 'rejected' ? [{ id: others[i]!, error: outcome.reason }] : [],
     );
-    if (failed.length === 0) return;
+    if (failed.length === 0 || this.#deps.faults?.has('ack-op-on-some')) return;
     // Not a member that is away: leaving it out would help nobody, or worse.
     const own = failed.find(({ error }) => isTfsError(error, 'STALE_EPOCH') || isTfsError(error, 'CORRUPT'));
     if (own !== undefined) throw own.error;

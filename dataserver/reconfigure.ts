@@ -16,7 +16,7 @@ import {
 import { Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
-import type { BlockStore } from './block/store.ts';
+import type { BlockStore, Faults } from './block/store.ts';
 import type { Directory } from './directory.ts';
 import type { OpsSequencer } from './ops-sequencer.ts';
 import type { PromiseKeeper } from './promise.ts';
@@ -24,12 +24,13 @@ import type { PromiseKeeper } from './promise.ts';
 export interface ReconfigureDeps {
   readonly server: ServerId;
   readonly store: BlockStore;
-  readonly peers: Peers;
+  readonly peers: Pick<Peers, 'call'>;
   readonly promise: PromiseKeeper;
-  readonly directory: Directory;
+  readonly directory: Pick<Directory, 'learn'>;
   readonly ops: OpsSequencer;
   readonly clock: Clock;
   readonly log: Log;
+  readonly faults?: Faults | undefined;
 }
 
 /**
@@ -61,7 +62,6 @@ export class Reconfigurer {
     const begin = await this.#begin(order, others);
     // The own log first: it then holds everything that any member may hold (see docs/decisions/004).
     await store.appendOps(block, [begin]);
-    ops.reset(block);
     await this.#each(block, others, ({ address }) =>
       this.#deps.peers.call(
         address,
@@ -72,6 +72,7 @@ export class Reconfigurer {
       ),
     );
     const members = order.members.map(({ id }) => id);
+    ops.reset(block, members);
     log.info(
       { block, version, members, merged: begin.type === OpType.SNAPSHOT },
       'a new configuration begins',
@@ -131,7 +132,8 @@ export class Reconfigurer {
       const reply = await peers.call(address, WireOp.PREPARE_OPS, ask, undefined, RECONFIGURE_STEP_MS_MAX);
       return opsIn(reply.payload);
     });
-    return beginConfiguration([own, ...logs], {
+    const all = this.#deps.faults?.has('begin-without-merging') ? [own] : [own, ...logs];
+    return beginConfiguration(all, {
       version,
       members: members.map(({ id }) => id),
       opsPrimary: server,

@@ -9,8 +9,8 @@ import type { Directory } from './directory.ts';
 export interface TakeoverDeps {
   readonly server: ServerId;
   readonly store: BlockStore;
-  readonly peers: Peers;
-  readonly directory: Directory;
+  readonly peers: Pick<Peers, 'call'>;
+  readonly directory: Pick<Directory, 'address'>;
   readonly requestConfiguration: (block: BlockId, failed: readonly ServerId[]) => Promise<unknown>;
 }
 

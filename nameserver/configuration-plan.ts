@@ -19,6 +19,8 @@ export interface ConfigurationAsk {
   readonly failed: ReadonlySet<ServerId>;
   readonly sight: (server: ServerId) => MemberSight;
   readonly minWrite: number;
+  /** Begin a version even with the same members. */
+  readonly renew?: boolean;
 }
 
 export type ConfigurationPlan =
@@ -37,7 +39,13 @@ export type ConfigurationPlan =
  * A member is left out only when it is harmless: until then it might say "not found" about what the others acknowledge
  * without it.
  */
-export function planConfiguration({ facts, failed, sight, minWrite }: ConfigurationAsk): ConfigurationPlan {
+export function planConfiguration({
+  facts,
+  failed,
+  sight,
+  minWrite,
+  renew = false,
+}: ConfigurationAsk): ConfigurationPlan {
   const isUsable = ({ server, state }: ReplicaFacts) =>
     state !== 0 && sight(server).reachable && !failed.has(server);
   const members = facts.replicas.filter((replica) => replica.member);
@@ -69,7 +77,7 @@ export function planConfiguration({ facts, failed, sight, minWrite }: Configurat
     members.length === chosen.length &&
     members.every(({ server, stale }) => !stale && chosen.includes(server)) &&
     opsPrimary === facts.opsPrimary;
-  if (isSame) return { kind: 'keep' };
+  if (isSame && !renew) return { kind: 'keep' };
   const doubt = members.map(({ server }) => server).filter((server) => !chosen.includes(server));
   if (doubt.some((server) => !sight(server).harmless)) return { kind: 'wait', doubt };
   return { kind: 'configure', members: chosen, opsPrimary };

@@ -74,14 +74,15 @@ export class Configurer {
   /**
    * A member needs the block to go on without those that it cannot reach.
    *
+   * @param renew begin a version in any case: members wait for one that was never finished
    * @returns the configuration as it is then
    * @throws TfsError NOT_LEADER; DONT_KNOW for an unknown block; UNAVAILABLE where too few members answer, or while one
    *   that is to be left out may still think itself current
    */
-  async request(block: BlockId, failed: readonly ServerId[]): Promise<RequestCfgReply> {
+  async request(block: BlockId, failed: readonly ServerId[], renew = false): Promise<RequestCfgReply> {
     const { map } = this.#deps;
     if (map.facts(block) === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
-    await this.#change(block, new Set(failed));
+    await this.#change(block, new Set(failed), renew);
     const facts = map.facts(block);
     if (facts?.opsPrimary === undefined)
       throw new TfsError('DONT_KNOW', `block ${block} is not known here any more`);
@@ -143,17 +144,17 @@ export class Configurer {
   }
 
   /** One at a time for each block; who comes while one is under way waits for it and looks again. */
-  async #change(block: BlockId, failed: ReadonlySet<ServerId>): Promise<void> {
+  async #change(block: BlockId, failed: ReadonlySet<ServerId>, renew = false): Promise<void> {
     for (let other = this.#running.get(block); other !== undefined; other = this.#running.get(block))
       await other.catch(() => undefined);
-    const run = this.#run(block, failed).finally(() => this.#running.delete(block));
+    const run = this.#run(block, failed, renew).finally(() => this.#running.delete(block));
     this.#running.set(block, run);
     // Whoever waits sees the failure; nobody has to.
     run.catch(() => undefined);
     return run;
   }
 
-  async #run(block: BlockId, failed: ReadonlySet<ServerId>): Promise<void> {
+  async #run(block: BlockId, failed: ReadonlySet<ServerId>, renew: boolean): Promise<void> {
     const { map, minWrite, commands, log } = this.#deps;
     const reign = this.#requireReign();
     const facts = map.facts(block);
@@ -162,6 +163,7 @@ export class Configurer {
       facts,
       failed,
       minWrite,
+      renew,
       sight: (server) => this.#sight(block, server, reign),
     });
     if (plan.kind === 'keep') return;

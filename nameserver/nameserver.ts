@@ -202,10 +202,10 @@ export class NameServer {
   }
 
   /** REQUEST_CFG from a member. @throws TfsError UNREGISTERED, NOT_LEADER, and those of {@link Configurer.request} */
-  requestConfiguration({ server, incarnation, block, failed }: RequestCfg): Promise<RequestCfgReply> {
+  requestConfiguration({ server, incarnation, block, failed, renew }: RequestCfg): Promise<RequestCfgReply> {
     this.#requireReign();
     this.members.hear(server, incarnation);
-    return this.configurer.request(block, failed);
+    return this.configurer.request(block, failed, renew);
   }
 
   /** An unknown block is ABSENT only to a leader that has heard of every block; to anyone else it may exist. */

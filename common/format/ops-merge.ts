@@ -46,7 +46,8 @@ export function beginConfiguration(logs: readonly OpsLogContent[], next: NextCon
 }
 
 /** The state of all operations of all logs together; without the facts that each replica has for itself. */
-export function mergeLogs(logs: readonly OpsLogContent[]): OpsState {
+export function mergeLogs(whole: readonly OpsLogContent[]): OpsState {
+  const logs = whole.map(sinceSnapshot);
   const merged = cloneOpsState(foldAll(unionOf(logs)));
   for (const log of logs) {
     for (const other of logs) {
@@ -83,6 +84,12 @@ function missingIn(other: OpsLogContent, log: OpsLogContent): Op[] {
   const first = other[0];
   const folded = first?.type === OpType.SNAPSHOT ? first : undefined;
   return log.filter((op) => !places.has(placeOf(op)) && (folded === undefined || compareOps(op, folded) > 0));
+}
+
+/** A SNAPSHOT stands for everything before it, also where it was not the first in its file. */
+function sinceSnapshot(log: OpsLogContent): OpsLogContent {
+  const at = log.findLastIndex((op) => op.type === OpType.SNAPSHOT);
+  return at <= 0 ? log : log.slice(at);
 }
 
 function unionOf(logs: readonly OpsLogContent[]): Op[] {

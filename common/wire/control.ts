@@ -295,6 +295,8 @@ export const zRequestCfg = z.object({
   incarnation: zIncarnation,
   block: zBlock,
   failed: z.array(zServer).max(8),
+  /** A change that was begun and not finished stands in the way: begin another version, even with the same members. */
+  renew: z.boolean().default(false),
 });
 export type RequestCfg = z.infer<typeof zRequestCfg>;
 /** The configuration as it is now. */

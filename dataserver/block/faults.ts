@@ -27,6 +27,10 @@ export type FaultName =
   | 'trust-page-cache'
   /** Answers a fence while an append is on its way to the disk. */
   | 'fence-overtakes-append'
+  /** Acknowledges an operation that only some members hold. */
+  | 'ack-op-on-some'
+  /** Begins a configuration with the own log alone. */
+  | 'begin-without-merging'
   /** Goes on after a failed fdatasync as if the next good one made up for it. */
   | 'retry-after-failed-datasync';
 

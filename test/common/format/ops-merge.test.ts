@@ -142,6 +142,20 @@ describe('merging of operations', (test) => {
     }
   });
 
+  test('what a snapshot in the middle of a log stands for is not taken for news', () => {
+    const deleted = grow(START, at(1, 1), mutation(OpType.DELETE, X));
+    // A version that one member alone began; the next one was made of all logs.
+    const alone = grow(deleted, at(1, 2), cfg);
+    const begin = beginConfiguration([deleted, alone], { ...next(3), version: at(1, 3) });
+    const here = grow([...alone, begin], at(1, 3), mutation(OpType.HIDE, Y));
+    const there = grow([...deleted, begin], at(1, 4), cfg, mutation(OpType.UNDELETE, X));
+    for (const logs of [
+      [here, there],
+      [there, here],
+    ])
+      assert.is(flags(mergeLogs(logs), X), 0, 'nobody deleted it after the two parted');
+  });
+
   test('a seal is a fact about one replica: no other gets it with the operations', () => {
     const log = grow(START, at(1, 1), mutation(OpType.DELETE, X));
     const state = folded(log);

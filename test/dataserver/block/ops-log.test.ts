@@ -57,6 +57,39 @@ describe('ops log', (test) => {
     assert.is(await store.check(ID, 3 as FileId), NameFlag.DELETED);
   });
 
+  test('once a version is being agreed on, nothing older is taken, and it is told what there is', async (t) => {
+    const { store } = await world(t);
+    const given = store.appendOps(ID, [deletion(2)]);
+    const next = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+    const ops = await store.prepareOps(ID, next);
+    await given;
+    assert.equal(
+      ops.map(({ seq }) => seq),
+      [1, 2],
+      'what was given before is part of it',
+    );
+    assert.equal(store.info(ID)?.prepared, next);
+    assert.equal(await errorOf(store.appendOps(ID, [deletion(3)])), {
+      code: 'STALE_EPOCH',
+      details: { epoch: next.epoch, n: next.n },
+    });
+    assert.is((await errorOf(store.prepareOps(ID, VERSION)))?.code, 'STALE_EPOCH');
+    assert.is((await store.prepareOps(ID, next)).length, 2, 'asked again');
+    const begin: Op = {
+      ...CONFIGURATION,
+      type: OpType.CFG,
+      version: next,
+      seq: 3,
+      atMs: 0,
+      opId: Buffer.alloc(16),
+    };
+    await store.appendOps(ID, [begin]);
+    assert.is(store.info(ID)?.prepared, undefined);
+    assert.is((await errorOf(store.prepareOps(ID, next)))?.code, 'STALE_EPOCH', 'it has begun');
+    await store.appendOps(ID, [mutation(OpType.DELETE, 1, { seq: 4, version: next })]);
+    assert.is(store.info(ID)?.seq, 4);
+  });
+
   test('a torn write of several ops is no damage: none of them was confirmed', async (t) => {
     const { disk, store } = await world(t);
     await store.appendOps(ID, [deletion(2)]);

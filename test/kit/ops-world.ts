@@ -1,0 +1,477 @@
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import { type MutationType, OpType } from '../../common/format/ops.ts';
+import {
+  type BlockId,
+  epochOf,
+  type FileId,
+  type HostPort,
+  incarnationOf,
+  type ServerId,
+  serverId,
+} from '../../common/ids.ts';
+import { silentLog } from '../../common/log.ts';
+import {
+  decodeControl,
+  encodeControl,
+  type Member,
+  type Reign,
+  zConfigureReply,
+} from '../../common/wire/control.ts';
+import { NameFlag, Op } from '../../common/wire/messages.ts';
+import type { Peers } from '../../common/wire/peers.ts';
+import type { RpcHandler, RpcRequest } from '../../common/wire/rpc-server.ts';
+import type { FaultName } from '../../dataserver/block/faults.ts';
+import { BlockStore } from '../../dataserver/block/store.ts';
+import { OpsSequencer } from '../../dataserver/ops-sequencer.ts';
+import { PromiseKeeper } from '../../dataserver/promise.ts';
+import { Reconfigurer } from '../../dataserver/reconfigure.ts';
+import { Replica } from '../../dataserver/replica.ts';
+import { Takeover } from '../../dataserver/takeover.ts';
+import { BlockMap } from '../../nameserver/block-map.ts';
+import { Configurer } from '../../nameserver/configurer.ts';
+import { CLUSTER, faultsOf, RushingClock, superblockOf } from './block-world.ts';
+import { turn } from './memory-net.ts';
+import { RecordingDisk } from './recording-disk.ts';
+import { SeededRandom } from './seeded-random.ts';
+
+export const BLOCK = 0x2_0000 as BlockId;
+const IDS = [1, 2, 3].map(serverId);
+const addressOf = (id: ServerId): HostPort => ({ host: 'node', port: id });
+const idAt = ({ port }: HostPort): ServerId => serverId(port);
+const memberOf = (id: ServerId): Member => ({ id, incarnation: incarnationOf(1), address: addressOf(id) });
+
+/** What a client asked for, and what it heard. Times are counted in events. */
+export interface Attempt {
+  readonly fileId: FileId;
+  readonly kind: MutationType;
+  readonly startedAt: number;
+  /** Infinity while it may still happen. */
+  endedAt: number;
+  acked: boolean;
+}
+
+/** One process of a DataServer, as far as operations on blocks go, on a disk that outlives it. */
+class Node {
+  readonly id: ServerId;
+  readonly disk: RecordingDisk;
+  readonly store: BlockStore;
+  readonly ops: OpsSequencer;
+  readonly takeover: Takeover;
+  readonly handlers: ReadonlyMap<number, RpcHandler>;
+  readonly clock: RushingClock;
+  dead = false;
+
+  private constructor(
+    id: ServerId,
+    disk: RecordingDisk,
+    parts: { store: BlockStore; promise: PromiseKeeper; world: OpsWorld; clock: RushingClock },
+  ) {
+    this.id = id;
+    this.disk = disk;
+    const { store, promise, world, clock } = parts;
+    this.store = store;
+    this.clock = clock;
+    const peers = { call: world.callerOf(id) } as unknown as Peers;
+    const directory = {
+      learn: () => undefined,
+      address: async (server: ServerId) => addressOf(server),
+      refresh: async () => undefined,
+    };
+    const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
+      world.request(this.id, block, failed, renew);
+    const { faults } = world;
+    const shared = { server: id, store, peers, directory };
+    this.ops = new OpsSequencer({ ...shared, clock, minWrite: 2, requestConfiguration, faults });
+    this.takeover = new Takeover({ ...shared, requestConfiguration });
+    const reconfigurer = new Reconfigurer({
+      ...shared,
+      promise,
+      ops: this.ops,
+      clock,
+      log: silentLog,
+      faults,
+    });
+    const replica = new Replica({
+      ...shared,
+      directory: directory as never,
+      clusterUuid: CLUSTER,
+      promise,
+      log: silentLog,
+      onSealed: () => undefined,
+      onFenced: () => undefined,
+    });
+    this.handlers = new Map<number, RpcHandler>([
+      [Op.OPS, (request) => replica.ops(request)],
+      [Op.CONFIGURE, (request) => reconfigurer.configure(request)],
+      [Op.PREPARE_OPS, (request) => reconfigurer.prepare(request)],
+      [Op.INSTALL_OPS, (request) => reconfigurer.install(request)],
+      [Op.PING, () => ({ header: Buffer.alloc(0) })],
+    ]);
+  }
+
+  static async boot(id: ServerId, disk: RecordingDisk, world: OpsWorld): Promise<Node> {
+    const clock = new RushingClock();
+    const store = await BlockStore.open({
+      disk,
+      clock,
+      random: new SeededRandom(id),
+      clusterUuid: CLUSTER,
+      server: id,
+      budgets: { indexBytes: 1 << 24, openFiles: 64 },
+      log: silentLog,
+      faults: world.faults,
+      limits: { opsReserveBytes: 0, opsLogBytes: world.opsLogBytes },
+    });
+    return new Node(id, disk, { store, promise: await PromiseKeeper.open(disk), world, clock });
+  }
+}
+
+/** A NameServer as far as configurations go: a map from what it hears, and an epoch of its own. */
+class Leader {
+  readonly reign: Reign;
+  readonly map = new BlockMap();
+  readonly configurer: Configurer;
+  readonly sees = new Set<ServerId>(IDS);
+  deposed = false;
+
+  constructor(epoch: number, world: OpsWorld) {
+    this.reign = { epoch: epochOf(epoch), nameserver: epoch & 1 };
+    const refuse = () => Promise.reject(new Error('not part of this world'));
+    this.configurer = new Configurer({
+      map: this.map,
+      clock: new RushingClock(),
+      log: silentLog,
+      minWrite: 2,
+      reign: () => (this.deposed ? undefined : this.reign),
+      reachable: (id) => (this.sees.has(id) && world.nodes.has(id) ? memberOf(id) : undefined),
+      address: memberOf,
+      domainOf: (id) => `d${id}`,
+      // Who thinks itself current is not looked at here.
+      unconfirmedFromMs: () => Number.NEGATIVE_INFINITY,
+      seal: () => undefined,
+      commands: {
+        fence: refuse,
+        seal: refuse,
+        syncOps: refuse,
+        configure: async ({ id }, order) => {
+          const reply = await world.send('nameserver', id, Op.CONFIGURE, encodeControl(order));
+          return decodeControl(zConfigureReply, reply.header, 'reply');
+        },
+      },
+    });
+  }
+
+  /** @returns whether it has heard enough to know of every configuration */
+  hear(world: OpsWorld): boolean {
+    let heard = 0;
+    for (const id of this.sees) {
+      const entry = world.nodes.get(id)?.store.entry(BLOCK);
+      if (entry === undefined) continue;
+      heard++;
+      this.map.report(id, entry);
+    }
+    return heard >= 2;
+  }
+}
+
+/**
+ * Three DataServers' real stores, sequencers and reconfigurers, one sealed block, and one or two leaders, on a network
+ * that loses, delays and repeats, with processes that die at any moment and lose what was not durable.
+ */
+export class OpsWorld {
+  readonly nodes = new Map<ServerId, Node>();
+  readonly attempts: Attempt[] = [];
+  readonly faults: { has(name: FaultName): boolean };
+  readonly opsLogBytes: number;
+  readonly #random: SeededRandom;
+  readonly #disks = new Map<ServerId, RecordingDisk>();
+  #leaders: Leader[] = [];
+  #cut = new Set<string>();
+  #epoch = 1;
+  #events = 0;
+  #lossy = true;
+  readonly #pending = new Set<Promise<unknown>>();
+
+  private constructor(seed: number, faults: readonly FaultName[]) {
+    this.#random = new SeededRandom(seed);
+    this.faults = faultsOf(...faults);
+    // Some worlds fold their logs all the time.
+    this.opsLogBytes = this.#random.below(2) === 0 ? 1 << 20 : 1200;
+  }
+
+  /** @returns what is wrong, or undefined */
+  static async run(
+    seed: number,
+    steps: number,
+    faults: readonly FaultName[] = [],
+  ): Promise<string | undefined> {
+    const world = new OpsWorld(seed, faults);
+    await world.#start();
+    try {
+      for (let i = 0; i < steps; i++) await world.#step();
+      return (await world.#heal()) ?? (await world.#judge());
+    } finally {
+      for (const node of world.nodes.values()) await node.store.close();
+    }
+  }
+
+  callerOf(from: ServerId): Peers['call'] {
+    return (to, op, header, payload) => {
+      const reply = this.send(from, idAt(to), op, header, Buffer.concat(payload ?? []));
+      return reply.then(({ header: own, payload: body }) => ({ header: own, payload: body }));
+    };
+  }
+
+  async send(
+    from: ServerId | 'nameserver',
+    to: ServerId,
+    op: number,
+    header: Buffer,
+    payload: Buffer = Buffer.alloc(0),
+  ): Promise<{ header: Buffer; payload: Buffer }> {
+    const random = this.#random;
+    const sender = from === 'nameserver' ? undefined : this.nodes.get(from);
+    const receiver = this.nodes.get(to);
+    await this.#delay();
+    if (
+      receiver === undefined ||
+      receiver.dead ||
+      this.#isCut(from, to) ||
+      (this.#lossy && random.below(40) === 0)
+    )
+      throw new TfsError('CONNECTION_LOST', `no way from ${from} to ${to}`);
+    const request: RpcRequest = {
+      op,
+      header,
+      payload,
+      deadlineAt: Number.MAX_SAFE_INTEGER as RpcRequest['deadlineAt'],
+      peer: {
+        role: from === 'nameserver' ? 'nameserver' : 'dataserver',
+        id: String(from),
+        remote: addressOf(to),
+      },
+    };
+    const handler = receiver.handlers.get(op);
+    if (handler === undefined) throw new Error(`no handler for ${op}`);
+    // A repeat that nobody waits for.
+    if (this.#lossy && random.below(40) === 0)
+      this.#keep(this.#delay().then(() => handler(request))).catch(() => undefined);
+    const result = await handler(request);
+    await this.#delay();
+    if (receiver.dead || sender?.dead || this.#isCut(from, to) || (this.#lossy && random.below(40) === 0))
+      throw new TfsError('DEADLINE', `no answer from ${to} to ${from}`);
+    return { header: result.header, payload: Buffer.concat(result.payload ?? []) };
+  }
+
+  /** REQUEST_CFG: to whichever leader that member follows. */
+  async request(
+    from: ServerId,
+    block: BlockId,
+    failed: readonly ServerId[],
+    renew: boolean,
+  ): Promise<unknown> {
+    await this.#delay();
+    const leader = this.#leaders.filter(({ sees }) => sees.has(from)).at(-1);
+    if (leader === undefined || !leader.hear(this)) throw new TfsError('UNAVAILABLE', 'no leader', {});
+    return leader.configurer.request(block, failed, renew);
+  }
+
+  async #start(): Promise<void> {
+    for (const id of IDS) {
+      this.#disks.set(id, new RecordingDisk());
+      const node = await Node.boot(id, this.#disks.get(id)!, this);
+      await node.store.create(superblockOf(BLOCK), {
+        version: { epoch: epochOf(1), n: 1 },
+        opsPrimary: IDS[0]!,
+        members: IDS,
+      });
+      const facts = await node.store.fence(BLOCK, epochOf(1));
+      await node.store.seal(BLOCK, {
+        length: facts.validLength,
+        slots: facts.slots,
+        digest: undefined,
+        epoch: epochOf(1),
+      });
+      this.nodes.set(id, node);
+    }
+    // Names without records: operations do not look at those.
+    this.#leaders = [new Leader(1, this)];
+  }
+
+  async #step(): Promise<void> {
+    const random = this.#random;
+    this.#events++;
+    const action = random.below(100);
+    if (action < 55) this.#attempt();
+    else if (action < 65) this.#cut = random.below(2) === 0 ? new Set() : this.#someCut();
+    else if (action < 73) await this.#crash(random.pick(IDS));
+    else if (action < 83) await this.#restart();
+    else if (action < 87) this.#newLeader();
+    else if (action < 93) this.#exclude();
+    else for (const leader of this.#leaders) if (leader.hear(this)) leader.configurer.pump();
+    for (let i = random.below(30); i > 0; i--) await turn();
+  }
+
+  #attempt(): void {
+    const random = this.#random;
+    const node = this.nodes.get(random.pick(IDS));
+    if (node === undefined) return;
+    const fileId = random.pick([0, 1, 2]) as FileId;
+    const kind = random.below(2) === 0 ? OpType.DELETE : OpType.UNDELETE;
+    const attempt: Attempt = {
+      fileId,
+      kind,
+      startedAt: this.#events,
+      endedAt: Number.POSITIVE_INFINITY,
+      acked: false,
+    };
+    this.attempts.push(attempt);
+    const opId = random.bytes(16);
+    const work = async (): Promise<void> => {
+      await node.takeover.ensure(BLOCK);
+      await node.ops.mutate(BLOCK, kind, fileId, opId);
+      if (node.dead) return;
+      attempt.acked = true;
+      attempt.endedAt = this.#events;
+    };
+    this.#keep(work()).catch((error: unknown) => {
+      if (!isTfsError(error)) throw error;
+    });
+  }
+
+  /** Somebody cannot reach a member that lives and goes on: the hardest case, because that one may be the sequencer. */
+  #exclude(): void {
+    const leader = this.#leaders.at(-1)!;
+    if (!leader.hear(this)) return;
+    this.#keep(leader.configurer.request(BLOCK, [this.#random.pick(IDS)])).catch((error: unknown) => {
+      if (!isTfsError(error)) throw error;
+    });
+  }
+
+  #someCut(): Set<string> {
+    const a = this.#random.pick(IDS);
+    const b = this.#random.pick(IDS);
+    const alone = this.#random.below(2) === 0;
+    const cut = new Set<string>();
+    for (const other of IDS)
+      if (other !== a && (alone || other === b)) cut.add(`${a} ${other}`).add(`${other} ${a}`);
+    if (alone && this.#random.below(2) === 0) cut.add(`nameserver ${a}`);
+    for (const leader of this.#leaders) {
+      leader.sees.clear();
+      for (const id of IDS)
+        if (!cut.has(`nameserver ${id}`) || this.#random.below(4) === 0) leader.sees.add(id);
+    }
+    return cut;
+  }
+
+  #isCut(from: ServerId | 'nameserver', to: ServerId): boolean {
+    return this.#cut.has(`${from} ${to}`);
+  }
+
+  async #crash(id: ServerId): Promise<void> {
+    const node = this.nodes.get(id);
+    if (node === undefined || this.nodes.size < 2) return;
+    node.dead = true;
+    this.nodes.delete(id);
+    const random = this.#random;
+    const how = random.below(3);
+    const image =
+      how === 0
+        ? node.disk.fork()
+        : node.disk.crashPoint().image(() => (how === 1 ? random.below(2) === 0 : false));
+    this.#disks.set(id, image);
+    await node.store.close().catch(() => undefined);
+  }
+
+  async #restart(): Promise<void> {
+    for (const id of IDS)
+      if (!this.nodes.has(id)) this.nodes.set(id, await Node.boot(id, this.#disks.get(id)!, this));
+  }
+
+  /** The old one may go on for a while: only promises keep it from doing harm. */
+  #newLeader(): void {
+    this.#epoch++;
+    const old = this.#leaders.at(-1)!;
+    const keepsOld = this.#random.below(2) === 0;
+    const leader = new Leader(this.#epoch, this);
+    this.#leaders = keepsOld ? [old, leader] : [leader];
+    if (!keepsOld) old.deposed = true;
+  }
+
+  /** Everything works again: within a while all members must hold the same. */
+  async #heal(): Promise<string | undefined> {
+    this.#lossy = false;
+    this.#cut = new Set();
+    await this.#restart();
+    for (const leader of this.#leaders) leader.deposed = true;
+    await Promise.allSettled(this.#pending);
+    this.#epoch++;
+    const leader = new Leader(this.#epoch, this);
+    this.#leaders = [leader];
+    for (let i = 0; i < 60; i++) {
+      leader.hear(this);
+      for (const { clock } of this.nodes.values()) clock.advance(1_000);
+      try {
+        await leader.configurer.request(BLOCK, []);
+        const primary = leader.map.facts(BLOCK)?.opsPrimary;
+        await this.nodes.get(primary!)?.ops.confirm(BLOCK);
+      } catch (error) {
+        if (!isTfsError(error)) throw error;
+      }
+      leader.hear(this);
+      if (this.#isSettled()) return undefined;
+      await turn();
+    }
+    const states = [...this.nodes.values()].map(({ id, store }) => {
+      const { version, seq, members, opsPrimary } = store.info(BLOCK)!;
+      return `${id}: (${version.epoch}, ${version.n}) ${seq} of ${opsPrimary} in ${members.join()}`;
+    });
+    return `it does not settle: ${states.join('; ')}`;
+  }
+
+  #isSettled(): boolean {
+    const infos = [...this.nodes.values()].map(({ store }) => store.info(BLOCK)!);
+    const [first] = infos;
+    return infos.every(
+      ({ version, seq, members }) =>
+        version.epoch === first!.version.epoch &&
+        version.n === first!.version.n &&
+        seq === first!.seq &&
+        members.length === IDS.length,
+    );
+  }
+
+  async #judge(): Promise<string | undefined> {
+    const images: string[] = [];
+    for (const { store } of this.nodes.values()) {
+      const state = await store.opsState(BLOCK);
+      images.push(Buffer.from(state.slotFlags.slice(0, 3)).toString('hex').padEnd(6, '0'));
+    }
+    if (new Set(images).size > 1) return `members differ: ${images.join(' ')}`;
+    const state = await this.nodes.get(IDS[0]!)!.store.opsState(BLOCK);
+    for (const fileId of [0, 1, 2] as FileId[]) {
+      const isDeleted = ((state.slotFlags[fileId] ?? 0) & NameFlag.DELETED) !== 0;
+      const mine = this.attempts.filter((attempt) => attempt.fileId === fileId);
+      // The state is what some attempt left, after which no acknowledged one began; or nobody ever left anything.
+      const isLast = (last: Attempt) =>
+        !mine.some((other) => other.acked && other !== last && other.startedAt > last.endedAt);
+      const fits = mine.some((attempt) => (attempt.kind === OpType.DELETE) === isDeleted && isLast(attempt));
+      if (fits || (!isDeleted && !mine.some(({ acked }) => acked))) continue;
+      const acked = mine
+        .filter(({ acked: a }) => a)
+        .map(({ kind, startedAt, endedAt }) => `${kind}@${startedAt}-${endedAt}`);
+      return `name ${fileId} is ${isDeleted ? '' : 'not '}deleted after ${acked.join(' ')}`;
+    }
+    return undefined;
+  }
+
+  async #delay(): Promise<void> {
+    for (let i = this.#random.below(4); i > 0; i--) await turn();
+  }
+
+  #keep<T>(work: Promise<T>): Promise<T> {
+    this.#pending.add(work);
+    work.finally(() => this.#pending.delete(work)).catch(() => undefined);
+    return work;
+  }
+}
