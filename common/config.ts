@@ -273,13 +273,16 @@ export interface DefaultConfigOptions {
   readonly redisUrl?: string;
 }
 
-/** One machine: a NameServer, three mounts as directories in the home, a gateway. */
+/** One machine: two NameServers, three mounts as directories in the home, a gateway. */
 export function defaultConfig(options: DefaultConfigOptions): ConfigInput {
   const base = options.basePort ?? BASE_PORT_DEFAULT;
   const mounts = options.mounts ?? 3;
   return {
     cluster: { uuid: options.uuid, digit: 1, replicas: 3, minWrite: Math.min(2, mounts) },
-    nameservers: [{ id: 0, host: '127.0.0.1', port: base + 10, adminPort: base + 11, dir: 'ns0' }],
+    nameservers: [
+      { id: 0, host: '127.0.0.1', port: base + 10, adminPort: base + 11, dir: 'ns0' },
+      { id: 1, host: '127.0.0.1', port: base + 12, adminPort: base + 13, dir: 'ns1' },
+    ],
     mounts: Array.from({ length: mounts }, (_, i) => ({
       id: i + 1,
       path: `mounts/m${i + 1}`,

@@ -75,6 +75,27 @@ export const WHOLE_READ_BYTES_MAX = MIB;
 export const STOP_MS_MAX = 15_000;
 export const KILL_AFTER_MS = 20_000;
 
+/**
+ * The lock that says which NameServer tries to lead. A leader renews it every {@link LOCK_EVERY_MS}, so it lasts for
+ * several lost answers, and a standby gets it that long after the leader was last heard.
+ */
+export const LOCK_TTL_MS = 1_200;
+export const LOCK_EVERY_MS = 250;
+export const LOCK_CALL_MS_MAX = 250;
+/** One NameServer asks the other. */
+export const PEER_CALL_MS_MAX = 250;
+export const HAND_OVER_MS_MAX = 150;
+/** Without the lock's store and without a leader in sight, NameServer 0 leads after this, NameServer 1 after twice this. */
+export const SELF_PROMOTE_MS = 3_000;
+/** Doubled each time that it turned out that somebody else led. */
+export const SELF_PROMOTE_MS_MAX = 60_000;
+/** A leader tells the other NameServer this often that it leads. */
+export const TELL_PEER_MS = 1_000;
+/** A NameServer that could not store its epoch lets the other one try for this long. */
+export const DRAW_AGAIN_MS = 1_000;
+/** Fresh questions to all DataServers: whether their promise still stands. */
+export const PROMISE_ROUND_MS_MAX = 500;
+
 export const HEARTBEAT_MS = 1_000;
 /** A DataServer is chosen for new blocks only while its last heartbeat is younger. */
 export const ELIGIBLE_HEARTBEAT_AGE_MS_MAX = 2_500;
@@ -217,6 +238,8 @@ assert(
 );
 assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block fits a frame');
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
+assert(LOCK_TTL_MS > 3 * LOCK_EVERY_MS + LOCK_CALL_MS_MAX, 'a leader that misses two answers keeps the lock');
+assert(PROMISE_ROUND_MS_MAX * 2 < NAMESERVER_CALL_MS_MAX, 'a question that waits for two rounds is answered');
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
 assert(SEAL_PATIENCE_MS < DEAD_MS, 'a clean copy makes a seal come sooner');
 assert(

@@ -19,6 +19,7 @@ import { OpsSequencer } from './ops-sequencer.ts';
 import type { DataServerOptions } from './options.ts';
 import { DiskProbe } from './probe.ts';
 import { PromiseKeeper } from './promise.ts';
+import { promiseOrder } from './promise-order.ts';
 import { PutService } from './put.ts';
 import { Reader } from './reader.ts';
 import { Reconfigurer } from './reconfigure.ts';
@@ -85,6 +86,7 @@ export class DataServer {
     const promise = await PromiseKeeper.open(disk);
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
     let onCorrupt: () => void = () => undefined;
+    let onLeader: () => void = () => undefined;
     const store = await BlockStore.open({
       disk,
       clock,
@@ -125,6 +127,7 @@ export class DataServer {
           log,
           promise,
           source: report,
+          onLeader: () => onLeader(),
           onRefused: options.onRefused,
         }),
     );
@@ -173,6 +176,7 @@ export class DataServer {
       suspects,
     });
     report.attachPool(pool);
+    onLeader = () => pool.leaderFound();
     const dedup = new Deduplicator({ server, store, index, ops, random });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
     const reader = new Reader({ store, nameservers });
@@ -203,7 +207,7 @@ export class DataServer {
       peers,
       suspects,
     });
-    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer });
+    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
     indexer.start();
@@ -298,14 +302,17 @@ function route(
     ops,
     takeover,
     reconfigurer,
+    promise,
   }: {
     reader: Reader;
     replica: Replica;
     ops: OpsSequencer;
     takeover: Takeover;
     reconfigurer: Reconfigurer;
+    promise: PromiseKeeper;
   },
 ): void {
+  const { incarnation, nameservers } = server;
   const on = (op: number, roles: readonly Role[], handler: RpcHandler): void =>
     rpc.handle(op, roles, handler);
   on(Op.PUT, ['gateway'], (request) => server.puts.put(request));
@@ -317,6 +324,9 @@ function route(
   on(Op.OPS, ['dataserver'], (request) => replica.ops(request));
   on(Op.READ_RAW, ['dataserver'], (request) => replica.readRaw(request));
   on(Op.OPS_TAIL, ['dataserver'], (request) => replica.opsTail(request));
+  on(Op.PROMISE, ['nameserver'], (request) =>
+    promiseOrder({ server: server.options.server, incarnation, promise, nameservers }, request),
+  );
   on(Op.FENCE, ['nameserver'], (request) => replica.fence(request));
   on(Op.SEAL, ['nameserver'], (request) => replica.seal(request));
   on(Op.SYNC_OPS, ['nameserver'], (request) => replica.syncOps(request));

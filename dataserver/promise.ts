@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { TfsError } from '../common/errors.ts';
 import { epochOf, type ServerId, serverId } from '../common/ids.ts';
 import type { Disk } from '../common/seams/disk.ts';
-import { type Reign, zReign } from '../common/wire/control.ts';
+import { compareReigns, type Reign, zReign } from '../common/wire/control.ts';
 import { readDurable, writeDurable } from './durable-file.ts';
 
 const PROMISE_FILE = 'promise.tfs';
@@ -44,23 +44,22 @@ export class PromiseKeeper {
   }
 
   /**
-   * Resolves once a promise of at least `reign` is durable.
+   * Resolves once the promise is durably to `reign`: at once when it is already.
    *
-   * @throws TfsError STALE_EPOCH when something higher was promised, or the same epoch to the other NameServer;
-   *   details: `epoch`, what was promised
+   * @throws TfsError STALE_EPOCH when something higher was promised; details: `epoch`, `nameserver`, what was
    */
   accept(reign: Reign): Promise<void> {
     return this.#serially(async () => {
       const mine = this.#reign;
-      if (reign.epoch < mine.epoch || (reign.epoch === mine.epoch && reign.nameserver !== mine.nameserver)) {
+      const order = compareReigns(reign, mine);
+      if (order < 0) {
         throw new TfsError(
           'STALE_EPOCH',
           `epoch ${reign.epoch} of NameServer ${reign.nameserver} is over: epoch ${mine.epoch} of NameServer ${mine.nameserver} was promised`,
           { details: { epoch: mine.epoch, nameserver: mine.nameserver } },
         );
       }
-      if (reign.epoch === mine.epoch) return;
-      await this.#store(reign, this.#members);
+      if (order > 0) await this.#store(reign, this.#members);
     });
   }
 

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import { isTfsError, TfsError } from '../common/errors.ts';
 import type { BlockId } from '../common/ids.ts';
 import {
+  BlockFlag,
   BlockState,
   decodeCheck,
   decodeRead,
@@ -71,9 +72,10 @@ export class Reader {
 
   /** Whether what this replica does not have does not exist. */
   isCurrent(block: BlockId): boolean {
-    if (!this.#nameservers.inContact) return false;
-    const state = this.#store.info(block)?.state;
-    return state === BlockState.OPEN || state === BlockState.SEALED;
+    if (!this.#nameservers.isConfirmed(block)) return false;
+    const info = this.#store.info(block);
+    if (info === undefined || (info.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) !== 0) return false;
+    return info.state === BlockState.OPEN || info.state === BlockState.SEALED;
   }
 
   /** What may be said of an error: "not there" and "gone for good" only by a replica that is current. */

@@ -91,6 +91,13 @@ export class SessionPool {
     }
   }
 
+  /** A leader that was waited for, or another one: what failed for want of it is tried now. */
+  leaderFound(): void {
+    this.#openNotBeforeMs = 0;
+    this.#openRetryMs = OPEN_RETRY_MS_MIN;
+    this.#maintain();
+  }
+
   /** The leader has fenced the block: nothing that is given to its session now could become durable. */
   fenced(block: BlockId): void {
     this.#sessions.find((session) => session.spec.block === block)?.end('fenced');

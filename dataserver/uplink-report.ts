@@ -61,7 +61,7 @@ export class UplinkReport implements UplinkSource {
     };
   }
 
-  heartbeat(): Omit<Heartbeat, 'sequence' | 'promise'> {
+  heartbeat(): Omit<Heartbeat, 'sequence' | 'promise' | 'echo'> {
     const { options, incarnation, store, probe, suspects } = this.#parts;
     const totals = store.totals();
     const readOnly = store.readOnly;

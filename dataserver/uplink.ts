@@ -4,8 +4,12 @@ import { HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import {
+  compareReigns,
   type Heartbeat,
+  type HeartbeatReply,
   type Register,
+  type RegisterReply,
+  type Reign,
   zEmpty,
   zHeartbeatReply,
   zRegisterReply,
@@ -24,7 +28,7 @@ const RETRY_MS = 300;
 /** What an uplink reports; gathered afresh for each message. */
 export interface UplinkSource {
   register(): Register;
-  heartbeat(): Omit<Heartbeat, 'sequence' | 'promise'>;
+  heartbeat(): Omit<Heartbeat, 'sequence' | 'promise' | 'echo'>;
   entries(): BlockEntry[];
   /** Undefined when the block is not there any more. */
   entry(block: BlockId): BlockEntry | undefined;
@@ -40,6 +44,8 @@ export interface UplinkDeps {
   readonly log: Log;
   readonly promise: PromiseKeeper;
   readonly source: UplinkSource;
+  /** A new leader has been found. */
+  readonly onLeader: () => void;
   /** The NameServer will never take this server as it is. */
   readonly onRefused: (error: TfsError) => void;
 }
@@ -56,7 +62,14 @@ export class Uplink {
   #leader = false;
   #sequence = 0;
   #lastContact: Millis | undefined;
-  #epoch = 0;
+  #reign: Reign | undefined;
+  /** The newest `token`, to be echoed. */
+  #token: number | undefined;
+  /** Replicas that are not the newest, as the leader said; undefined while it has confirmed nothing. */
+  #stale: Set<BlockId> | undefined;
+  /** Replicas in doubt, and since when. */
+  readonly #doubts = new Map<BlockId, Millis>();
+  #isHurried = false;
   #complaint = '';
   #running: Promise<void> | undefined;
   #wake: (() => void) | undefined;
@@ -78,17 +91,29 @@ export class Uplink {
     return this.#leader && this.#registered;
   }
 
-  get epoch(): number {
-    return this.#epoch;
+  /** Under which it leads, or led when it last answered as the leader. */
+  get reign(): Reign | undefined {
+    return this.#reign;
   }
 
   get registered(): boolean {
     return this.#registered;
   }
 
-  /** Monotonic time of the last answer from this NameServer as the leader. */
+  /** Monotonic: when the newest question that this NameServer answered as the leader was sent. */
   get lastLeaderContact(): Millis | undefined {
     return this.#lastContact;
+  }
+
+  /** Whether its last answer said, as the leader, that this server's replica of the block is the newest there is. */
+  isConfirmed(block: BlockId): boolean {
+    return this.#stale !== undefined && !this.#stale.has(block);
+  }
+
+  /** The replica may not be the newest: counts until an answer to a later question says otherwise. */
+  unconfirm(block: BlockId): void {
+    this.#stale?.add(block);
+    this.#doubts.set(block, this.#deps.clock.monotonic());
   }
 
   changed(block: BlockId): void {
@@ -97,6 +122,7 @@ export class Uplink {
 
   /** Sends the changes now instead of at the next beat. */
   hurry(): void {
+    this.#isHurried = true;
     this.#wake?.();
   }
 
@@ -128,12 +154,15 @@ export class Uplink {
   }
 
   async #register(): Promise<void> {
-    const { peers, address, source, promise, server } = this.#deps;
+    const { peers, address, source, promise, server, clock } = this.#deps;
     this.#dirty.clear();
+    // What was said of the replicas was said of what had been reported before.
+    this.#stale = undefined;
+    this.#token = undefined;
+    const sentAt = clock.monotonic();
     const register = source.register();
     const { message: reply } = await peers.callControl(address, Op.REGISTER, register, zRegisterReply);
-    await promise.accept(reply.reign);
-    await promise.learnMembers(reply.members);
+    const leads = await this.#obey(reply);
     // Changes from here on are in the dirty set as well as, perhaps, in the report: the later word wins.
     const entries = source.entries();
     const pages = Math.max(1, Math.ceil(entries.length / BLOCK_ENTRIES_PER_FRAME_MAX));
@@ -149,6 +178,7 @@ export class Uplink {
           server,
           incarnation: register.incarnation,
           promise: promise.reign,
+          echo: this.#token,
           page,
           last: page === pages - 1,
           sequence: this.#sequence,
@@ -158,15 +188,17 @@ export class Uplink {
         RPC_MS_DEFAULT * 4,
       );
     }
-    this.#contact(reply.leader, reply.reign.epoch);
     this.#registered = true;
+    this.#contact(leads, reply.reign, sentAt);
+    // Nothing is confirmed before the first beat.
+    this.#isHurried = true;
     if (this.#complaint !== '')
       this.#deps.log.info({ nameserver: formatHostPort(address) }, 'registered again');
     this.#complaint = '';
   }
 
   async #heartbeat(): Promise<void> {
-    const { peers, address, source, promise } = this.#deps;
+    const { peers, address, source, promise, clock } = this.#deps;
     const dirty = this.#dirty;
     this.#dirty = new Set();
     for (const block of source.openBlocks()) dirty.add(block);
@@ -176,25 +208,63 @@ export class Uplink {
       if (entry !== undefined) entries.push(entry);
     }
     this.#sequence++;
+    const sentAt = clock.monotonic();
     const { message: reply } = await peers.callControl(
       address,
       Op.HEARTBEAT,
-      { ...source.heartbeat(), promise: promise.reign, sequence: this.#sequence },
+      { ...source.heartbeat(), promise: promise.reign, sequence: this.#sequence, echo: this.#token },
       zHeartbeatReply,
       [encodeBlockEntries(entries)],
       // Shorter than two beats: a lost answer must not make this server look dead.
       2 * HEARTBEAT_MS,
     );
-    await promise.accept(reply.reign);
-    await promise.learnMembers(reply.members);
-    this.#contact(reply.leader, reply.reign.epoch);
+    const leads = await this.#obey(reply);
+    this.#confirm(leads && reply.confirmed ? reply.stale : undefined, sentAt);
+    this.#contact(leads, reply.reign, sentAt);
     if (reply.resync) throw new TfsError('UNREGISTERED', 'the NameServer asks for a new report');
   }
 
-  #contact(leader: boolean, epoch: number): void {
+  /**
+   * Promises what a leader asks for, and notes the rest.
+   *
+   * @returns whether this NameServer leads; one that claims to, under a reign that is over, does not
+   */
+  async #obey(reply: RegisterReply | HeartbeatReply): Promise<boolean> {
+    const { promise, log } = this.#deps;
+    this.#token = reply.token;
+    await promise.learnMembers(reply.members);
+    if (!reply.leader) return false;
+    const before = promise.reign;
+    try {
+      await promise.accept(reply.reign);
+    } catch (error) {
+      if (!isTfsError(error, 'STALE_EPOCH')) throw error;
+      // The next heartbeat shows it what was promised.
+      log.debug({ reason: error.message }, 'a NameServer thinks that it leads');
+      return false;
+    }
+    // A new leader need not wait a beat for the promise.
+    if (compareReigns(before, promise.reign) !== 0) this.#isHurried = true;
+    return true;
+  }
+
+  #confirm(stale: readonly BlockId[] | undefined, sentAt: Millis): void {
+    this.#stale = stale && new Set(stale);
+    if (stale === undefined) return;
+    for (const [block, since] of this.#doubts) {
+      if (since >= sentAt) this.#stale?.add(block);
+      else this.#doubts.delete(block);
+    }
+  }
+
+  #contact(leader: boolean, reign: Reign, sentAt: Millis): void {
+    const isNew =
+      leader && (!this.#leader || this.#reign === undefined || compareReigns(reign, this.#reign) !== 0);
     this.#leader = leader;
-    this.#epoch = epoch;
-    if (leader) this.#lastContact = this.#deps.clock.monotonic();
+    if (!leader) return;
+    this.#reign = reign;
+    this.#lastContact = sentAt;
+    if (isNew) this.#deps.onLeader();
   }
 
   #complain(failure: TfsError): void {
@@ -209,6 +279,10 @@ export class Uplink {
 
   /** Sleeps, but not past {@link hurry} or {@link close}. */
   #pause(delayMs: number): Promise<void> {
+    if (this.#isHurried) {
+      this.#isHurried = false;
+      return Promise.resolve();
+    }
     return new Promise((resolve) => {
       const timer = this.#deps.clock.after(delayMs, done);
       const wake = done.bind(undefined);

@@ -45,3 +45,23 @@ export function commandsOver(peers: Peers): Commands {
         .message,
   };
 }
+
+/** The same, with a word of each failure: a refusal may tell that another one leads. */
+export function noticingRefusals(commands: Commands, onFailure: (error: unknown) => void): Commands {
+  const noticed = <A extends unknown[], R>(command: (...args: A) => Promise<R>) => {
+    return async (...args: A): Promise<R> => {
+      try {
+        return await command(...args);
+      } catch (error) {
+        onFailure(error);
+        throw error;
+      }
+    };
+  };
+  return {
+    fence: noticed(commands.fence.bind(commands)),
+    seal: noticed(commands.seal.bind(commands)),
+    syncOps: noticed(commands.syncOps.bind(commands)),
+    configure: noticed(commands.configure.bind(commands)),
+  };
+}

@@ -2,8 +2,11 @@ import {
   decodeControl,
   encodeControl,
   zEndSession,
+  zHandOver,
   zHeartbeat,
   zOpenBlock,
+  zPeerState,
+  zPromote,
   zRegister,
   zReport,
   zRequestCfg,
@@ -20,13 +23,14 @@ import type { RpcResult, RpcServer } from '../common/wire/rpc-server.ts';
 import type { NameServer } from './nameserver.ts';
 
 const DATASERVERS: readonly Role[] = ['dataserver'];
+const NAMESERVERS: readonly Role[] = ['nameserver'];
 const DONE: RpcResult = { header: EMPTY_BUFFER };
 
 const json = (message: object): RpcResult => ({ header: encodeControl(message) });
 
 /** Decode, call, encode: what may be asked of a NameServer, and by whom. */
 export function serve(server: RpcServer, nameserver: NameServer): void {
-  const { registry, opener } = nameserver;
+  const { registry, opener, leadership } = nameserver;
   server.handle(Op.REGISTER, DATASERVERS, async ({ header }) =>
     json(await registry.register(decodeControl(zRegister, header, 'REGISTER'))),
   );
@@ -49,9 +53,20 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   server.handle(Op.REQUEST_CFG, DATASERVERS, async ({ header }) =>
     json(await nameserver.requestConfiguration(decodeControl(zRequestCfg, header, 'REQUEST_CFG'))),
   );
-  server.handle(Op.LOCATE, ROLES, ({ header }) => ({
-    header: encodeLocateReply(nameserver.locate(decodeLocate(header))),
-  }));
+  server.handle(Op.LOCATE, ROLES, ({ header }) => {
+    const reply = nameserver.locate(decodeLocate(header));
+    if (reply instanceof Promise) return reply.then((late) => ({ header: encodeLocateReply(late) }));
+    return { header: encodeLocateReply(reply) };
+  });
+  server.handle(Op.PEER_STATE, NAMESERVERS, ({ header }) =>
+    json(leadership.peerState(decodeControl(zPeerState, header, 'PEER_STATE'))),
+  );
+  server.handle(Op.HAND_OVER, NAMESERVERS, async ({ header }) =>
+    json(await leadership.handedOver(decodeControl(zHandOver, header, 'HAND_OVER'))),
+  );
+  server.handle(Op.PROMOTE, ['operator'], async ({ header }) =>
+    json(await leadership.promote(decodeControl(zPromote, header, 'PROMOTE'))),
+  );
   server.handle(Op.CLUSTER_MAP, ROLES, () => json(nameserver.clusterMap()));
   server.handle(Op.STATUS, ROLES, () => json(nameserver.status()));
 }

@@ -2,6 +2,7 @@ import { LeveldownKv } from '../common/adapters/leveldown-kv.ts';
 import { nodeClock } from '../common/adapters/node-clock.ts';
 import { nodeNet } from '../common/adapters/node-net.ts';
 import { nodeRandom } from '../common/adapters/node-random.ts';
+import { RedisLockStore } from '../common/adapters/redis-lock-store.ts';
 import { AdminHttp } from '../common/admin-http.ts';
 import { type Config, homeFromEnv, loadConfig } from '../common/config.ts';
 import { runServer } from '../common/drain.ts';
@@ -9,6 +10,7 @@ import { isTfsError, TfsError } from '../common/errors.ts';
 import { serverId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
 import { openMetrics } from '../common/metrics.ts';
+import { redisAddress } from '../common/redis-address.ts';
 import { readClusterKey } from '../common/secrets.ts';
 import { Keyring } from '../common/wire/keys.ts';
 import type { ConfiguredMember } from './members.ts';
@@ -32,6 +34,14 @@ await runServer({
       );
     }
     const kv = await openStore(own.dir, log);
+    const other = config.nameservers.find((candidate) => candidate.id !== own.id);
+    const rival = other && {
+      address: { host: other.host, port: other.port },
+      lock: RedisLockStore.open({
+        url: await redisAddress(config, process.env),
+        clusterUuid: config.cluster.uuid,
+      }),
+    };
     const nameserver = await NameServer.open({
       id: own.id,
       clusterUuid: config.cluster.uuid,
@@ -39,7 +49,7 @@ await runServer({
       replicas: config.cluster.replicas,
       minWrite: config.cluster.minWrite,
       configured: config.mounts.map(memberOf),
-      leads: own.id === Math.min(...config.nameservers.map((candidate) => candidate.id)),
+      ...(rival === undefined ? {} : { rival }),
       address: { host: own.host, port: own.port },
       keyring: Keyring.ofSecret(await readClusterKey(config.home)),
       kv,
@@ -63,6 +73,7 @@ await runServer({
     return {
       close: async () => {
         await nameserver.close();
+        await rival?.lock.close();
         await kv.close();
         await admin.close();
       },

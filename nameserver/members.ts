@@ -3,7 +3,15 @@ import { TfsError } from '../common/errors.ts';
 import { type HostPort, type Incarnation, type ServerId, serverId } from '../common/ids.ts';
 import { PROVISIONAL_AFTER_MS, SERVER_DOWN_AFTER_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
-import type { Heartbeat, Member, Register, Reign, ServerInfo } from '../common/wire/control.ts';
+import {
+  compareReigns,
+  type Heartbeat,
+  type Member,
+  type PromiseReply,
+  type Register,
+  type Reign,
+  type ServerInfo,
+} from '../common/wire/control.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore } from './name-store.ts';
 import type { Candidate } from './placement.ts';
 import {
@@ -13,7 +21,6 @@ import {
   sameAddress,
   zMemberRecord,
 } from './registration.ts';
-import { compareReigns } from './reign.ts';
 import { TableStream } from './table-stream.ts';
 
 /** A DataServer that the configuration names; its process need not have started yet. */
@@ -31,9 +38,17 @@ export interface LiveMember {
   readonly table: TableStream;
   /** The highest it has shown. */
   promise: Reign;
+  /** Monotonic: when it first showed that one. */
+  promisedAtMs: number;
   /** The epoch it was last told: only a promise of this one was made to this NameServer, in this life. */
   toldEpoch: number;
+  /** Monotonic: when a message of it was last read. */
   heardAtMs: number;
+  /**
+   * Monotonic: its newest message was sent after this. Not the same as when it was read: a process that was stopped
+   * finds old messages in its sockets.
+   */
+  provenAtMs: number;
   space: Register['space'];
   io: Heartbeat['io'];
   suspects: ReadonlySet<ServerId>;
@@ -57,7 +72,7 @@ export class Members {
   readonly #live = new Map<ServerId, LiveMember>();
   /** As last noticed by {@link noticeStates}. */
   #states = new Map<ServerId, ServerInfo['state']>();
-  readonly #openedAtMs: number;
+  readonly #confirmedAtMs = new Map<ServerId, number>();
   #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -67,7 +82,6 @@ export class Members {
   ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
-    this.#openedAtMs = deps.clock.monotonic();
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
     this.#known = new Set([...this.#configured.keys(), ...this.#records.keys(), ...known]);
@@ -109,13 +123,19 @@ export class Members {
       this.#known.add(server);
       // The same process again: its disk is as it was.
       const known = this.#live.get(server);
+      const now = this.#clock.monotonic();
       const io = known?.record.incarnation === record.incarnation ? known.io : NOT_PROBED;
       const live: LiveMember = {
         record,
         table: new TableStream(),
         promise: register.promise,
+        promisedAtMs:
+          known !== undefined && compareReigns(known.promise, register.promise) === 0
+            ? known.promisedAtMs
+            : now,
         toldEpoch: -1,
-        heardAtMs: this.#clock.monotonic(),
+        heardAtMs: now,
+        provenAtMs: Number.NEGATIVE_INFINITY,
         space: register.space,
         io,
         suspects: new Set(),
@@ -142,21 +162,50 @@ export class Members {
     });
   }
 
+  /** To be echoed by DataServers: what carries it was sent after now. */
+  token(): number {
+    return this.#clock.monotonic();
+  }
+
   /**
    * A message of a registered server.
    *
    * @throws TfsError UNREGISTERED when this process of it has not registered since this NameServer started
    */
-  hear(server: ServerId, incarnation: Incarnation, promise?: Reign): LiveMember {
+  hear(
+    server: ServerId,
+    incarnation: Incarnation,
+    said: { readonly promise?: Reign; readonly echo?: number | undefined } = {},
+  ): LiveMember {
     const live = this.#live.get(server);
     if (live === undefined || live.record.incarnation !== incarnation)
       throw new TfsError(
         'UNREGISTERED',
         `server ${server} (incarnation ${incarnation}) has to register first`,
       );
-    live.heardAtMs = this.#clock.monotonic();
-    if (promise !== undefined && compareReigns(promise, live.promise) > 0) live.promise = promise;
+    const now = this.#clock.monotonic();
+    live.heardAtMs = now;
+    // A token of the future is of another life of the machine.
+    if (said.echo !== undefined && said.echo <= now) live.provenAtMs = Math.max(live.provenAtMs, said.echo);
+    if (said.promise !== undefined) this.#promised(live, said.promise, now);
     return live;
+  }
+
+  /** The answer to a PROMISE that was sent at `askedAtMs`. @returns undefined when it is of another process */
+  answered(reply: PromiseReply, askedAtMs: number): LiveMember | undefined {
+    const live = this.#live.get(reply.server);
+    if (live?.record.incarnation !== reply.incarnation) return undefined;
+    const now = this.#clock.monotonic();
+    live.heardAtMs = now;
+    live.provenAtMs = Math.max(live.provenAtMs, askedAtMs);
+    this.#promised(live, reply.promise, now);
+    return live;
+  }
+
+  #promised(live: LiveMember, promise: Reign, nowMs: number): void {
+    if (compareReigns(promise, live.promise) <= 0) return;
+    live.promise = promise;
+    live.promisedAtMs = nowMs;
   }
 
   get(server: ServerId): LiveMember | undefined {
@@ -180,15 +229,38 @@ export class Members {
     return this.#records.get(server)?.domain ?? this.#configured.get(server)?.domain ?? '';
   }
 
-  /** @returns monotonic time from which the server, told nothing new, takes itself for current no longer */
-  unconfirmedFromMs(server: ServerId, _reign: Reign): number {
+  /** This NameServer, as the leader, has just told the server that its replicas are the newest, but those it named. */
+  confirmed(server: ServerId): void {
+    this.#confirmedAtMs.set(server, this.#clock.monotonic());
+  }
+
+  /**
+   * Monotonic: from then on the server, told nothing new, takes its replicas for current no longer. One that obeys this
+   * reign listens to nobody else. One that does not may listen to an older leader, until that has to notice that its
+   * view is not complete any more: {@link PROVISIONAL_AFTER_MS} after `minWrite` servers have turned away from it.
+   *
+   * @returns Infinity while that cannot be told
+   */
+  unconfirmedFromMs(server: ServerId, reign: Reign, minWrite: number): number {
+    const byMe = (this.#confirmedAtMs.get(server) ?? Number.NEGATIVE_INFINITY) + PROVISIONAL_AFTER_MS;
     const live = this.#live.get(server);
-    return (live?.heardAtMs ?? this.#openedAtMs + PROVISIONAL_AFTER_MS) + PROVISIONAL_AFTER_MS;
+    if (live !== undefined && hasPromised(live, reign)) return byMe;
+    const turnedAtMs = [...this.#live.values()]
+      .filter((one) => hasPromised(one, reign))
+      .map(({ promisedAtMs }) => promisedAtMs)
+      .sort((a, b) => a - b)[minWrite - 1];
+    return Math.max(byMe, (turnedAtMs ?? Number.POSITIVE_INFINITY) + 2 * PROVISIONAL_AFTER_MS);
   }
 
   heardAgoMs(server: ServerId): number {
     const live = this.#live.get(server);
     return live === undefined ? Number.POSITIVE_INFINITY : this.#clock.monotonic() - live.heardAtMs;
+  }
+
+  /** How old what the server last said may be. Infinity when that is not known. */
+  provenAgoMs(server: ServerId): number {
+    const live = this.#live.get(server);
+    return live === undefined ? Number.POSITIVE_INFINITY : this.#clock.monotonic() - live.provenAtMs;
   }
 
   stateOf(server: ServerId): ServerInfo['state'] {
@@ -205,12 +277,15 @@ export class Members {
     return isChanged;
   }
 
-  /** Known members whose whole table this reign does not have: silent, not reported, or not promised to it. */
-  missing(reign: Reign): ServerId[] {
+  /**
+   * Known members of which this NameServer does not know everything: silent, or not reported in full, or not promised to
+   * `reign`. Without a reign, as for a standby, no promise is asked for.
+   */
+  missing(reign: Reign | undefined): ServerId[] {
     return this.known.filter((id) => {
       const live = this.#live.get(id);
-      const hasSpoken = live?.table.isCurrent && hasPromised(live, reign);
-      return !hasSpoken || this.heardAgoMs(id) >= PROVISIONAL_AFTER_MS;
+      const hasSpoken = live?.table.isCurrent && (reign === undefined || hasPromised(live, reign));
+      return !hasSpoken || this.provenAgoMs(id) >= PROVISIONAL_AFTER_MS;
     });
   }
 

@@ -1,9 +1,9 @@
-import { TfsError } from '../common/errors.ts';
-import { type BlockId, formatHostPort, type HostPort, type ServerId } from '../common/ids.ts';
+import type { BlockId, HostPort, ServerId } from '../common/ids.ts';
 import { CHECKPOINT_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
 import type { Kv } from '../common/seams/kv.ts';
+import type { LockStore } from '../common/seams/lock-store.ts';
 import type { Net } from '../common/seams/net.ts';
 import type { Random } from '../common/seams/random.ts';
 import type {
@@ -15,20 +15,25 @@ import type {
   Status,
 } from '../common/wire/control.ts';
 import type { Keyring } from '../common/wire/keys.ts';
-import { type LocateReply, LocateState, type Location } from '../common/wire/messages.ts';
+import type { LocateReply } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { RpcServer } from '../common/wire/rpc-server.ts';
 import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
-import { type Commands, commandsOver } from './commands.ts';
+import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
 import { Configurer } from './configurer.ts';
 import { serve } from './handlers.ts';
+import { Leadership } from './leadership.ts';
+import { Locator } from './locator.ts';
 import { MapVersion } from './map-version.ts';
 import { type ConfiguredMember, Members } from './members.ts';
 import { NameStore } from './name-store.ts';
 import { BlockOpener } from './open-block.ts';
 import { OpsSync } from './ops-sync.ts';
+import { otherOver } from './other-nameserver.ts';
+import { Overview } from './overview.ts';
+import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
 import { SealCoordinator } from './seal.ts';
@@ -46,8 +51,11 @@ export interface NameServerOptions {
   readonly replicas: number;
   readonly minWrite: number;
   readonly configured: readonly ConfiguredMember[];
-  /** Whether this one commands. One NameServer does; any other only listens and answers. */
-  readonly leads: boolean;
+  /**
+   * The other NameServer, and the lock that tells which of the two tries to lead. Without it this one leads always. The
+   * lock stays open, it is the caller's.
+   */
+  readonly rival?: { readonly address: HostPort; readonly lock: LockStore };
   /** Port 0 takes a free one. */
   readonly address: HostPort;
   readonly keyring: Keyring;
@@ -69,15 +77,19 @@ interface Parts {
   readonly map: BlockMap;
   readonly checkpoint: Checkpoint;
   readonly members: Members;
-  readonly reign: ReignKeeper;
+  readonly keeper: ReignKeeper;
   readonly series: Series;
   readonly view: View;
   readonly peers: Peers;
+  readonly leadership: Leadership;
 }
 
 const TICK_MS = 500;
 
-/** One NameServer: knows which DataServers hold which block, gives out blocks, and has them sealed. */
+/**
+ * One NameServer: knows which DataServers hold which block; while it leads, gives out blocks and has them sealed. One
+ * that does not lead hears the same reports, so that it can lead at any moment.
+ */
 export class NameServer {
   readonly map: BlockMap;
   readonly members: Members;
@@ -89,53 +101,76 @@ export class NameServer {
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
+  readonly leadership: Leadership;
+  readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
-  readonly #reign: ReignKeeper;
   readonly #peers: Peers;
   readonly #sweep: Sweep;
   readonly #mapVersion: MapVersion;
   readonly #short: ShortCount;
-  readonly #startedAtMs: number;
+  readonly #locator: Locator;
+  readonly #overview: Overview;
   #server: RpcServer | undefined;
   #timers: Timer[] = [];
 
-  /** Loads the checkpoint, takes a new epoch, listens. @throws TfsError CONFLICT when the port is taken; IO, DISK_FULL */
+  /**
+   * Loads the checkpoint and listens. The only NameServer leads then; one of two may lead a little later.
+   *
+   * @throws TfsError CONFLICT when the port is taken; IO, DISK_FULL
+   */
   static async open(options: NameServerOptions): Promise<NameServer> {
-    const { kv, clock, log, id, configured, minWrite, net, random, keyring } = options;
+    const { kv, clock, log, id, configured, minWrite, net, random, keyring, rival } = options;
     const store = new NameStore(kv);
     const map = new BlockMap();
     const checkpoint = new Checkpoint({ kv, map, log });
     const members = await Members.open({ store, clock, configured });
-    const reign = await ReignKeeper.open(store, { nameserver: id, log });
-    const missing = () => members.missing(reign.current);
+    const keeper = await ReignKeeper.open(store, { nameserver: id, log });
+    const peers = Peers.open({ net, clock, random, keyring, role: 'nameserver', id: String(id) });
+    const leadership: Leadership = new Leadership({
+      nameserver: id,
+      keeper,
+      clock,
+      log,
+      rival: rival && {
+        lock: rival.lock,
+        other: otherOver(peers, clock, rival.address),
+        owner: `${id} ${random.bytes(8).toString('hex')}`,
+      },
+      isAble: () => view.isComplete(),
+    });
+    const missing = () => members.missing(leadership.reign);
     const view = await View.open({ store, log, minWrite, missing });
     const series = await Series.open({ store, nameserver: id, clock, log, whoIsMissing: () => view.gap });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
-    const peers = Peers.open({ net, clock, random, keyring, role: 'nameserver', id: String(id) });
-    const server = new NameServer({ options, map, checkpoint, members, reign, series, view, peers });
+    const parts = { options, map, checkpoint, members, keeper, series, view, peers, leadership };
+    const server = new NameServer(parts);
+    // Every DataServer is told at once, so that commands need not wait for their heartbeats.
+    await leadership.start(() => void server.rounds.confirm());
     await server.#listen();
     return server;
   }
 
   private constructor(parts: Parts) {
-    const { options, map, members, reign, series, view, peers } = parts;
-    const { clock, random, log, replicas, minWrite, leads, clusterUuid } = options;
+    const { options, map, members, leadership, series, view, peers } = parts;
+    const { clock, random, log, replicas, minWrite, clusterUuid } = options;
     this.#options = options;
     this.map = map;
     this.members = members;
     this.series = series;
     this.view = view;
     this.checkpoint = parts.checkpoint;
-    this.#reign = reign;
+    this.leadership = leadership;
     this.#peers = peers;
-    this.#startedAtMs = clock.now();
-    this.#mapVersion = new MapVersion(() => reign.current.epoch);
+    this.#mapVersion = new MapVersion(() => parts.keeper.highest.epoch);
+    const reign = () => leadership.reign;
     const orders = {
       map,
       clock,
       log,
-      commands: options.commands ?? commandsOver(peers),
-      reign: () => (leads ? reign.current : undefined),
+      commands: noticingRefusals(options.commands ?? commandsOver(peers), (error) =>
+        leadership.refused(error),
+      ),
+      reign,
       reachable: (server: ServerId, at: Reign) => members.reachable(server, at),
     };
     this.sealer = new SealCoordinator({ ...orders, times: options.sealTimes ?? SEAL_TIMES });
@@ -145,19 +180,36 @@ export class NameServer {
       minWrite,
       address: (server) => members.address(server),
       domainOf: (server) => members.domainOf(server),
-      unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at),
+      unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at, minWrite),
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
     });
-    const requireReign = () => this.#requireReign();
-    this.opener = new BlockOpener({ map, members, series, clock, random, replicas, minWrite, requireReign });
+    this.rounds = new PromiseRounds({
+      members,
+      clock,
+      log,
+      minWrite,
+      reign,
+      ask: askPromiseOver(peers, clock),
+      onShown: (promise, isOwn) => leadership.shown(promise, isOwn),
+    });
+    this.opener = new BlockOpener({
+      map,
+      members,
+      series,
+      clock,
+      random,
+      replicas,
+      minWrite,
+      requireReign: () => leadership.require(),
+      ledForMs: () => leadership.ledForMs,
+    });
     this.registry = new Registry({
       clusterUuid,
       replicas,
       minWrite,
-      leads,
       map,
       members,
-      reign,
+      leadership,
       series,
       view,
       sealer: this.sealer,
@@ -168,26 +220,44 @@ export class NameServer {
     this.#sweep = new Sweep({
       unsettled: map.unsettled,
       facts: (block) => map.facts(block),
-      isCurrent: (server) =>
-        members.reachable(server, reign.current) !== undefined &&
-        (members.get(server)?.table.isCurrent ?? false),
+      isCurrent: (server) => this.#isCurrent(server),
       isFullSetPossible: (primary) => this.opener.isFullSetPossible(primary),
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),
     });
     this.#short = new ShortCount(map, () => members.known.filter((id) => members.stateOf(id) !== 'up'));
+    this.#locator = new Locator({
+      map,
+      mapVersion: () => this.#mapVersion.value,
+      isViewComplete: () => view.isComplete(),
+      reign,
+      confirm: () => this.rounds.confirm(),
+    });
+    this.#overview = new Overview({
+      ...options,
+      address: () => this.address,
+      startedAtMs: clock.now(),
+      map,
+      members,
+      leadership,
+      view,
+      series,
+      mapVersion: this.#mapVersion,
+      short: this.#short,
+    });
   }
 
   get address(): HostPort {
     return this.#server?.address ?? this.#options.address;
   }
 
+  /** The one it leads under, or the highest it has heard of. */
   get reign(): Reign {
-    return this.#reign.current;
+    return this.leadership.reign ?? this.leadership.highest;
   }
 
   get leads(): boolean {
-    return this.#options.leads;
+    return this.leadership.reign !== undefined;
   }
 
   get underReplicated(): number {
@@ -196,79 +266,36 @@ export class NameServer {
 
   /** END_SESSION from a primary. @throws TfsError NOT_LEADER */
   endSession({ server, block, reason, failed }: EndSession): void {
-    this.#requireReign();
+    this.leadership.require();
     this.#options.log.debug({ server, block, reason, failed }, 'a write session ended');
     if (this.map.facts(block)?.whole !== Whole.SEALED) this.sealer.enqueue(block, reason, [server]);
   }
 
   /** REQUEST_CFG from a member. @throws TfsError UNREGISTERED, NOT_LEADER, and those of {@link Configurer.request} */
   requestConfiguration({ server, incarnation, block, failed, renew }: RequestCfg): Promise<RequestCfgReply> {
-    this.#requireReign();
+    this.leadership.require();
     this.members.hear(server, incarnation);
     return this.configurer.request(block, failed, renew);
   }
 
-  /** An unknown block is ABSENT only to a leader that has heard of every block; to anyone else it may exist. */
-  locate(blocks: readonly BlockId[]): LocateReply {
-    let unknown: Location['state'] | undefined;
-    const locations = blocks.map((block): Location => {
-      const found = this.map.locate(block);
-      if (found !== undefined) return { block, state: LocateState.FOUND, ...found };
-      unknown ??= this.leads && this.view.isComplete() ? LocateState.ABSENT : LocateState.DONT_KNOW;
-      return { block, state: unknown, opsPrimary: 0, members: [] };
-    });
-    return { mapVersion: this.#mapVersion.value, locations };
+  locate(blocks: readonly BlockId[]): LocateReply | Promise<LocateReply> {
+    return this.#locator.locate(blocks);
   }
 
   clusterMap(): ClusterMap {
-    const { clusterUuid, clusterDigit, replicas, minWrite } = this.#options;
-    const completeView = this.view.isComplete();
-    const { total, open, sealed, awaitingSeal, suspect } = this.map.counts;
-    return {
-      clusterUuid,
-      clusterDigit,
-      reign: this.reign,
-      leader: this.leads,
-      completeView,
-      safeMode: !(this.leads && completeView),
-      mapVersion: this.#mapVersion.value,
-      replicas,
-      minWrite,
-      servers: this.members.infos(),
-      blocks: { total, open, sealed, awaitingSeal, underReplicated: this.underReplicated, suspect },
-    };
+    return this.#overview.clusterMap();
   }
 
   status(): Status {
-    const { id, pid, version } = this.#options;
-    const isComplete = this.view.isComplete();
-    const up = this.members.infos().filter(({ state }) => state === 'up').length;
-    return {
-      kind: 'nameserver',
-      id: String(id),
-      pid,
-      address: formatHostPort(this.address),
-      role: this.leads ? 'primary' : 'standby',
-      state: isComplete ? 'ok' : 'safe mode',
-      startedAtMs: this.#startedAtMs,
-      version,
-      details: {
-        epoch: this.reign.epoch,
-        completeView: isComplete,
-        missing: this.members.missing(this.reign).join(' '),
-        serversUp: up,
-        serversKnown: this.members.known.length,
-        blocks: this.map.counts.total,
-        open: this.map.counts.open,
-        awaitingSeal: this.map.counts.awaitingSeal,
-        underReplicated: this.underReplicated,
-        series: this.series.series,
-      },
-    };
+    return this.#overview.status();
   }
 
-  /** Finishes what is in flight and stores the map; the Kv stays open, it is the caller's. */
+  /**
+   * Hands over to the other NameServer, finishes what is in flight and stores the map; the Kv stays open, it is the
+   * caller's.
+   */
   async close(): Promise<void> {
+    await this.leadership.close();
     for (const timer of this.#timers) timer.cancel();
     const closing = [this.sealer.close(), this.opsSync.close(), this.configurer.close()];
     await this.#server?.drain();
@@ -293,16 +320,18 @@ export class NameServer {
     const { clock, log } = this.#options;
     if (this.members.noticeStates()) this.#mapVersion.bump();
     this.#short.step();
-    if (!this.leads) return;
     this.view.notice().catch((error: unknown) => log.error({ err: error }, 'the view could not be noted'));
+    if (!this.leads) return;
     this.#sweep.run(clock.monotonic());
     this.sealer.pump();
     this.opsSync.pump();
     this.configurer.pump();
   }
 
-  #requireReign(): Reign {
-    if (this.leads) return this.reign;
-    throw new TfsError('NOT_LEADER', `NameServer ${this.#options.id} does not lead: ask the other one`);
+  /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */
+  #isCurrent(server: ServerId): boolean {
+    const { reign } = this.leadership;
+    if (reign === undefined || this.members.reachable(server, reign) === undefined) return false;
+    return this.members.get(server)?.table.isCurrent ?? false;
   }
 }

@@ -1,6 +1,11 @@
 import { assert, TfsError } from '../common/errors.ts';
 import type { ServerId, Version } from '../common/ids.ts';
-import { START_WAIT_MS, UNSETTLED_BLOCKS_PER_SERVER_MAX } from '../common/limits.ts';
+import {
+  ELIGIBLE_HEARTBEAT_AGE_MS_MAX,
+  PROMISE_ROUND_MS_MAX,
+  START_WAIT_MS,
+  UNSETTLED_BLOCKS_PER_SERVER_MAX,
+} from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import type { OpenBlock, OpenBlockReply, Reign } from '../common/wire/control.ts';
@@ -19,6 +24,8 @@ export interface OpenBlockDeps {
   readonly minWrite: number;
   /** @throws TfsError NOT_LEADER */
   readonly requireReign: () => Reign;
+  /** How long the present reign has lasted. */
+  readonly ledForMs: () => number;
 }
 
 const LOOK_AGAIN_MS = 50;
@@ -90,12 +97,19 @@ export class BlockOpener {
     });
   }
 
-  /** Just after a start the others are about to register: blocks with few replicas would only have to be sealed. */
+  /**
+   * Just after the start of this process others are about to register, just after the start of a reign they are about to
+   * promise: blocks with few replicas would only have to be sealed. A server that was heard and is gone is not awaited,
+   * so that a failover does not wait for the dead.
+   */
   #isWorthWaiting(chosen: Placement): boolean {
-    const { clock, members, replicas, requireReign } = this.#deps;
+    const { clock, members, replicas, requireReign, ledForMs } = this.#deps;
     if (chosen.ok && chosen.members.length >= replicas) return false;
-    if (clock.monotonic() - this.#startedAtMs >= START_WAIT_MS) return false;
-    return members.missing(requireReign()).length > 0;
+    const missing = members.missing(requireReign());
+    const isFresh = clock.monotonic() - this.#startedAtMs < START_WAIT_MS;
+    if (isFresh && missing.some((id) => members.heardAgoMs(id) === Number.POSITIVE_INFINITY)) return true;
+    const isNew = isFresh || ledForMs() < PROMISE_ROUND_MS_MAX;
+    return isNew && missing.some((id) => members.heardAgoMs(id) < ELIGIBLE_HEARTBEAT_AGE_MS_MAX);
   }
 
   #checkBacklog(primary: ServerId): void {

@@ -2,8 +2,7 @@ import { z } from 'zod';
 import { TfsError } from '../common/errors.ts';
 import { formatHostPort, type HostPort, incarnationOf, serverId } from '../common/ids.ts';
 import { ELIGIBLE_HEARTBEAT_AGE_MS_MAX } from '../common/limits.ts';
-import { type Register, zReign } from '../common/wire/control.ts';
-import { compareReigns } from './reign.ts';
+import { compareReigns, type Register, zReign } from '../common/wire/control.ts';
 
 /** What a NameServer keeps durably of each DataServer that ever registered. */
 export const zMemberRecord = z.object({

@@ -1,18 +1,20 @@
 import type { ServerId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
-import type {
-  Heartbeat,
-  HeartbeatReply,
-  Register,
-  RegisterReply,
-  Reign,
-  Report,
+import {
+  compareReigns,
+  type Heartbeat,
+  type HeartbeatReply,
+  type Register,
+  type RegisterReply,
+  type Reign,
+  type Report,
+  STALE_BLOCKS_MAX,
 } from '../common/wire/control.ts';
 import type { BlockEntry } from '../common/wire/messages.ts';
 import { type BlockMap, Effect } from './block-map.ts';
+import type { Leadership } from './leadership.ts';
 import type { LiveMember, Members } from './members.ts';
 import type { OpsSync } from './ops-sync.ts';
-import type { ReignKeeper } from './reign.ts';
 import type { SealCoordinator } from './seal.ts';
 import type { Series } from './series.ts';
 import type { View } from './view.ts';
@@ -21,10 +23,9 @@ export interface RegistryDeps {
   readonly clusterUuid: string;
   readonly replicas: number;
   readonly minWrite: number;
-  readonly leads: boolean;
   readonly map: BlockMap;
   readonly members: Members;
-  readonly reign: ReignKeeper;
+  readonly leadership: Leadership;
   readonly series: Series;
   readonly view: View;
   readonly sealer: SealCoordinator;
@@ -49,7 +50,7 @@ export class Registry {
     const wasTold = this.#wasTold(members.get(server));
     const { live, isChanged } = await members.register(message, clusterUuid);
     await members.learn([server, ...message.knownMembers]);
-    const reign = await this.#answerPromise(live, wasTold);
+    const { reign, leader } = this.#answerPromise(live, wasTold);
     for (const { page, counter } of message.highestIds) if (!series.heard(page, counter)) await view.doubt();
     const hasComeUp = members.noticeStates();
     if (isChanged || hasComeUp) onMapChange();
@@ -57,15 +58,15 @@ export class Registry {
       { server, incarnation: message.incarnation, promise: message.promise.epoch, epoch: reign.epoch },
       'a DataServer registered',
     );
-    return { reign, leader: this.#deps.leads, members: members.known, replicas, minWrite };
+    return { reign, leader, members: members.known, replicas, minWrite, token: members.token() };
   }
 
   /** One page of the whole table. @throws TfsError UNREGISTERED */
   async report(message: Report, entries: readonly BlockEntry[]): Promise<void> {
     const { members, map, sealer, log } = this.#deps;
     const { server } = message;
-    const live = members.hear(server, message.incarnation, message.promise);
-    await this.#answerPromise(live, this.#wasTold(live));
+    const live = members.hear(server, message.incarnation, message);
+    this.#answerPromise(live, this.#wasTold(live));
     const place = live.table.page(message);
     if (place === 'stray') {
       log.debug({ server, page: message.page }, 'a page of a report that was given up');
@@ -81,11 +82,11 @@ export class Registry {
 
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
-    const { members, leads, sealer, onMapChange } = this.#deps;
+    const { members, map, leadership, view, sealer, onMapChange } = this.#deps;
     const { server, space, io, suspects, openBlocks, blocks, files, aliases } = message;
     const wasAway = members.stateOf(server) !== 'up';
-    const live = members.hear(server, message.incarnation, message.promise);
-    const reign = await this.#answerPromise(live, this.#wasTold(live));
+    const live = members.hear(server, message.incarnation, message);
+    const told = this.#answerPromise(live, this.#wasTold(live));
     const couldWrite = live.io.healthy && !live.io.readOnly;
     Object.assign(live, {
       space,
@@ -99,7 +100,22 @@ export class Registry {
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
     if (hasComeUp || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
-    return { reign, leader: leads, resync: !isInStep, members: members.known, confirmed: false, stale: [] };
+    // No await from here on: what is confirmed is confirmed under the reign that is named.
+    const leader = told.leader && leadership.reign?.epoch === told.reign.epoch;
+    const stale = leader && isInStep && view.isComplete() ? map.staleOf(server) : undefined;
+    // One that has not promised yet may listen to another leader.
+    const obeys = compareReigns(live.promise, told.reign) === 0;
+    const confirmed = obeys && stale !== undefined && stale.length <= STALE_BLOCKS_MAX;
+    if (confirmed) members.confirmed(server);
+    return {
+      reign: told.reign,
+      leader,
+      resync: !isInStep,
+      members: members.known,
+      token: members.token(),
+      confirmed,
+      stale: confirmed ? [...stale] : [],
+    };
   }
 
   /** A registration, a report and a heartbeat of one server never overlap on its side, so entries come in order. */
@@ -119,17 +135,18 @@ export class Registry {
     await members.learn(named);
   }
 
-  /** @returns the reign to tell the server, which it can promise; above everything it has promised to others */
-  async #answerPromise(live: LiveMember, wasTold: boolean): Promise<Reign> {
-    const { reign, leads } = this.#deps;
+  /** @returns what to tell the server: the reign that this NameServer leads under, or the one the server obeys already */
+  #answerPromise(live: LiveMember, wasTold: boolean): { reign: Reign; leader: boolean } {
+    const { leadership } = this.#deps;
+    leadership.shown(live.promise, wasTold);
+    const { reign } = leadership;
     // A standby commands nothing: it shows the promise that the server has given already.
-    if (!leads) return live.promise;
-    await reign.observe(live.promise, wasTold);
-    live.toldEpoch = reign.current.epoch;
-    return reign.current;
+    if (reign === undefined) return { reign: live.promise, leader: false };
+    live.toldEpoch = reign.epoch;
+    return { reign, leader: true };
   }
 
   #wasTold(live: LiveMember | undefined): boolean {
-    return live?.toldEpoch === this.#deps.reign.current.epoch;
+    return live !== undefined && live.toldEpoch === this.#deps.leadership.reign?.epoch;
   }
 }

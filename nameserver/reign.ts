@@ -1,80 +1,66 @@
 import type { z } from 'zod';
 import { type Epoch, epochOf } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
-import { type Reign, zReign } from '../common/wire/control.ts';
+import { compareReigns, type Reign, zReign } from '../common/wire/control.ts';
 import { type NameStore, REIGN_KEY } from './name-store.ts';
 
-/** @returns negative, 0 or positive as a is below, the same as or above b */
-export function compareReigns(a: Reign, b: Reign): number {
-  return a.epoch - b.epoch || a.nameserver - b.nameserver;
-}
+/** A hint that is further above everything heard than this is no hint: no cluster elects so often. */
+const HINT_LEAD_MAX = 1_000_000;
 
 /**
- * The right of this NameServer to command: an epoch that nobody else has used. It is above everything this NameServer
- * has stored and above every promise a DataServer has shown, and it is durable before anyone hears of it. Whoever
- * shows a higher promise makes it rise: after this NameServer lost its store, or when another one leads or led.
+ * Every right to command that this NameServer has heard of, and where new ones come from. A drawn epoch is above
+ * everything this NameServer has stored, above every promise a DataServer has shown it, and above what the lock store
+ * remembers, and it is durable before anyone hears of it: so no two reigns are the same, whatever of these is lost.
  */
 export class ReignKeeper {
   readonly #store: NameStore;
+  readonly #nameserver: number;
   readonly #log: Log;
-  #reign: Reign;
-  #raising: Promise<void> = Promise.resolve();
+  #highest: Reign;
+  #hint = 0;
 
-  private constructor(store: NameStore, log: Log, reign: Reign) {
+  private constructor(store: NameStore, nameserver: number, log: Log, highest: Reign) {
     this.#store = store;
+    this.#nameserver = nameserver;
     this.#log = log;
-    this.#reign = reign;
+    this.#highest = highest;
   }
 
-  /** Starts a new reign: each start of a NameServer has an epoch of its own. */
   static async open(
     store: NameStore,
     { nameserver, log }: { nameserver: number; log: Log },
   ): Promise<ReignKeeper> {
     const stored = await store.read(REIGN_KEY, zReign as z.ZodType<Reign>);
-    const keeper = new ReignKeeper(store, log, { epoch: stored?.epoch ?? (0 as Epoch), nameserver });
-    await keeper.#raise(keeper.#reign.epoch + 1);
-    return keeper;
+    return new ReignKeeper(store, nameserver, log, stored ?? { epoch: 0 as Epoch, nameserver });
   }
 
-  get current(): Reign {
-    return this.#reign;
+  /** Highest reign heard of, its own included. */
+  get highest(): Reign {
+    return this.#highest;
   }
 
-  /**
-   * A DataServer has shown this promise. Resolves when the reign is durably above it, which it is already but for the
-   * rare case.
-   *
-   * @param isOwn whether this NameServer, in this life, told that DataServer the current reign. Else even an equal
-   *   promise is another's: of a life before the store was lost.
-   * @returns whether the reign rose: then every promise to it has to be made again
-   */
-  async observe(promise: Reign, isOwn: boolean): Promise<boolean> {
-    if (this.#isAbove(promise, isOwn)) return false;
-    let rose = false;
-    const work = this.#raising.then(async () => {
-      if (this.#isAbove(promise, isOwn)) return;
+  /** Somebody has shown a promise to this reign, or claims it. */
+  hear(reign: Reign): void {
+    if (compareReigns(reign, this.#highest) > 0) this.#highest = reign;
+  }
+
+  /** What the lock store remembers. */
+  hint(epoch: number): void {
+    if (epoch <= this.#highest.epoch + HINT_LEAD_MAX) this.#hint = Math.max(this.#hint, epoch);
+    else
       this.#log.warn(
-        { promise, reign: this.#reign },
-        'a DataServer promised a higher reign: rising above it',
+        { epoch, highest: this.#highest.epoch },
+        'the lock store names an absurd epoch: ignored',
       );
-      await this.#raise(promise.epoch + 1);
-      rose = true;
-    });
-    this.#raising = work.catch(() => undefined);
-    await work;
-    return rose;
   }
 
-  #isAbove(promise: Reign, isOwn: boolean): boolean {
-    const order = compareReigns(this.#reign, promise);
-    return order > 0 || (order === 0 && isOwn);
-  }
-
-  async #raise(epoch: number): Promise<void> {
-    const reign: Reign = { epoch: epochOf(epoch), nameserver: this.#reign.nameserver };
+  /** A new reign, above all that was heard of when it was asked for, durably. @throws TfsError IO, DISK_FULL */
+  async draw(): Promise<Reign> {
+    const epoch = epochOf(Math.max(this.#highest.epoch, this.#hint) + 1);
+    const reign: Reign = { epoch, nameserver: this.#nameserver };
+    // An epoch that a crash could take back must not be shown to anyone.
     await this.#store.write(REIGN_KEY, reign, 'its epoch');
-    // Only now: an epoch that a crash could take back must not be shown to anyone.
-    this.#reign = reign;
+    this.hear(reign);
+    return reign;
   }
 }

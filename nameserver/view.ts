@@ -9,7 +9,7 @@ export interface ViewDeps {
   readonly store: NameStore;
   readonly log: Log;
   readonly minWrite: number;
-  /** Known members that this reign has not heard in full. */
+  /** Known members that have not been heard in full, and, for a leader, have not promised its reign. */
   readonly missing: () => readonly ServerId[];
 }
 

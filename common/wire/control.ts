@@ -38,6 +38,11 @@ const label = z.string().min(1).max(64);
 export const zReign = z.object({ epoch: zEpoch, nameserver: z.number().int().min(0).max(1) });
 export type Reign = z.infer<typeof zReign>;
 
+/** @returns negative, 0 or positive as a is below, the same as or above b */
+export function compareReigns(a: Reign, b: Reign): number {
+  return a.epoch - b.epoch || a.nameserver - b.nameserver;
+}
+
 export const zMember = z.object({ id: zServer, incarnation: zIncarnation, address: zAddress });
 export type Member = z.infer<typeof zMember>;
 
@@ -85,6 +90,8 @@ export const zRegisterReply = z.object({
   members: z.array(zServer).max(4096),
   replicas: z.number().int().min(1).max(8),
   minWrite: z.number().int().min(1).max(8),
+  /** As in {@link zHeartbeatReply}; a token of before the registration counts no more. */
+  token: z.number().min(0).optional(),
   /** To be kept durably and shown at the next registration: a disk that was set back shows an older one. */
   nonce: hex(8).optional(),
 });
@@ -95,6 +102,8 @@ export const zReport = z.object({
   server: zServer,
   incarnation: zIncarnation,
   promise: zReign,
+  /** As in {@link zHeartbeat}. */
+  echo: z.number().min(0).optional(),
   page: u32,
   last: z.boolean(),
   /** Change number up to which this report is current; heartbeats go on from it. */
@@ -124,6 +133,9 @@ export const zHeartbeat = z.object({
 });
 export type Heartbeat = z.infer<typeof zHeartbeat>;
 
+/** With more of them nothing is confirmed. */
+export const STALE_BLOCKS_MAX = 4096;
+
 export const zHeartbeatReply = z.object({
   reign: zReign,
   leader: z.boolean(),
@@ -137,7 +149,7 @@ export const zHeartbeatReply = z.object({
    * belongs to it, but those that are `stale`. Without it nothing is confirmed.
    */
   confirmed: z.boolean().default(false),
-  stale: z.array(zBlock).max(4096).default([]),
+  stale: z.array(zBlock).max(STALE_BLOCKS_MAX).default([]),
 });
 export type HeartbeatReply = z.infer<typeof zHeartbeatReply>;
 

@@ -53,8 +53,8 @@ describe('config', (test) => {
       const config = parseConfig(defaultConfig({ uuid, mounts, basePort: 9000 }), '/cluster');
       const ports = portsOf(config).map((use) => use.port);
       assert.is(new Set(ports).size, ports.length);
-      // gateway and its two workers, redis, two of the NameServer, two of each DataServer
-      assert.is(ports.length, 6 + 2 * mounts);
+      // gateway and its two workers, redis, two of each NameServer, two of each DataServer
+      assert.is(ports.length, 8 + 2 * mounts);
     }
   });
 

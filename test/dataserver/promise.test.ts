@@ -39,10 +39,13 @@ describe('promise', (test) => {
     assert.is((await PromiseKeeper.open(mount)).reign.epoch, 6);
   });
 
-  test('one epoch belongs to one NameServer', async (t) => {
-    const keeper = await PromiseKeeper.open(await disk(t));
+  test('of one epoch the higher NameServer counts, durably, and the lower one is over then', async (t) => {
+    const mount = await disk(t);
+    const keeper = await PromiseKeeper.open(mount);
     await keeper.accept(reign(3, 0));
-    assert.ok(await stale(keeper.accept(reign(3, 1))));
+    await keeper.accept(reign(3, 1));
+    assert.ok(await stale(keeper.accept(reign(3, 0))));
+    assert.equal((await PromiseKeeper.open(mount)).reign, reign(3, 1));
   });
 
   test('concurrent promises end at the highest, and what was refused stays refused', async (t) => {

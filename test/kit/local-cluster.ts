@@ -94,7 +94,6 @@ export class LocalCluster {
       clusterDigit: 1,
       replicas: this.#options.replicas,
       minWrite: this.#options.minWrite,
-      leads: true,
       configured: Array.from({ length: this.#options.mounts }, (_, i) => ({
         id: serverId(i + 1),
         address: this.#address(i + 1),

@@ -1,11 +1,21 @@
 import type { z } from 'zod';
-import { isTfsError } from '../../common/errors.ts';
-import { type BlockId, type HostPort, type ServerId, serverId } from '../../common/ids.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import {
+  type BlockId,
+  epochOf,
+  type HostPort,
+  incarnationOf,
+  type ServerId,
+  serverId,
+} from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import {
+  compareReigns,
   decodeControl,
   encodeControl,
+  type HeartbeatReply,
   type OpenBlockReply,
+  type PromiseReply,
   type Register,
   type RegisterReply,
   type Reign,
@@ -13,6 +23,7 @@ import {
   zFence,
   zHeartbeatReply,
   zOpenBlockReply,
+  zPromise,
   zRegisterReply,
   zSeal,
 } from '../../common/wire/control.ts';
@@ -20,12 +31,23 @@ import { Keyring } from '../../common/wire/keys.ts';
 import { type BlockEntry, BlockState, encodeBlockEntries, Op } from '../../common/wire/messages.ts';
 import { Peers } from '../../common/wire/peers.ts';
 import { RpcServer } from '../../common/wire/rpc-server.ts';
-import { compareReigns } from '../../nameserver/reign.ts';
 import type { ManualClock } from '../kit/manual-clock.ts';
 import type { MemoryNet } from '../kit/memory-net.ts';
 import { countingRandom, SECRET } from '../kit/wire-world.ts';
 import { entryOf } from './entries.ts';
 import { heartbeatOf, IO, registerOf } from './messages.ts';
+
+/** What it and one NameServer know of each other. */
+class Link {
+  registered = false;
+  sequence = 0;
+  echo: number | undefined;
+  /** Its last answer, if it said that it leads and this server obeyed. */
+  leader: Reign | undefined;
+  confirmed = false;
+  beating = false;
+  readonly dirty = new Set<BlockId>();
+}
 
 /** What a DataServer says and answers to NameServers, with lengths for bytes. */
 export class FakeDataServer {
@@ -33,7 +55,11 @@ export class FakeDataServer {
   readonly blocks = new Map<BlockId, BlockEntry>();
   incarnation = 1;
   pid: number;
-  promise: Reign = { epoch: 0 as Reign['epoch'], nameserver: 0 };
+  promise: Reign = { epoch: epochOf(0), nameserver: 0 };
+  /** Reigns whose orders were carried out, in order of time: only ever higher ones. */
+  readonly obeyed: Reign[] = [];
+  /** Orders that were refused. */
+  refusals = 0;
   known: Set<ServerId>;
   highestIds: { page: number; counter: number }[] = [];
   registrations = 0;
@@ -41,20 +67,21 @@ export class FakeDataServer {
   overrides: Partial<Register> = {};
   readonly #net: MemoryNet;
   readonly #clock: ManualClock;
-  readonly #nameserver: () => HostPort;
+  readonly #nameservers: () => readonly HostPort[];
+  readonly #links = [new Link(), new Link()];
   #server: RpcServer | undefined;
   #peers: Peers;
-  #sequence = 0;
-  #registered = false;
-  #dirty = new Set<BlockId>();
 
-  constructor(id: number, deps: { net: MemoryNet; clock: ManualClock; nameserver: () => HostPort }) {
+  constructor(
+    id: number,
+    deps: { net: MemoryNet; clock: ManualClock; nameservers: () => readonly HostPort[] },
+  ) {
     this.id = serverId(id);
     this.pid = 1000 + id;
     this.known = new Set([this.id]);
     this.#net = deps.net;
     this.#clock = deps.clock;
-    this.#nameserver = deps.nameserver;
+    this.#nameservers = deps.nameservers;
     this.#peers = this.#openPeers();
   }
 
@@ -68,9 +95,19 @@ export class FakeDataServer {
       id: String(this.id),
       log: silentLog,
     });
+    server.handle(Op.PROMISE, ['nameserver'], ({ header }) => {
+      const { reign } = decodeControl(zPromise, header, 'PROMISE');
+      if (compareReigns(reign, this.promise) > 0) {
+        this.#accept(reign);
+        void this.beat();
+      }
+      const incarnation = incarnationOf(this.incarnation);
+      const reply: PromiseReply = { server: this.id, incarnation, promise: this.promise };
+      return { header: encodeControl(reply) };
+    });
     server.handle(Op.FENCE, ['nameserver'], ({ header }) => {
       const { block, reign } = decodeControl(zFence, header, 'FENCE');
-      this.#accept(reign);
+      this.#order(reign);
       const entry = this.blocks.get(block);
       const base = { holes: [], clean: true, members: entry?.members ?? [] };
       if (entry === undefined)
@@ -80,7 +117,7 @@ export class FakeDataServer {
     });
     server.handle(Op.SEAL, ['nameserver'], ({ header }) => {
       const { block, reign, length } = decodeControl(zSeal, header, 'SEAL');
-      this.#accept(reign);
+      this.#order(reign);
       this.put({ ...this.blocks.get(block)!, state: BlockState.SEALED, length });
       return { header: encodeControl({ digest: 'ab'.repeat(32), length, slots: 1 }) };
     });
@@ -91,9 +128,18 @@ export class FakeDataServer {
     return this.#server!.address;
   }
 
+  /** The reign of the leader that last confirmed its replicas, if it does not know of a higher one. */
+  get confirmedBy(): Reign | undefined {
+    const link = this.#links.find(
+      ({ confirmed, leader }) =>
+        confirmed && leader !== undefined && compareReigns(leader, this.promise) >= 0,
+    );
+    return link?.leader;
+  }
+
   put(entry: BlockEntry): void {
     this.blocks.set(entry.block, entry);
-    this.#dirty.add(entry.block);
+    for (const link of this.#links) link.dirty.add(entry.block);
     const page = entry.block >>> 16;
     const counter = entry.block & 0xffff;
     const other = this.highestIds.filter((known) => known.page !== page);
@@ -101,33 +147,49 @@ export class FakeDataServer {
     this.highestIds = [...other, { page, counter: Math.max(before, counter) }];
   }
 
-  /** One turn of its life: registers and reports if it has to, else a heartbeat. */
+  /** One turn of its life: with each NameServer, registers and reports if it has to, else a heartbeat. */
   async beat(): Promise<void> {
-    if (!this.#registered) {
-      await this.register();
-      await this.report();
-      return;
-    }
-    const changes = [...this.#dirty].map((block) => this.blocks.get(block)!);
-    this.#dirty.clear();
-    const message = heartbeatOf(this.id, {
-      incarnation: this.incarnation,
-      promise: this.promise,
-      sequence: ++this.#sequence,
-      io: this.io,
-    });
+    await Promise.all(this.#nameservers().map((_, i) => this.#beatOne(i).catch(() => undefined)));
+  }
+
+  async #beatOne(i: number): Promise<void> {
+    const link = this.#links[i]!;
+    // The last one has not been answered.
+    if (link.beating) return;
+    link.beating = true;
     try {
-      const reply = await this.#control(Op.HEARTBEAT, message, zHeartbeatReply, encodeBlockEntries(changes));
-      this.#accept(reply.reign);
-      for (const member of reply.members) this.known.add(member);
-      if (reply.resync) this.#registered = false;
+      if (link.registered) await this.#heartbeat(i, link);
+      else {
+        await this.register(i);
+        await this.report(2, i);
+      }
     } catch (error) {
-      this.#registered = false;
+      link.registered = false;
+      link.leader = undefined;
       if (!isTfsError(error, 'UNREGISTERED')) throw error;
+    } finally {
+      link.beating = false;
     }
   }
 
-  async register(): Promise<RegisterReply> {
+  async #heartbeat(i: number, link: Link): Promise<void> {
+    const changes = [...link.dirty].map((block) => this.blocks.get(block)!).filter(Boolean);
+    link.dirty.clear();
+    const message = heartbeatOf(this.id, {
+      incarnation: this.incarnation,
+      promise: this.promise,
+      sequence: ++link.sequence,
+      io: this.io,
+      ...(link.echo === undefined ? {} : { echo: link.echo }),
+    });
+    const payload = encodeBlockEntries(changes);
+    const reply = await this.#control(Op.HEARTBEAT, message, zHeartbeatReply, { payload, to: i });
+    this.#heard(link, reply);
+    link.confirmed = link.leader !== undefined && reply.confirmed;
+    if (reply.resync) link.registered = false;
+  }
+
+  async register(i = 0): Promise<RegisterReply> {
     const message = registerOf(this.id, {
       incarnation: this.incarnation,
       pid: this.pid,
@@ -137,14 +199,17 @@ export class FakeDataServer {
       highestIds: this.highestIds,
       ...this.overrides,
     } as Parameters<typeof registerOf>[1]);
-    const reply = await this.#control(Op.REGISTER, message, zRegisterReply);
+    const link = this.#links[i]!;
+    link.confirmed = false;
+    link.echo = undefined;
+    const reply = await this.#control(Op.REGISTER, message, zRegisterReply, { to: i });
     this.registrations++;
-    this.#accept(reply.reign);
-    for (const member of reply.members) this.known.add(member);
+    this.#heard(link, reply);
     return reply;
   }
 
-  async report(pageSize = 2): Promise<void> {
+  async report(pageSize = 2, i = 0): Promise<void> {
+    const link = this.#links[i]!;
     const entries = [...this.blocks.values()];
     const pages = Math.max(1, Math.ceil(entries.length / pageSize));
     for (let page = 0; page < pages; page++) {
@@ -152,24 +217,27 @@ export class FakeDataServer {
         server: this.id,
         incarnation: this.incarnation,
         promise: this.promise,
+        echo: link.echo,
         page,
         last: page === pages - 1,
-        sequence: this.#sequence,
+        sequence: link.sequence,
       };
-      const part = encodeBlockEntries(entries.slice(page * pageSize, (page + 1) * pageSize));
-      await this.#control(Op.REPORT, message, zEmpty, part);
+      const payload = encodeBlockEntries(entries.slice(page * pageSize, (page + 1) * pageSize));
+      await this.#control(Op.REPORT, message, zEmpty, { payload, to: i });
     }
-    this.#registered = true;
+    link.registered = true;
   }
 
-  /** Asks for a block and creates it on itself. @param on and on these */
+  /** Asks the leader for a block and creates it on itself. @param on and on these */
   async openBlock(on: readonly FakeDataServer[] = []): Promise<OpenBlockReply> {
     const ask = { server: this.id, incarnation: this.incarnation, avoid: [] };
     const reply = await this.#control(Op.OPEN_BLOCK, ask, zOpenBlockReply);
     const members = reply.members.map(({ id }) => id);
-    for (const server of [this, ...on])
-      if (members.includes(server.id))
-        server.put(entryOf({ block: reply.block, epoch: reply.version.epoch, n: reply.version.n, members }));
+    for (const server of [this, ...on]) {
+      if (!members.includes(server.id)) continue;
+      server.#order(reply.reign);
+      server.put(entryOf({ block: reply.block, epoch: reply.version.epoch, n: reply.version.n, members }));
+    }
     return reply;
   }
 
@@ -182,8 +250,11 @@ export class FakeDataServer {
   restart(): void {
     this.incarnation++;
     this.pid += 100;
-    this.#registered = false;
-    this.#sequence = 0;
+    for (const link of this.#links) {
+      link.registered = false;
+      link.leader = undefined;
+      link.sequence = 0;
+    }
     for (const entry of this.blocks.values())
       if (entry.state === BlockState.OPEN) this.put({ ...entry, state: BlockState.RECOVERED });
   }
@@ -193,21 +264,48 @@ export class FakeDataServer {
     await this.#server?.close();
   }
 
-  #accept(reign: Reign): void {
-    if (compareReigns(reign, this.promise) < 0)
-      throw new Error(`a reign of ${reign.epoch} after ${this.promise.epoch}`);
-    this.promise = reign;
+  /** An order under this reign. @throws TfsError STALE_EPOCH */
+  #order(reign: Reign): void {
+    if (compareReigns(reign, this.promise) < 0) {
+      this.refusals++;
+      const { epoch, nameserver } = this.promise;
+      throw new TfsError('STALE_EPOCH', `epoch ${reign.epoch} is over`, { details: { epoch, nameserver } });
+    }
+    this.#accept(reign);
+    this.obeyed.push(reign);
   }
 
-  async #control<T>(op: number, message: object, schema: z.ZodType<T>, payload?: Buffer): Promise<T> {
-    const reply = await this.#peers.callControl(
-      this.#nameserver(),
-      op,
-      message,
-      schema,
-      payload === undefined ? undefined : [payload],
-    );
-    return reply.message;
+  #accept(reign: Reign): void {
+    if (compareReigns(reign, this.promise) > 0) this.promise = reign;
+  }
+
+  #heard(link: Link, reply: RegisterReply | HeartbeatReply): void {
+    link.echo = reply.token;
+    for (const member of reply.members) this.known.add(member);
+    const obeys = reply.leader && compareReigns(reply.reign, this.promise) >= 0;
+    link.leader = obeys ? reply.reign : undefined;
+    if (obeys) this.#accept(reply.reign);
+  }
+
+  /** @param options `to` the leader where it is absent */
+  async #control<T>(
+    op: number,
+    message: object,
+    schema: z.ZodType<T>,
+    { payload, to = this.#leader() }: { payload?: Buffer; to?: number } = {},
+  ): Promise<T> {
+    const address = this.#nameservers()[to]!;
+    const body = payload === undefined ? undefined : [payload];
+    return (await this.#peers.callControl(address, op, message, schema, body, 2000)).message;
+  }
+
+  #leader(): number {
+    let best = 0;
+    this.#links.forEach(({ leader }, i) => {
+      const other = this.#links[best]!.leader;
+      if (leader !== undefined && (other === undefined || compareReigns(leader, other) > 0)) best = i;
+    });
+    return best;
   }
 
   #openPeers(): Peers {

@@ -19,10 +19,12 @@ interface Started {
   readonly output: () => string;
 }
 
-async function home(t: TestContext): Promise<{ home: string; adminPort: number }> {
+/** @param count of NameServers; with one, as written by an older version, that one leads always */
+async function home(t: TestContext, count: 1 | 2 = 1): Promise<{ home: string; adminPort: number }> {
   const directory = tempDir(t, 'tfs-ns-');
   const basePort = await freePorts(40);
-  const input = defaultConfig({ uuid: 'ab'.repeat(16), basePort });
+  const two = defaultConfig({ uuid: 'ab'.repeat(16), basePort });
+  const input = { ...two, nameservers: two.nameservers.slice(0, count) };
   writeFileSync(configPath(directory), JSON.stringify(input));
   await ensureClusterKey(directory);
   const { adminPort } = parseConfig(input, directory).nameservers[0]!;

@@ -41,7 +41,7 @@ class World {
   async join(id: number, register: Register = registerOf(id)): Promise<void> {
     const { live } = await this.members.register(register, UUID);
     live.table.page({ page: 0, last: true, sequence: 0 });
-    this.members.hear(serverId(id), register.incarnation, REIGN);
+    this.members.hear(serverId(id), register.incarnation, { promise: REIGN, echo: this.clock.monotonic() });
   }
 
   async refusal(register: Register): Promise<string> {
@@ -164,9 +164,16 @@ describe('members', (test) => {
     assert.equal(members.missing(reignOf(6)), servers(1, 2, 3));
     members.get(serverId(2))?.table.reset();
     assert.equal(members.missing(REIGN), servers(2));
-    world.clock.advance(3000);
-    members.hear(serverId(1), incarnationOf(1));
-    assert.equal(members.missing(REIGN), servers(2, 3));
+    assert.equal(members.missing(undefined), servers(2), 'a standby asks for no promise');
+    const token = members.token();
+    world.clock.advance(2999);
+    members.hear(serverId(1), incarnationOf(1), { echo: members.token() });
+    members.hear(serverId(3), incarnationOf(1), { echo: token });
+    assert.equal(members.missing(REIGN), servers(2));
+    world.clock.advance(1);
+    assert.equal(members.missing(REIGN), servers(2, 3), 'what was read just now was sent long ago');
+    members.hear(serverId(3), incarnationOf(1), { echo: members.token() + 1 });
+    assert.equal(members.missing(REIGN), servers(2, 3), 'a token of another life');
   });
 
   test('only who is up and has promised this reign can be commanded', async () => {

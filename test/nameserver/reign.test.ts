@@ -16,64 +16,46 @@ async function open(medium: MemoryKvMedium, nameserver = 0): Promise<ReignKeeper
 }
 
 describe('reign', (test) => {
-  test('each start has an epoch of its own, durable before it is shown', async () => {
+  test('each one is new, durable before it is shown, over restarts', async () => {
     const medium = new MemoryKvMedium();
-    for (let life = 1; life <= 3; life++) {
-      assert.equal((await open(medium)).current, reign(life));
+    for (let life = 0; life < 3; life++) {
+      const keeper = await open(medium);
+      assert.equal(await keeper.draw(), reign(2 * life + 1));
+      assert.equal(await keeper.draw(), reign(2 * life + 2));
+      assert.equal(keeper.highest, reign(2 * life + 2));
       medium.crash();
     }
   });
 
-  test('a start that cannot store its epoch fails', async () => {
-    const medium = new MemoryKvMedium();
-    medium.failWrites = new TfsError('IO', 'planted');
-    assert.ok(
-      await open(medium).then(
-        () => false,
-        () => true,
-      ),
-    );
+  test('it is above every promise that was heard, and what the lock store remembers', async () => {
+    const keeper = await open(new MemoryKvMedium(), 1);
+    keeper.hear(reign(57, 0));
+    keeper.hear(reign(9, 1));
+    assert.equal(keeper.highest, reign(57, 0));
+    assert.equal(await keeper.draw(), reign(58, 1));
+    keeper.hint(70);
+    keeper.hint(60);
+    assert.equal(await keeper.draw(), reign(71, 1));
+    assert.equal(keeper.highest, reign(71, 1));
   });
 
-  test('a higher promise makes it rise, durably', async () => {
-    const medium = new MemoryKvMedium();
-    const keeper = await open(medium);
-    assert.is(await keeper.observe(reign(0), false), false);
-    assert.is(await keeper.observe(reign(57, 1), false), true);
-    assert.equal(keeper.current, reign(58));
-    medium.crash();
-    assert.equal((await open(medium)).current, reign(59));
-  });
-
-  test('an equal promise is its own only if it asked for it', async () => {
+  test('an absurd hint is not followed', async () => {
     const keeper = await open(new MemoryKvMedium());
-    assert.is(await keeper.observe(reign(1), true), false);
-    assert.is(await keeper.observe(reign(1), false), true, 'of a life before the store was lost');
-    assert.equal(keeper.current, reign(2));
-    assert.is(await keeper.observe(reign(2, 1), true), true, 'of the other NameServer');
-    assert.equal(keeper.current, reign(3));
-    const other = await open(new MemoryKvMedium(), 1);
-    assert.is(await other.observe(reign(1, 0), false), false, 'the same epoch ranks by NameServer');
+    keeper.hint(2 ** 48 - 1);
+    assert.equal(await keeper.draw(), reign(1));
   });
 
-  test('many promises at once make it rise once above them all', async () => {
-    const medium = new MemoryKvMedium();
-    const keeper = await open(medium);
-    await Promise.all([5, 9, 7, 9].map((epoch) => keeper.observe(reign(epoch, 1), false)));
-    assert.equal(keeper.current, reign(10));
-  });
-
-  test('a failed write leaves the old reign, and the next try may succeed', async () => {
+  test('one that could not be stored is not shown, and the next try may succeed', async () => {
     const medium = new MemoryKvMedium();
     const keeper = await open(medium);
     medium.failWrites = new TfsError('IO', 'planted');
     assert.ok(
-      await keeper.observe(reign(5), false).then(
+      await keeper.draw().then(
         () => false,
         () => true,
       ),
     );
-    assert.equal(keeper.current, reign(1));
+    assert.equal(keeper.highest, reign(0));
   });
 
   test('the version of the cluster map only grows, over changes and epochs', () => {

@@ -28,7 +28,7 @@ describe('npm start', (test) => {
     cluster.configure();
     const first = await cluster.tool('start');
     assert.is(first.code, 0, `${first.stdout}${first.stderr}`);
-    assert.match(first.stdout, 'is up: 7 of 7 processes');
+    assert.match(first.stdout, 'is up: 8 of 8 processes');
 
     // The line that a newcomer is told to paste.
     const line = /^ *Upload +(curl .*)$/m.exec(first.stdout)?.[1] ?? '';
@@ -39,12 +39,21 @@ describe('npm start', (test) => {
     const { processes } = await cluster.status();
     assert.equal(
       processes.map(({ kind, id }) => `${kind} ${id}`),
-      ['redis 0', 'nameserver 0', 'dataserver 1', 'dataserver 2', 'dataserver 3', 'gateway 0', 'gateway 1'],
+      [
+        'redis 0',
+        'nameserver 0',
+        'nameserver 1',
+        'dataserver 1',
+        'dataserver 2',
+        'dataserver 3',
+        'gateway 0',
+        'gateway 1',
+      ],
     );
     assert.ok(processes.every(({ state, pid }) => state === 'up' && pid !== null && isRunning(pid)));
     assert.is(new Set(processes.map(({ pid }) => pid)).size, processes.length);
-    assert.is(processes[1]?.role, 'primary');
-    assert.is(processes[2]?.mount, join(cluster.home, 'mounts', 'm1'));
+    assert.equal([processes[1]?.role, processes[2]?.role].sort(), ['primary', 'standby']);
+    assert.is(processes[3]?.mount, join(cluster.home, 'mounts', 'm1'));
     assert.is(statSync(join(cluster.home, 'secrets', 'token')).mode & 0o777, 0o600);
 
     const second = await cluster.tool('start');
@@ -57,6 +66,7 @@ describe('npm start', (test) => {
     kill(before);
     while (!(await cluster.status()).cluster.writable) await sleep(200);
     assert.equal(await fetched(answer.url), sample);
+    while (!(await cluster.status()).processes.every(({ state }) => state === 'up')) await sleep(200);
     const after = await cluster.pids();
     assert.is(after.filter((pid) => before.includes(pid)).length, 0);
 

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { type Config, homeFromEnv, readConfigSync } from '../../common/config.ts';
 import { EXIT_REFUSED, KILL_AFTER_MS } from '../../common/limits.ts';
+import { redisUrl } from '../../common/redis-address.ts';
 import { logsDir, PACKAGE_ROOT, redisDir } from './home.ts';
-import { findRedisServer, redisConfPath, redisUrl } from './redis.ts';
+import { findRedisServer, redisConfPath } from './redis.ts';
 
 /** One entry of `apps` in `ecosystem.config.js`, in PM2's words. */
 export interface App {

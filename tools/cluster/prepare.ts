@@ -11,13 +11,14 @@ import {
 } from '../../common/config.ts';
 import { TfsError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/ids.ts';
+import { redisUrl } from '../../common/redis-address.ts';
 import { ensureClusterKey, ensureGatewayRole, ensureToken } from '../../common/secrets.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { appsOf } from './ecosystem.ts';
 import { logsDir, readIfThere, replaceFile } from './home.ts';
 import { adoptMount, surveyMounts } from './mounts.ts';
 import { takenPorts } from './ports.ts';
-import { checkOwnRedis, findRedisServer, preparePrivateRedis, redisUrl } from './redis.ts';
+import { checkOwnRedis, findRedisServer, preparePrivateRedis } from './redis.ts';
 import { fullDisks, mib } from './space.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;

@@ -2,9 +2,10 @@ import { request } from 'undici';
 import type { Config } from '../../common/config.ts';
 import { formatHostPort, type HostPort } from '../../common/ids.ts';
 import { EXIT_REFUSED } from '../../common/limits.ts';
+import { redisAddress, redisUrl } from '../../common/redis-address.ts';
 import { type Status, zStatus } from '../../common/wire/control.ts';
 import type { Pm2Process } from './pm2.ts';
-import { pingRedis, redisAddress, redisUrl, withoutPassword } from './redis.ts';
+import { pingRedis, withoutPassword } from './redis.ts';
 
 /** One line of `tfs status`. */
 export interface ProcessRow {

@@ -15,10 +15,6 @@ const MORE_DIRECTORIES = ['/usr/bin', '/usr/local/bin', '/usr/sbin', '/usr/local
 
 export const redisConfPath = (home: string): string => join(redisDir(home), 'redis.conf');
 
-/** The operator's own Redis, from the environment or else the configuration; undefined means the private one. */
-export const redisUrl = (config: Config, env: Env): string | undefined =>
-  env['REDIS_URL'] || config.redis.url;
-
 /** @returns the path of redis-server, from REDIS_SERVER if that is given; undefined when it is not installed */
 export function findRedisServer(env: Env): string | undefined {
   const given = env['REDIS_SERVER'];
@@ -47,15 +43,6 @@ export async function preparePrivateRedis(config: Config): Promise<void> {
     'maxmemory-policy noeviction',
   ];
   await replaceFile(redisConfPath(config.home), `${lines.join('\n')}\n`);
-}
-
-/**
- * @returns the URL to reach the cluster's Redis, with the password of the private one
- */
-export async function redisAddress(config: Config, env: Env): Promise<string> {
-  const url = redisUrl(config, env);
-  if (url !== undefined) return url;
-  return `redis://:${await ensureRedisPassword(config.home)}@127.0.0.1:${config.redis.port}`;
 }
 
 /** Without the user and password, for people to see. */

@@ -15,6 +15,7 @@ describe('ecosystem', (test) => {
     assert.equal(names(input), [
       'redis',
       'nameserver-0',
+      'nameserver-1',
       'dataserver-1',
       'dataserver-2',
       'dataserver-3',

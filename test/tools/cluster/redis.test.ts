@@ -4,14 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { type Config, defaultConfig, parseConfig } from '../../../common/config.ts';
 import { isTfsError } from '../../../common/errors.ts';
+import { redisAddress, redisUrl } from '../../../common/redis-address.ts';
 import {
   checkOwnRedis,
   findRedisServer,
   pingRedis,
   preparePrivateRedis,
-  redisAddress,
   redisConfPath,
-  redisUrl,
   withoutPassword,
 } from '../../../tools/cluster/redis.ts';
 import { freePorts } from '../../kit/ports.ts';

@@ -1,0 +1,286 @@
+import * as assert from 'uvu/assert';
+import type { BlockId } from '../../common/ids.ts';
+import { blockId } from '../../common/ids.ts';
+import { compareReigns, encodeControl, zPromoteReply, zStatus } from '../../common/wire/control.ts';
+import { LocateState, Op } from '../../common/wire/messages.ts';
+import { Whole } from '../../nameserver/block-page.ts';
+import { describe } from '../kit/suite.ts';
+import { World } from './world.ts';
+
+const UNKNOWN = blockId(0x7ff0_1234);
+const FAILOVER_MS_MAX = 2000;
+
+const idOf = (world: World, server: unknown): number => world.nameservers.indexOf(server as never);
+
+async function pair(t: Parameters<typeof World.start>[0]): Promise<World> {
+  const world = await World.start(t, { nameservers: 2 });
+  t.defer(() => soundReigns(world));
+  return world;
+}
+
+/** What may never happen, whatever did: a DataServer obeyed a lower reign after a higher one. */
+function soundReigns(world: World): void {
+  for (const { obeyed } of world.data)
+    for (let i = 1; i < obeyed.length; i++)
+      assert.ok(compareReigns(obeyed[i - 1]!, obeyed[i]!) <= 0, JSON.stringify(obeyed));
+}
+
+/** Opens a block and checks that its id and its reign are new. */
+class Ledger {
+  readonly #world: World;
+  readonly #blocks = new Set<BlockId>();
+  /** Who led under which epoch. */
+  readonly #reigns = new Map<number, string>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  async open(by = 0): Promise<BlockId> {
+    const { data } = this.#world;
+    const { block } = await this.#world.settle(data[by]!.openBlock(data));
+    assert.not(this.#blocks.has(block), `id ${block} was given out twice`);
+    this.#blocks.add(block);
+    return block;
+  }
+
+  /** A new reign began. */
+  note(): void {
+    const { reign } = this.#world.leader;
+    const key = `${reign.epoch} ${reign.nameserver}`;
+    assert.not([...this.#reigns.values()].includes(key), `reign ${key} for the second time`);
+    this.#reigns.set(this.#reigns.size, key);
+  }
+}
+
+describe('two NameServers', (test) => {
+  test('one leads, the other one knows the same and commands nothing', async (t) => {
+    const world = await pair(t);
+    const { leader } = world;
+    const standby = world.nameservers[1 - idOf(world, leader)]!;
+    const ledger = new Ledger(world);
+    const block = await ledger.open();
+    await world.pass(2000);
+    assert.not(standby.leads);
+    assert.ok(standby.view.isComplete(), 'hot');
+    assert.is(standby.map.facts(block)?.whole, Whole.OPEN);
+    const id = idOf(world, standby);
+    assert.equal(await world.locateAt(id, block, UNKNOWN), [LocateState.FOUND, LocateState.DONT_KNOW]);
+    assert.equal(await world.locateAt(1 - id, block, UNKNOWN), [LocateState.FOUND, LocateState.ABSENT]);
+    assert.equal(standby.reign, leader.reign, 'it knows who leads');
+    const status = zStatus.parse(
+      JSON.parse((await world.ask('gateway', Op.STATUS, undefined, id)).header.toString()),
+    );
+    assert.equal([status.role, status.state], ['standby', 'ok']);
+    assert.ok(world.data.every(({ confirmedBy }) => confirmedBy?.epoch === leader.reign.epoch));
+  });
+
+  test('the leader is killed: the other one commands within 2 s, sessions go on', async (t) => {
+    const world = await pair(t);
+    const ledger = new Ledger(world);
+    const before = await ledger.open();
+    await world.pass(2000);
+    const dead = idOf(world, world.leader);
+    const { epoch } = world.leader.reign;
+    world.killNameServer(dead);
+    const tookMs = await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    // Nobody's heartbeat is waited for: the promises are there in the same instant.
+    assert.ok(world.leader.view.isComplete(), `${tookMs}`);
+    assert.ok(world.leader.reign.epoch > epoch);
+    const after = await ledger.open(1);
+    assert.is(world.leader.map.facts(before)?.whole, Whole.OPEN);
+    await world.pass(1000);
+    const id = idOf(world, world.leader);
+    assert.equal(await world.locateAt(id, before, after, UNKNOWN), [
+      LocateState.FOUND,
+      LocateState.FOUND,
+      LocateState.ABSENT,
+    ]);
+    await world.settle(world.data[0]!.endSession(before));
+    await world.pass(2000);
+    assert.is(world.leader.map.facts(before)?.whole, Whole.SEALED);
+  });
+
+  test('a leader that stops hands over at once', async (t) => {
+    const world = await pair(t);
+    const id = idOf(world, world.leader);
+    const stopping = world.nameservers[id]!;
+    const begun = world.clock.monotonic();
+    const closing = stopping.close();
+    while (!world.nameservers[1 - id]!.leads) await world.pass(0).then(() => new Promise(setImmediate));
+    assert.is(world.clock.monotonic(), begun, 'no time passed');
+    await world.settle(closing);
+    await world.pass(50);
+    await new Ledger(world).open();
+  });
+
+  test('a standby that is dead or restarts disturbs nothing; it comes back hot', async (t) => {
+    const world = await pair(t);
+    const { leader } = world;
+    const { reign } = leader;
+    const id = 1 - idOf(world, leader);
+    world.killNameServer(id);
+    await world.pass(5000);
+    await world.restartKilled('synced', id);
+    await world.pass(5000);
+    assert.is(world.leader, leader);
+    assert.equal(leader.reign, reign);
+    assert.ok(world.nameservers[id]!.view.isComplete());
+  });
+
+  test('a leader that was killed and is back at once lets the hot one lead', async (t) => {
+    const world = await pair(t);
+    const id = idOf(world, world.leader);
+    world.killNameServer(id);
+    await world.restartKilled('all', id);
+    await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    assert.is(idOf(world, world.leader), 1 - id);
+  });
+
+  test('a dead DataServer is not waited for by a new leader', async (t) => {
+    const world = await pair(t);
+    const [, , third] = world.data;
+    world.alive.delete(third!);
+    await world.settle(third!.close());
+    await world.pass(4000);
+    world.killNameServer(idOf(world, world.leader));
+    await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    const begun = world.clock.monotonic();
+    const opening = world.data[0]!.openBlock();
+    const { members } = await world.settle(opening);
+    assert.is(members.length, 2);
+    assert.ok(world.clock.monotonic() - begun < 500);
+  });
+
+  test('the lock store is down: the leader leads on; at the start NameServer 0 leads after 3 s', async (t) => {
+    const world = await pair(t);
+    const { leader } = world;
+    const { reign } = leader;
+    world.lock.isDown = true;
+    await world.pass(20_000);
+    assert.is(world.leader, leader);
+    assert.equal(leader.reign, reign);
+    await new Ledger(world).open();
+
+    const cold = new World(t, { nameservers: 2 });
+    cold.lock.isDown = true;
+    for (const id of [0, 1]) await cold.startNameServer({ id });
+    assert.is(await cold.until(() => cold.leaders.length > 0, 4000), 3000);
+    assert.is(idOf(cold, cold.leader), 0);
+  });
+
+  test('the leader dies while the lock store is down: the other one leads by promises alone', async (t) => {
+    const world = await pair(t);
+    world.lock.isDown = true;
+    await world.pass(2000);
+    const { reign } = world.leader;
+    const dead = idOf(world, world.leader);
+    world.killNameServer(dead);
+    await world.until(() => world.leaders.length === 1, dead === 0 ? 7000 : 4000);
+    assert.ok(compareReigns(world.leader.reign, reign) > 0);
+    await new Ledger(world).open();
+  });
+
+  test('the lock store forgets, goes back, grants to both: the leader leads on, undisturbed', async (t) => {
+    const world = await pair(t);
+    const { leader } = world;
+    const { reign } = leader;
+    for (const fault of ['forgets', 'goes back', 'grants all'] as const) {
+      for (let i = 0; i < 5; i++) {
+        if (fault === 'forgets') world.lock.forget();
+        if (fault === 'goes back') world.lock.rollBack(1);
+        world.lock.grantsAll = fault === 'grants all';
+        await world.pass(700);
+        assert.is(world.leader, leader, fault);
+        assert.equal(leader.reign, reign, fault);
+      }
+    }
+  });
+
+  test('both claim to lead: the lower one steps down, and only one was obeyed', async (t) => {
+    const world = await pair(t);
+    const old = world.leader;
+    const id = idOf(world, old);
+    const ledger = new Ledger(world);
+    await ledger.open();
+    // An operator insists, and the two cannot talk to each other.
+    world.processes[id]!.stop();
+    const forced = encodeControl({ force: true });
+    const { header } = await world.ask('operator', Op.PROMOTE, forced, 1 - id);
+    const reply = zPromoteReply.parse(JSON.parse(header.toString()));
+    assert.ok(reply.leads);
+    world.processes[id]!.wake();
+    assert.ok(old.leads, 'it has heard nothing yet');
+    await world.pass(1500);
+    assert.is(idOf(world, world.leader), 1 - id);
+    await ledger.open(1);
+  });
+
+  test('a leader that was stopped and wakes says no 404, and nothing it says is obeyed', async (t) => {
+    const world = await pair(t);
+    const old = world.leader;
+    const id = idOf(world, old);
+    const ledger = new Ledger(world);
+    const sealing = await ledger.open();
+    await world.pass(1000);
+    world.processes[id]!.stop();
+    await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    const fresh = await ledger.open(1);
+    await world.pass(1000);
+    assert.not(old.map.has(fresh), 'the old leader has not heard of it');
+    // A question that waits in its socket, and is read before anything else.
+    const asking = world.locateAt(id, fresh, UNKNOWN);
+    await new Promise(setImmediate);
+    old.sealer.enqueue(sealing, 'what an old leader would do');
+    world.processes[id]!.wake();
+    assert.ok(old.leads, 'it has not heard yet');
+    assert.equal(await asking, [LocateState.DONT_KNOW, LocateState.DONT_KNOW]);
+    await world.pass(2000);
+    assert.not(old.leads);
+    assert.is(idOf(world, world.leader), 1 - id);
+    assert.is(world.leader.map.facts(sealing)?.whole, Whole.OPEN, 'it was not sealed');
+    assert.ok(world.data.some(({ refusals }) => refusals > 0));
+    await ledger.open();
+  });
+
+  test('an operator moves the lead, and is refused where that would be bad', async (t) => {
+    const world = await pair(t);
+    const ask = async (id: number, force: boolean) => {
+      const asked = world.ask('operator', Op.PROMOTE, encodeControl({ force }), id);
+      return zPromoteReply.parse(JSON.parse((await asked).header.toString()));
+    };
+    const first = idOf(world, world.leader);
+    assert.ok((await ask(first, false)).leads, 'it does already');
+    assert.ok((await ask(1 - first, false)).leads);
+    await world.pass(1000);
+    assert.is(idOf(world, world.leader), 1 - first);
+    await new Ledger(world).open();
+    world.killNameServer(1 - first);
+    assert.match(
+      await world.code(ask(first, false)),
+      /^CONFLICT: the other NameServer does not answer.*--force/,
+    );
+    assert.ok((await ask(first, true)).leads);
+    for (const role of ['gateway', 'dataserver', 'nameserver'] as const)
+      assert.match(await world.code(world.ask(role, Op.PROMOTE, undefined, first)), /^FORBIDDEN/);
+    for (const op of [Op.PEER_STATE, Op.HAND_OVER])
+      assert.match(await world.code(world.ask('operator', op, undefined, first)), /^FORBIDDEN/);
+  });
+
+  test('whatever is wiped, no epoch and no id comes twice', async (t) => {
+    const world = await pair(t);
+    const ledger = new Ledger(world);
+    ledger.note();
+    await ledger.open();
+    for (const wiped of [[0], [1], [0, 1], [0], [0, 1]]) {
+      for (const id of [0, 1]) world.killNameServer(id);
+      world.lock.forget();
+      for (const id of [0, 1]) await world.restartKilled(wiped.includes(id) ? 'wiped' : 'synced', id);
+      await world.pass(8000);
+      assert.ok(world.leader.view.isComplete());
+      ledger.note();
+      for (let i = 0; i < 3; i++) await ledger.open(i);
+      await world.pass(1500);
+    }
+  });
+}, 30_000);
