@@ -151,6 +151,12 @@ export const DOUBT_MS_MAX = 10_000;
 export const OPS_MEMBER_FAILED_MS = 2_000;
 /** A question to the sequencer's own server before another member asks to take its place. */
 export const SEQUENCER_PING_MS_MAX = 300;
+/** Some records for another replica, checked before they leave. */
+export const READ_RAW_MS_MAX = 15_000;
+/** A damaged file is kept this long after it was replaced, unless the disk is nearly full. */
+export const TRASH_MS_DEFAULT = 24 * 3600 * 1000;
+export const TRASH_FREE_PERCENT_MIN = 5;
+export const TRASH_PURGE_MS = 10_000;
 /** Replicas that one DataServer reads through at a time because somebody asked for it. */
 export const VERIFIES_RUNNING_MAX = 2;
 /** Reading all of one replica. */

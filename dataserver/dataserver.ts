@@ -1,6 +1,7 @@
 import { toTfsError } from '../common/errors.ts';
 import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
-import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
+import { RECONFIGURE_MS_MAX, TRASH_PURGE_MS } from '../common/limits.ts';
+import type { Timer } from '../common/seams/clock.ts';
 import { encodeControl, type Status, zRequestCfgReply } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
@@ -23,6 +24,7 @@ import { promiseOrder } from './promise-order.ts';
 import { PutService } from './put.ts';
 import { Reader } from './reader.ts';
 import { Reconfigurer } from './reconfigure.ts';
+import { ReplicaRepair } from './repair.ts';
 import { Replica } from './replica.ts';
 import { SessionPool } from './session-pool.ts';
 import { Suspects } from './suspects.ts';
@@ -41,11 +43,13 @@ export class DataServer {
   readonly pool: SessionPool;
   readonly nameservers: NameServers;
   readonly indexer: Indexer;
+  readonly repair: ReplicaRepair;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
   readonly #startedAtMs: number;
   #closing = false;
+  #trashTimer: Timer | undefined;
 
   private constructor(parts: {
     options: DataServerOptions;
@@ -60,6 +64,7 @@ export class DataServer {
     rpc: RpcServer;
     peers: Peers;
     suspects: Suspects;
+    repair: ReplicaRepair;
   }) {
     this.options = parts.options;
     this.incarnation = parts.incarnation;
@@ -73,6 +78,7 @@ export class DataServer {
     this.#rpc = parts.rpc;
     this.#peers = parts.peers;
     this.#suspects = parts.suspects;
+    this.repair = parts.repair;
     this.#startedAtMs = parts.options.clock.now();
   }
 
@@ -192,6 +198,17 @@ export class DataServer {
       onSealed: (block) => indexer.sealed(block),
       onFenced: (block) => pool.fenced(block),
     });
+    const repair = new ReplicaRepair({
+      server,
+      store,
+      peers,
+      promise,
+      directory,
+      onRepaired: (block) => {
+        indexer.repaired(block);
+        nameservers.hurry();
+      },
+    });
     const rpc = await RpcServer.listen({ ...options, id: String(server) });
     const dataServer = new DataServer({
       options,
@@ -206,6 +223,7 @@ export class DataServer {
       rpc,
       peers,
       suspects,
+      repair,
     });
     route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
@@ -213,6 +231,11 @@ export class DataServer {
     indexer.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
+    dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
+      store
+        .purgeTrash()
+        .catch((error: unknown) => log.warn({ err: error }, 'the trash could not be emptied'));
+    });
     return dataServer;
   }
 
@@ -263,6 +286,8 @@ export class DataServer {
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
+    this.#trashTimer?.cancel();
+    this.repair.close();
     await this.pool.close();
     await this.#rpc.drain();
     await this.nameservers.close();
@@ -333,6 +358,8 @@ function route(
   on(Op.CONFIGURE, ['nameserver'], (request) => reconfigurer.configure(request));
   on(Op.PREPARE_OPS, ['dataserver'], (request) => reconfigurer.prepare(request));
   on(Op.INSTALL_OPS, ['dataserver'], (request) => reconfigurer.install(request));
+  on(Op.REPAIR, ['nameserver'], (request) => server.repair.repair(request));
+  on(Op.BLOCK_HEAD, ['dataserver', 'nameserver'], (request) => server.repair.head(request));
   const inspector = new Inspector(server.store);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));

@@ -23,6 +23,8 @@ export interface IndexerDeps {
 export class Indexer {
   readonly #deps: IndexerDeps;
   readonly #queue: BlockId[] = [];
+  /** To be entered although the index vouches for them. */
+  readonly #again = new Set<BlockId>();
   #running: Promise<void> | undefined;
   #closed = false;
   /** Blocks entered since the start. */
@@ -45,6 +47,12 @@ export class Indexer {
   sealed(block: BlockId): void {
     this.#queue.push(block);
     this.#kick();
+  }
+
+  /** The file of a sealed block was made anew: what was damaged in the old one may not have been entered. */
+  repaired(block: BlockId): void {
+    this.#again.add(block);
+    this.sealed(block);
   }
 
   get waiting(): number {
@@ -80,12 +88,13 @@ export class Indexer {
 
   async #enter(block: BlockId): Promise<void> {
     const { store, index, server } = this.#deps;
+    const again = this.#again.delete(block);
     if (store.info(block)?.state === BlockState.RECOVERED) await store.recover(block);
     const info = store.info(block);
     // Only the sequencer of a block may make aliases in it: its contents are of no use to anyone else's index.
     if (info === undefined || info.opsPrimary !== server || !index.enabled) return;
     const sealed = info.state === BlockState.SEALED;
-    if (sealed && (await index.holdsBlock(block, info.generation))) return;
+    if (sealed && !again && (await index.holdsBlock(block, info.generation))) return;
     let count = 0;
     for await (const { slot, sha1 } of store.indexEntries(block)) {
       if (this.#closed) return;

@@ -3,7 +3,7 @@ import type { DataServer } from './dataserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: DataServer): void {
-  const { store, puts, pool, probe, index, indexer, nameservers } = server;
+  const { store, puts, pool, probe, index, indexer, nameservers, repair } = server;
   metrics.observed('tfs_blocks', 'Blocks on this disk', () => store.totals().blocks);
   metrics.observed(
     'tfs_open_blocks',
@@ -49,6 +49,26 @@ export function observe(metrics: Metrics, server: DataServer): void {
     'tfs_dedup_filter_bytes',
     'Memory of the filter of known contents',
     () => index.filterBytes,
+  );
+  metrics.observed(
+    'tfs_suspect_replicas',
+    'Blocks of which something on this disk does not verify',
+    () => store.totals().suspects,
+  );
+  metrics.observed(
+    'tfs_replicas_repaired',
+    'Replicas made whole since the start',
+    () => repair.stats.repaired,
+  );
+  metrics.observed(
+    'tfs_repair_records_fetched',
+    'Records that came from other DataServers for repairs',
+    () => repair.stats.fetched,
+  );
+  metrics.observed(
+    'tfs_trash_bytes',
+    'Bytes of damaged files that were replaced and are kept for a while',
+    () => store.totals().trashBytes,
   );
   metrics.observed(
     'tfs_commits',

@@ -10,7 +10,7 @@ import { readDurable, writeDurable } from './durable-file.ts';
 /** Says whose disk this is; its presence is what makes a directory a mount. Written last by {@link formatMount}. */
 export const MOUNT_FILE = 'mount.tfs';
 const INCARNATION_FILE = 'incarnation.tfs';
-export const MOUNT_DIRECTORIES = ['blocks', 'spare', 'surplus', 'kv'] as const;
+export const MOUNT_DIRECTORIES = ['blocks', 'spare', 'surplus', 'trash', 'kv'] as const;
 /** What a freshly made file system may hold already. */
 const IGNORED = new Set(['lost+found']);
 
@@ -102,6 +102,7 @@ export async function openMount({ path, clusterUuid, server }: MountOwner): Prom
   await disk.mkdir('kv');
   await disk.mkdir('spare');
   await disk.mkdir('surplus');
+  await disk.mkdir('trash');
   return { disk };
 }
 

@@ -102,10 +102,8 @@ export class Replica {
   /** READ_RAW: records for another replica. */
   async readRaw({ header }: RpcRequest): Promise<RpcResult> {
     const { block, generation, offset, length } = decodeControl(zReadRaw, header, 'READ_RAW');
-    return {
-      header: EMPTY_BUFFER,
-      payload: [await this.#deps.store.readRaw(block, generation, offset, length)],
-    };
+    const { bytes, next } = await this.#deps.store.readRaw(block, generation, offset, length);
+    return { header: encodeControl({ next }), payload: [bytes] };
   }
 
   /** OPS_TAIL: the sequencer's log after some op. */

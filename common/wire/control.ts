@@ -207,6 +207,19 @@ export const zSealFact = z.object({
 });
 export type SealFact = z.infer<typeof zSealFact>;
 
+/** A seal as a DataServer keeps it: the digest in bytes. */
+type SealBytes = Omit<SealFact, 'digest'> & { readonly digest: Buffer };
+export const sealInfoOf = (seal: SealFact): SealBytes => ({
+  ...seal,
+  digest: Buffer.from(seal.digest, 'hex'),
+});
+export const sealFactOf = (seal: Readonly<SealBytes>): SealFact => ({
+  length: seal.length,
+  slots: seal.slots,
+  digest: seal.digest.toString('hex'),
+  epoch: seal.epoch,
+});
+
 const zHole = z.object({ start: u32, end: u32 });
 
 /** From the append queue, after everything queued before it is durable or failed. */
@@ -255,9 +268,14 @@ export type Seal = z.infer<typeof zSeal>;
 export const zSealReply = z.object({ digest: hex(32), length: u32, slots: u32, lost: u32.optional() });
 export type SealReply = z.infer<typeof zSealReply>;
 
-/** The reply's payload is the bytes, cut at the end of the valid part. */
+/** The reply's payload is whole records that verify, from the offset on. */
 export const zReadRaw = z.object({ block: zBlock, generation: u32, offset: u32, length: u32 });
 export type ReadRaw = z.infer<typeof zReadRaw>;
+export const zReadRawReply = z.object({
+  /** Where the next record starts, and how many slots lie before it: the way around one that does not verify. */
+  next: z.object({ offset: u32, slots: u32 }).optional(),
+});
+export type ReadRawReply = z.infer<typeof zReadRawReply>;
 
 /** The reply's payload is ops after `seq`, in the layout of an OPS payload; its header is an OPS header. */
 export const zOpsTail = z.object({ block: zBlock, afterSeq: u32 });
@@ -325,6 +343,8 @@ export const zRepair = z.object({
   reign: zReign,
   generation: u32,
   seal: zSealFact,
+  /** The newest configuration known: operations are taken only from a source that holds it. */
+  version: zVersion,
   sources: z.array(zMember).min(1).max(8),
 });
 export type Repair = z.infer<typeof zRepair>;

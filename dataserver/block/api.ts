@@ -23,7 +23,12 @@ export interface BlockStoreOptions {
   readonly events?: StoreEvents;
   readonly faults?: Faults;
   /** Smaller in tests. */
-  readonly limits?: { readonly opsLogBytes?: number; readonly opsReserveBytes?: number };
+  readonly limits?: {
+    readonly opsLogBytes?: number;
+    readonly opsReserveBytes?: number;
+    /** How long damaged files are kept after they were replaced. */
+    readonly trashMs?: number;
+  };
 }
 
 export interface StoreEvents {
@@ -131,6 +136,32 @@ export interface RecordRef {
   readonly sha1: Buffer;
 }
 
+/** Records for another replica. */
+export interface RawRecords {
+  /** Whole records from the offset that was asked for, each verified; none where the first one is bad here. */
+  readonly bytes: Buffer;
+  /** Where the index has the next record behind that offset, and how many slots lie before it; undefined for no record. */
+  readonly next: { readonly offset: number; readonly slots: number } | undefined;
+}
+
+/** A whole replica is to be made, or made whole, of what is here and what others have. */
+export interface ReceiveOrder {
+  readonly block: BlockId;
+  readonly generation: number;
+  readonly seal: SealInfo;
+  /** The newest configuration that the leader knows: operations are taken only from a replica that holds it. */
+  readonly version: Version;
+}
+
+export interface Received {
+  /** Every record and the digest verify now. */
+  readonly whole: boolean;
+  /** Records that came from others. */
+  readonly fetched: number;
+  /** Records that verify neither here nor on any other. */
+  readonly lost: number;
+}
+
 export interface StoreTotals {
   readonly blocks: number;
   readonly openBlocks: number;
@@ -139,6 +170,10 @@ export interface StoreTotals {
   /** Bytes of block files: what they take, with what is preallocated. */
   readonly bytes: number;
   readonly spares: number;
+  /** Blocks of which something does not verify. */
+  readonly suspects: number;
+  /** Of damaged files that were replaced and are kept for a while. */
+  readonly trashBytes: number;
   /** Bytes of memory that loaded indexes take. */
   readonly indexBytes: number;
 }
@@ -159,5 +194,13 @@ export interface Configuration {
   readonly members: readonly ServerId[];
 }
 
-/** Relative to the mount: block files and ops logs; zero-filled files to come; what was cut off and is kept. */
-export const STORE_DIRECTORIES = { blocks: 'blocks', spare: 'spare', surplus: 'surplus' } as const;
+/**
+ * Relative to the mount: block files and ops logs; zero-filled files to come; what was cut off and is kept; damaged
+ * files that were replaced, kept for a while.
+ */
+export const STORE_DIRECTORIES = {
+  blocks: 'blocks',
+  spare: 'spare',
+  surplus: 'surplus',
+  trash: 'trash',
+} as const;

@@ -17,10 +17,10 @@ import type { Tail } from './tail.ts';
 export class Block implements BlockInfo {
   readonly block: BlockId;
   readonly generation: number;
-  readonly superblock: Superblock | undefined;
-  readonly ops: OpsLog;
+  superblock: Superblock | undefined;
+  ops: OpsLog;
   /** Of all record headers. */
-  readonly seed: number;
+  seed: number;
   state: BlockState;
   flags = 0;
   /** What reads use; undefined while it is not loaded. */
@@ -137,6 +137,14 @@ export class Block implements BlockInfo {
   sound(): Superblock {
     if (this.superblock !== undefined && (this.flags & BlockFlag.QUARANTINED) === 0) return this.superblock;
     throw new TfsError('IO', `block ${this.block} is quarantined: its superblock or ops log cannot be read`);
+  }
+
+  /** What could not be read when the store opened, or was not there, has been made good. */
+  adopt(superblock: Superblock, ops: OpsLog, faults: Faults): void {
+    this.superblock = superblock;
+    this.seed = blockSeed(seededAs(superblock, faults));
+    this.ops = ops;
+    this.tail = undefined;
   }
 
   exclusively<T>(work: () => Promise<T>): Promise<T> {

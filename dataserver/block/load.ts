@@ -1,4 +1,4 @@
-import { TfsError, toTfsError } from '../../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
 import {
   decodeIdxHeader,
@@ -38,7 +38,7 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
   } catch (error) {
     await file.close();
     const failure = toTfsError(error, 'IO', `loading block ${block.block}`);
-    if (block.ops.damaged) markSuspect(context, block, failure);
+    if (block.ops.damaged || isTfsError(failure, 'IO')) markSuspect(context, block, failure);
     throw failure;
   }
 }
@@ -178,11 +178,21 @@ async function lastWatermark(block: Block, index: LoadedIndex): Promise<number> 
     if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
     const offset = index.offsetOf(slot);
     const head = Buffer.allocUnsafe(Math.min(index.spanOf(slot), recordHeaderBytes(index.spanOf(slot))));
-    if (head.length < RECORD_HEADER_BYTES || (await index.file.read(head, offset)) < head.length) return 0;
+    if (head.length < RECORD_HEADER_BYTES || !(await fills(index, head, offset))) return 0;
     const header = decodeRecordHeader(head, 0, block.seed, offset);
     return header.ok ? header.value.ackedLength : 0;
   }
   return 0;
+}
+
+/** A header that cannot be read proves nothing; whoever wants the record will hear why. */
+async function fills(index: LoadedIndex, target: Buffer, offset: number): Promise<boolean> {
+  try {
+    return (await index.file.read(target, offset)) === target.length;
+  } catch (error) {
+    if (isTfsError(error, 'IO')) return false;
+    throw error;
+  }
 }
 
 function identity(block: Block): IdxIdentity {

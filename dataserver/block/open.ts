@@ -88,6 +88,11 @@ async function openBlock(
     result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
     context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
   } else if (sealed) {
+    const { length } = log.state.seal!;
+    if (head.fileBytes < length) {
+      result.flags = BlockFlag.SUSPECT;
+      context.log.error({ block, length, found: head.fileBytes }, 'a sealed block has lost its end');
+    }
     // Most blocks are only ever read: what their ops add up to is read back with their index.
     await ops.cool();
     await cutPreallocation(context, result);
@@ -125,7 +130,7 @@ async function readSuperblock(context: StoreContext, block: BlockId, generation:
   }
 }
 
-interface Log {
+export interface OpenedLog {
   readonly place: OpsFilePlace;
   readonly state: OpsState;
   readonly why: string | undefined;
@@ -135,18 +140,18 @@ interface Log {
  * The newest log of a block. A torn end is an append that was never acknowledged: it is cut off before the next one.
  * Anything else that does not read is damage to operations that were acknowledged: the block must not answer.
  */
-async function readLog(
+export async function readLog(
   context: StoreContext,
   superblock: Superblock | undefined,
   block: BlockId,
   logs: readonly number[],
-): Promise<Log> {
+): Promise<OpenedLog> {
   const n = Math.max(0, ...logs);
   const name = blockFileName(block, n, 'ops');
   const state = emptyOpsState();
   const salt = superblock?.salt ?? Buffer.alloc(16);
   const place = { block, n, salt, goodLength: 0, torn: false, inherited: true };
-  const bad = (why: string): Log => ({ place, state, why: `${name}: ${why}` });
+  const bad = (why: string): OpenedLog => ({ place, state, why: `${name}: ${why}` });
   if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
   let bytes: Buffer;
   try {
@@ -183,6 +188,9 @@ async function setAside(context: StoreContext, block: BlockId, found: Found): Pr
     context.log.error({ block, name }, 'an ops log without its block file is set aside');
     try {
       await context.disk.rename(inBlocks(name), `${STORE_DIRECTORIES.surplus}/${name}`);
+      // Before the block may come back, by a repair, with a log of that name.
+      await context.disk.syncDirectory(STORE_DIRECTORIES.surplus);
+      await context.syncBlocks();
     } catch (error) {
       context.failed(error, `setting ${name} aside`);
     }

@@ -57,6 +57,10 @@ export class OpsFileWriter {
     this.#seed = opsSeed(this.#header(place.n));
   }
 
+  get fileName(): string {
+    return blockFileName(this.#block, this.#n, 'ops');
+  }
+
   /** Whether folding it into a new file would pay. */
   isLong(bytesMax: number): boolean {
     return this.#goodLength > bytesMax && this.#goodLength > 2 * this.#snapshotBytes;
@@ -115,7 +119,7 @@ export class OpsFileWriter {
       await context.discard(inBlocks(`${name}.tmp`));
       return false;
     }
-    const old = this.#name();
+    const old = this.fileName;
     this.#n = n;
     this.#seed = opsSeed(this.#header(n));
     this.#goodLength = content.reduce((sum, part) => sum + part.length, 0);
@@ -132,7 +136,7 @@ export class OpsFileWriter {
     const [n, length] = [this.#n, this.#goodLength];
     let bytes: Buffer;
     try {
-      bytes = await this.#context.disk.readFile(inBlocks(this.#name()));
+      bytes = await this.#context.disk.readFile(inBlocks(this.fileName));
     } catch (error) {
       // A shorter file has taken its place meanwhile.
       if (n !== this.#n) return this.read();
@@ -177,7 +181,7 @@ export class OpsFileWriter {
 
   async #guarded(work: (file: DiskFile) => Promise<void>): Promise<void> {
     try {
-      this.#file ??= await this.#context.open(this.#name(), 'write');
+      this.#file ??= await this.#context.open(this.fileName, 'write');
       await work(this.#file);
     } catch (error) {
       throw this.#context.failed(error, `ops log of block ${this.#block}`);
@@ -186,10 +190,6 @@ export class OpsFileWriter {
 
   #header(n: number): Parameters<typeof encodeOpsFileHeader>[0] {
     return { clusterUuid: this.#context.clusterUuid, block: this.#block, n, salt: this.#salt };
-  }
-
-  #name(): string {
-    return blockFileName(this.#block, this.#n, 'ops');
   }
 }
 

@@ -62,6 +62,8 @@ export class OpsLog {
   /** The newest ops, oldest first, for members that are a little behind. */
   #recent: Op[] = [];
   #over: TfsError | undefined;
+  /** Its file is to be written anew. */
+  #renewing = false;
   /** A configuration that is being agreed on. */
   #prepared: Version | undefined;
 
@@ -78,6 +80,10 @@ export class OpsLog {
     this.state = state;
     this.facts = factsOf(state);
     this.#given = { version: state.version, seq: state.seq };
+  }
+
+  get fileName(): string {
+    return this.#file.fileName;
   }
 
   /** Nothing is being written. */
@@ -174,6 +180,22 @@ export class OpsLog {
     }
   }
 
+  /**
+   * Takes the place of the log of the same block whose file was found damaged: what was promised there about a coming
+   * configuration holds.
+   */
+  succeed(other: OpsLog): void {
+    this.#prepared = other.#prepared;
+  }
+
+  /** Writes a new file from what is in memory. @returns false when the state is not there: then nothing is done */
+  async renew(): Promise<boolean> {
+    if (this.state === undefined) return false;
+    this.#renewing = true;
+    await this.#give([]);
+    return !this.damaged;
+  }
+
   /** Waits for what is under way. */
   async close(): Promise<void> {
     this.#over ??= new TfsError('CLOSED', 'the block store is closed');
@@ -199,6 +221,7 @@ export class OpsLog {
       const group = this.#waiting;
       this.#waiting = [];
       try {
+        if (this.#renewing) await this.#shorten();
         if (frameCount(group) > 0) await this.#commit(group.flatMap(({ ops }) => ops));
         else await this.#file.settle();
         // The ack of this replica: the ops are durable in its log, and every reader sees them from now on.
@@ -234,8 +257,10 @@ export class OpsLog {
     if (this.#context.failure !== undefined || state === undefined) return;
     const { version, seq } = state;
     const atMs = this.#context.clock.now();
+    this.#renewing = false;
     try {
-      await this.#file.replace({ type: OpType.SNAPSHOT, version, seq, atMs, opId: NO_OP_ID, state });
+      const snapshot = { type: OpType.SNAPSHOT, version, seq, atMs, opId: NO_OP_ID, state };
+      if (await this.#file.replace(snapshot)) this.damaged = false;
     } catch (error) {
       this.#over = toTfsError(error);
     }

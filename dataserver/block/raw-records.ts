@@ -33,6 +33,9 @@ export function decodeRawRecords(
     const payloadAt = position + recordHeaderBytes(header.size);
     if (!checkPayload(header, bytes.subarray(payloadAt, payloadAt + header.size)))
       throw refused(offset, 'payload checksum mismatch');
+    // No checksum covers them, so that they are zero is all there is to know.
+    if (bytes.subarray(payloadAt + header.size, end).some((byte) => byte !== 0))
+      throw refused(offset, 'padding that is not zero');
     headers.push(header);
     position = end;
   }

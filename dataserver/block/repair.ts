@@ -1,25 +1,8 @@
 import { TfsError } from '../../common/errors.ts';
-import { slotFlags } from '../../common/format/slot-word.ts';
-import { BlockState, NameFlag } from '../../common/wire/messages.ts';
+import { BlockState } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
-import type { LoadedIndex } from './loaded-index.ts';
 import { decodeRawRecords } from './raw-records.ts';
-
-/** Whole records from `offset` on, as many as fit `length` and at least one, up to the end or a damaged one. */
-export async function readRawRecords(index: LoadedIndex, offset: number, length: number): Promise<Buffer> {
-  const first = index.slotAt(offset);
-  if (first >= index.count || index.offsetOf(first) !== offset) return Buffer.alloc(0);
-  let end = offset;
-  for (let slot = first; slot < index.count; slot++) {
-    const next = index.offsetOf(slot) + index.spanOf(slot);
-    if ((slotFlags(index.words[slot]!) & NameFlag.LOST) !== 0) break;
-    if (end > offset && next - offset > length) break;
-    end = next;
-  }
-  const bytes = Buffer.allocUnsafe(end - offset);
-  return bytes.subarray(0, await index.file.read(bytes, offset));
-}
 
 /**
  * Puts records of another replica where this one has none: behind its valid part, or into a hole. Both replicas lived

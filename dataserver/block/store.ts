@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { TfsError } from '../../common/errors.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
 import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
-import type { BlockId, Cookie, Epoch, FileId, Session, Version } from '../../common/ids.ts';
-import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES } from '../../common/limits.ts';
+import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
+import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import {
   type Batch,
@@ -11,7 +11,10 @@ import {
   type BlockStoreOptions,
   type Configuration,
   type FenceFacts,
+  type RawRecords,
   type ReadResult,
+  type Received,
+  type ReceiveOrder,
   type RecordRef,
   type SealInfo,
   type SealOrder,
@@ -23,21 +26,26 @@ import { AppendQueue } from './append-queue.ts';
 import type { Block } from './block.ts';
 import { StoreContext } from './context.ts';
 import { createBlock } from './create.ts';
+import { type Donor, type DonorHead, Donors } from './donor.ts';
 import { fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
+import { readForRepair } from './read-for-repair.ts';
+import { ReplicaReceiver } from './receive.ts';
 import { recordRefs, sha1sOf } from './record-refs.ts';
 import { applyOps } from './recover.ts';
-import { fillBlock, readRawRecords } from './repair.ts';
+import { fillBlock } from './repair.ts';
 import { sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
 import { Tail } from './tail.ts';
-import { quarantinedReport, verifyBlock } from './verify.ts';
+import { Trash } from './trash.ts';
+import { QUARANTINED_PROBLEM, unreadReport, verifyBlock } from './verify.ts';
 
 export type * from './api.ts';
+export type { Donor, DonorHead, DonorOps } from './donor.ts';
 export { type FaultName, type Faults, NO_FAULTS } from './faults.ts';
 
 /**
@@ -53,8 +61,10 @@ export class BlockStore {
   readonly #spares: Spares;
   readonly #reserve: OpsReserve;
   readonly #opsOptions: OpsLogOptions;
+  readonly #trash: Trash;
+  readonly #receiver: ReplicaReceiver;
   readonly #blocks = new Map<BlockId, Block>();
-  /** Ids that are being made. */
+  /** Ids that are being made, or made whole. */
   readonly #making = new Set<BlockId>();
 
   private constructor(parts: {
@@ -63,6 +73,8 @@ export class BlockStore {
     readonly spares: Spares;
     readonly reserve: OpsReserve;
     readonly opsOptions: OpsLogOptions;
+    readonly trash: Trash;
+    readonly server: ServerId;
     readonly blocks: readonly Block[];
   }) {
     this.#context = parts.context;
@@ -70,6 +82,8 @@ export class BlockStore {
     this.#spares = parts.spares;
     this.#reserve = parts.reserve;
     this.#opsOptions = parts.opsOptions;
+    this.#trash = parts.trash;
+    this.#receiver = new ReplicaReceiver({ ...parts, attach: (block) => this.#add(block) });
     for (const block of parts.blocks) this.#add(block);
   }
 
@@ -78,7 +92,8 @@ export class BlockStore {
     const context = new StoreContext(options);
     for (const directory of Object.values(STORE_DIRECTORIES)) await context.disk.mkdir(directory);
     await context.disk.syncDirectory('');
-    const { opsLogBytes = OPS_LOG_BYTES_MAX, opsReserveBytes = OPS_RESERVE_BYTES } = options.limits ?? {};
+    const { limits = {} } = options;
+    const { opsLogBytes = OPS_LOG_BYTES_MAX, opsReserveBytes = OPS_RESERVE_BYTES } = limits;
     const reserve = await OpsReserve.open(context, opsReserveBytes);
     const opsOptions: OpsLogOptions = { bytesMax: opsLogBytes, release: () => reserve.release() };
     return new BlockStore({
@@ -87,6 +102,8 @@ export class BlockStore {
       spares: await Spares.open(context),
       reserve,
       opsOptions,
+      trash: await Trash.open(context, limits.trashMs ?? TRASH_MS_DEFAULT),
+      server: options.server,
       blocks: await openBlocks(context, opsOptions),
     });
   }
@@ -129,9 +146,11 @@ export class BlockStore {
   }
 
   totals(): StoreTotals {
-    let [openBlocks, files, aliases, bytes, indexBytes] = [0, 0, 0, this.#spares.bytes, this.#cache.bytes];
+    let [openBlocks, files, aliases, suspects] = [0, 0, 0, 0];
+    let [bytes, indexBytes] = [this.#spares.bytes, this.#cache.bytes];
     for (const block of this.#blocks.values()) {
       if (block.state === BlockState.OPEN) openBlocks++;
+      if (block.flags !== 0) suspects++;
       files += block.slots;
       aliases += block.ops.facts.aliases;
       bytes += block.fileBytes;
@@ -144,6 +163,8 @@ export class BlockStore {
       aliases,
       bytes,
       spares: this.#spares.count,
+      suspects,
+      trashBytes: this.#trash.bytes,
       indexBytes,
     };
   }
@@ -296,17 +317,51 @@ export class BlockStore {
   }
 
   /**
-   * Record bytes for another replica: from `offset`, which starts a record, whole records as long as they fit `length`
-   * (but at least one), up to the end of the valid part or of a hole. None where no record starts there.
+   * Records for another replica, each verified: from `offset`, which starts a record, whole ones as long as they fit
+   * `length` (but at least one), up to the end or to one that does not verify.
    */
-  async readRaw(block: BlockId, generation: number, offset: number, length: number): Promise<Buffer> {
+  async readRaw(block: BlockId, generation: number, offset: number, length: number): Promise<RawRecords> {
     const held = this.#of(block);
     if (generation !== held.generation)
       throw new TfsError(
         'CONFLICT',
         `block ${block} is of generation ${held.generation} here, not ${generation}`,
       );
-    return this.#cache.use(held, (index) => readRawRecords(index, offset, length));
+    return this.#cache.use(held, (index) => readForRepair(this.#context, held, index, offset, length));
+  }
+
+  /** What another replica that has lost its own needs first. @throws TfsError DONT_KNOW where it is lost here too */
+  head(block: BlockId): DonorHead {
+    const held = this.#of(block);
+    const { superblock, generation, seal } = held;
+    if (superblock === undefined || (held.flags & BlockFlag.QUARANTINED) !== 0)
+      throw new TfsError('DONT_KNOW', `block ${block} is quarantined on this DataServer`);
+    return { superblock, generation, seal };
+  }
+
+  /**
+   * Makes the replica of a sealed block whole, or makes it where there is none, of what is sound here and what the donors
+   * have, asked in their order. Readers go on all the time. The damaged file is kept in the trash.
+   *
+   * @throws TfsError CONFLICT when this replica is not of the order, or is being repaired; UNAVAILABLE when a donor that
+   *   may have what is missing did not answer; DISK_FULL, IO, READ_ONLY
+   */
+  async receiveReplica(order: ReceiveOrder, donors: readonly Donor[]): Promise<Received> {
+    const context = this.#context;
+    context.assertWritable();
+    const { block } = order;
+    if (this.#making.has(block)) throw new TfsError('CONFLICT', `block ${block} is being made or repaired`);
+    this.#making.add(block);
+    try {
+      return await this.#receiver.receive(this.#blocks.get(block), order, new Donors(context, donors));
+    } finally {
+      this.#making.delete(block);
+    }
+  }
+
+  /** Removes from the trash what has been there long enough, or what a full disk needs. */
+  async purgeTrash(): Promise<void> {
+    await this.#trash.purge();
   }
 
   /**
@@ -350,9 +405,15 @@ export class BlockStore {
   async verify(block: BlockId): Promise<VerifyReport> {
     const held = this.#of(block);
     for (;;) {
-      if ((held.flags & BlockFlag.QUARANTINED) !== 0) return quarantinedReport();
-      const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
-      if (report !== undefined) return report;
+      if ((held.flags & BlockFlag.QUARANTINED) !== 0) return unreadReport(QUARANTINED_PROBLEM);
+      try {
+        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
+        if (report !== undefined) return report;
+      } catch (error) {
+        // It cannot even be loaded; that made it SUSPECT.
+        if (!held.suspect || !isTfsError(error)) throw error;
+        return unreadReport(error.message);
+      }
     }
   }
 

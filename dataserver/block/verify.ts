@@ -52,11 +52,10 @@ export async function verifyBlock(
   return report;
 }
 
-/** Of a block whose files could not even be opened: it is being repaired, or waits for that. */
-export const quarantinedReport = (): VerifyReport => ({
-  ...NOTHING_READ,
-  problems: ['quarantined: its superblock or its ops log cannot be read'],
-});
+export const QUARANTINED_PROBLEM = 'quarantined: its superblock or its ops log cannot be read';
+
+/** Of a block whose records could not be read at all. */
+export const unreadReport = (problem: string): VerifyReport => ({ ...NOTHING_READ, problems: [problem] });
 
 function claimOf(block: Block, index: LoadedIndex): Claim {
   const { count: slots, length } = index;

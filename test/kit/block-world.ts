@@ -42,6 +42,7 @@ export interface WorldOptions {
   readonly faults?: Faults;
   readonly clock?: Clock;
   readonly seed?: number;
+  readonly server?: ServerId;
   readonly limits?: BlockStoreOptions['limits'];
   readonly budgets?: BlockStoreOptions['budgets'];
   readonly events?: BlockStoreOptions['events'];
@@ -62,7 +63,7 @@ export function openStore(disk: Disk, options: WorldOptions = {}): Promise<Block
     clock: options.clock ?? new RushingClock(),
     random: new SeededRandom(options.seed ?? 1),
     clusterUuid: CLUSTER,
-    server: SERVER,
+    server: options.server ?? SERVER,
     budgets: options.budgets ?? { indexBytes: 1 << 24, openFiles: 64 },
     log: silentLog,
     faults: options.faults ?? { has: () => false },

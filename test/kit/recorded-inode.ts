@@ -120,7 +120,7 @@ export class Inode {
     if (this.#current === undefined || size > this.#capacity) {
       this.#capacity = Math.max(size, Math.min(content.length * 2, content.length + 65_536));
       const whole = Buffer.alloc(this.#capacity);
-      content.copy(whole);
+      content.copy(whole, 0, 0, size);
       this.#current = whole.subarray(0, size);
       return;
     }

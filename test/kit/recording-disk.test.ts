@@ -115,6 +115,20 @@ describe('recording disk', (test) => {
     assert.equal([await outcome(), await outcome(), await outcome()], ['good', 'bad', 'bad']);
   });
 
+  test('a file that was emptied and grows again holds zeros, and a second name survives with its first one gone', async () => {
+    const disk = new RecordingDisk();
+    await (await durable(disk, 'a', 'contents')).close();
+    await disk.link('a', 'b');
+    await disk.syncDirectory('');
+    const file = await disk.open('a', 'create');
+    await file.truncate(8);
+    await file.close();
+    assert.equal(await disk.readFile('b'), Buffer.alloc(8));
+    await disk.unlink('a');
+    assert.equal(disk.crashPoint().image(() => true).paths, ['b']);
+    assert.equal(disk.crashPoint().image(() => false).paths, ['a', 'b']);
+  });
+
   test('a full disk refuses to grow, not to overwrite', async () => {
     const disk = new RecordingDisk();
     const file = await durable(disk, 'a', 'a'.repeat(100));

@@ -92,6 +92,7 @@ export class RecordingDisk implements Disk {
     this.begin('read', `read ${path}`);
     const inode = this.#names.get(path);
     if (inode === undefined) throw new TfsError('NOT_FOUND', `${path} does not exist`);
+    if (inode.unreadable !== undefined) throw new TfsError('IO', `read ${path}: EIO (planned)`);
     return Buffer.from(inode.content);
   }
 
@@ -251,7 +252,9 @@ export class RecordingDisk implements Disk {
     const image = (keep: (unit: number) => boolean): RecordingDisk => {
       const copies = new Map<Inode, Inode>();
       for (const { inode, durable: base, changes, first } of frozen) {
-        copies.set(inode, new Inode(Inode.after(base, changes, (i) => keep(first + i))));
+        const copy = new Inode(Inode.after(base, changes, (i) => keep(first + i)));
+        copy.unreadable = inode.unreadable;
+        copies.set(inode, copy);
       }
       const names = new Map<string, Inode>();
       for (const [path, inode] of durable) names.set(path, copies.get(inode)!);

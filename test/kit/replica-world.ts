@@ -1,10 +1,12 @@
-import type { BlockId, Epoch } from '../../common/ids.ts';
-import type { BlockStore, SealInfo } from '../../dataserver/block/store.ts';
+import { TfsError } from '../../common/errors.ts';
+import type { BlockId, Epoch, ServerId } from '../../common/ids.ts';
+import type { BlockStore, Donor, Received, ReceiveOrder, SealInfo } from '../../dataserver/block/store.ts';
 import {
   CONFIGURATION,
   openStore,
   raw,
   superblockOf,
+  VERSION,
   type WorldOptions,
   Writer,
   type Written,
@@ -45,7 +47,7 @@ export class ReplicaWorld {
     const world = new ReplicaWorld(t, options, blockBytes);
     for (let i = 0; i < replicas; i++) {
       const disk = new RecordingDisk();
-      world.replicas.push({ disk, store: await world.#open(disk) });
+      world.replicas.push({ disk, store: await world.#open(disk, i) });
       await world.replicas[i]!.store.create(world.writer.superblock, CONFIGURATION);
     }
     for (const size of sizes) await world.append(size);
@@ -86,18 +88,58 @@ export class ReplicaWorld {
     });
   }
 
+  /** To repair a replica of this block by. */
+  order(): ReceiveOrder {
+    const info = this.replicas
+      .map(({ store }) => store.info(BLOCK))
+      .find((found) => found?.seal !== undefined)!;
+    return { block: BLOCK, generation: 0, seal: info.seal!, version: VERSION };
+  }
+
+  /** Replica i is that of server i + 1, as the superblock says. */
+  donor(replica: number): Donor {
+    return donorOf(this.replicas[replica]!.store, (replica + 1) as ServerId);
+  }
+
+  /** One that does not answer. */
+  lostDonor(replica: number): Donor {
+    const lost = async () => Promise.reject(new TfsError('CONNECTION_LOST', 'planted'));
+    return { server: (replica + 1) as ServerId, head: lost, records: lost, ops: lost };
+  }
+
+  receive(replica: number, donors: readonly Donor[], order = this.order()): Promise<Received> {
+    return this.replicas[replica]!.store.receiveReplica(order, donors);
+  }
+
+  repair(replica: number, from: readonly number[]): Promise<Received> {
+    return this.receive(
+      replica,
+      from.map((source) => this.donor(source)),
+    );
+  }
+
   /** The same disk under a new process. */
   async restart(replica: number, change: (disk: RecordingDisk) => void | Promise<void> = () => undefined) {
     const held = this.replicas[replica]!;
     await held.store.close();
     held.disk = held.disk.settled();
     await change(held.disk);
-    held.store = await this.#open(held.disk);
+    held.store = await this.#open(held.disk, replica);
   }
 
-  async #open(disk: RecordingDisk): Promise<BlockStore> {
-    const store = await openStore(disk, this.#options);
+  async #open(disk: RecordingDisk, replica: number): Promise<BlockStore> {
+    const store = await openStore(disk, { ...this.#options, server: (replica + 1) as ServerId });
     this.#t.defer(() => store.close());
     return store;
   }
+}
+
+/** A replica of a store in this process, as a source for another. */
+export function donorOf(store: BlockStore, server: ServerId): Donor {
+  return {
+    server,
+    head: async () => store.head(BLOCK),
+    records: (offset, length) => store.readRaw(BLOCK, 0, offset, length),
+    ops: async () => ({ version: store.info(BLOCK)!.version, ops: await store.opsAfter(BLOCK, 0) }),
+  };
 }

@@ -163,7 +163,7 @@ describe('block store repair and seal', (test) => {
   async function repair(bad: BlockStore, good: BlockStore, length: number, step: number): Promise<void> {
     for (const { start, end } of missing(await bad.fence(ID, EPOCH), length)) {
       for (let at = start; at < end; ) {
-        const bytes = await good.readRaw(ID, 0, at, Math.min(step, end - at));
+        const { bytes } = await good.readRaw(ID, 0, at, Math.min(step, end - at));
         assert.ok(bytes.length > 0, 'the source has it');
         await bad.fill(ID, at, bytes);
         at += bytes.length;
@@ -201,7 +201,7 @@ describe('block store repair and seal', (test) => {
   test('a repair is refused where nothing is missing, beyond a hole, of other bytes, and while the block is OPEN', async (t) => {
     const { writer, all } = await replicas(t, 2, BATCHES);
     const good = all[1]!.store;
-    const all_ = await good.readRaw(ID, 0, 4096, 1 << 20);
+    const { bytes: all_ } = await good.readRaw(ID, 0, 4096, 1 << 20);
     assert.is(await codeOf(good.fill(ID, writer.offset, all_)), 'CONFLICT');
     const [first, second, third] = writer.written;
     const bad = await restarted(t, all[0]!, (bytes) => void bytes.fill(0, first!.end + 10, second!.end - 10));
@@ -227,7 +227,7 @@ describe('block store repair and seal', (test) => {
       (bytes) => void bytes.fill(0, first!.end + 10, second!.end - 10),
     );
     const lengths = async (offset: number, length: number) =>
-      (await store.readRaw(ID, 0, offset, length)).length;
+      (await store.readRaw(ID, 0, offset, length)).bytes.length;
     assert.is(await lengths(4096, 1), first!.end - 4096);
     assert.is(await lengths(4096, 1 << 20), first!.end - 4096, 'not into a hole');
     assert.is(await lengths(first!.end, 1 << 20), 0);

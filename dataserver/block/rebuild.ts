@@ -1,0 +1,216 @@
+import { SHA1_BYTES } from '../../common/format/idx.ts';
+import { blockSeed, recordHeaderBytes } from '../../common/format/record.ts';
+import { slotWord } from '../../common/format/slot-word.ts';
+import { encodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
+import { type BlockWalk, type Hole, walkBlock } from '../../common/format/walk.ts';
+import { BATCH_BYTES_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
+import { NameFlag } from '../../common/wire/messages.ts';
+import type { SealInfo } from './api.ts';
+import type { StoreContext } from './context.ts';
+import type { Donors } from './donor.ts';
+import { decodeRawRecords } from './raw-records.ts';
+import { TolerantSource } from './tolerant-source.ts';
+
+/** Bytes asked of a source at a time. */
+const FETCH_BYTES = 8 * BATCH_BYTES_MAX;
+/** Changes the source every time it runs, so it ends sooner; a bound all the same. */
+const ROUNDS_MAX = 8;
+
+export interface RebuildTarget {
+  /** The file to be made. */
+  readonly path: string;
+  readonly superblock: Superblock;
+  readonly seal: SealInfo;
+  /** What there is here; it may be damaged, short, or not readable in places. */
+  readonly own: DiskFile | undefined;
+  /** Where the record behind the one at `offset` starts, as far as anything here tells. */
+  readonly behind: (offset: number) => Boundary | undefined;
+}
+
+interface Boundary {
+  readonly offset: number;
+  readonly slots: number;
+}
+
+export interface Rebuilt {
+  /** One slot word for each, LOST where there is no sound record. */
+  readonly words: Uint32Array;
+  /** 20 bytes a slot; zeros where there is none. */
+  readonly sha1s: Buffer;
+  /** The highest length that a header proves. */
+  readonly provenLength: number;
+  /** All records and the digest verify. */
+  readonly whole: boolean;
+  /** What is sound here does not fit what others have: it is not what was sealed. */
+  readonly foreign: boolean;
+  /** Records that came from others. */
+  readonly fetched: number;
+  /** Slots without a sound record. */
+  readonly lost: number;
+  /** It is not what was here, but better. */
+  readonly better: boolean;
+}
+
+/** What one reading of the new file found. */
+interface Look {
+  readonly walked: BlockWalk;
+  /** Where bytes behind a payload are not zero. */
+  readonly pads: readonly { readonly at: number; readonly length: number }[];
+  readonly sha1s: Buffer;
+}
+
+/** Makes a new block file, durable under a temporary name, of what is sound here and, where that is not, of what others have. */
+export class Rebuild {
+  readonly #context: StoreContext;
+  readonly #target: RebuildTarget;
+  readonly #donors: Donors;
+  readonly #file: DiskFile;
+  /** Where records start that nobody has. */
+  readonly #lostAt = new Map<number, number>();
+  #fetched = 0;
+  #changed = false;
+  /** A source that answered has no record where the sound ones here end. */
+  #misfits = false;
+
+  static async run(context: StoreContext, target: RebuildTarget, donors: Donors): Promise<Rebuilt> {
+    const file = await context.open(target.path, 'create');
+    try {
+      return await new Rebuild(context, target, donors, file).#run();
+    } finally {
+      await file.close();
+    }
+  }
+
+  private constructor(context: StoreContext, target: RebuildTarget, donors: Donors, file: DiskFile) {
+    this.#context = context;
+    this.#target = target;
+    this.#donors = donors;
+    this.#file = file;
+  }
+
+  async #run(): Promise<Rebuilt> {
+    await this.#copyOwn();
+    for (let round = 0; round < ROUNDS_MAX; round++) {
+      const { walked, pads } = await this.#look();
+      for (const { at, length } of pads) await this.#write([Buffer.alloc(length)], at);
+      if (pads.length > 0) this.#changed = true;
+      let filled = 0;
+      for (const hole of walked.holes) filled += await this.#fill(hole);
+      this.#fetched += filled;
+      if (filled === 0) break;
+    }
+    if (!this.#context.faults.has('rename-before-datasync')) await this.#guarded(() => this.#file.datasync());
+    // Only what reads back after the sync counts.
+    return this.#conclude(await this.#look());
+  }
+
+  /** The superblock, then whatever can be read here; zeros for the rest. */
+  async #copyOwn(): Promise<void> {
+    const { superblock, seal, own } = this.#target;
+    const image = encodeSuperblock(superblock);
+    if (own === undefined) this.#changed = true;
+    else {
+      const source = await TolerantSource.of(own);
+      const head = Buffer.alloc(SUPERBLOCK_BYTES);
+      await source.read(head, 0);
+      if (!head.equals(image) || source.size < seal.length) this.#changed = true;
+      const buffer = Buffer.allocUnsafe(BATCH_BYTES_MAX);
+      const end = Math.min(source.size, seal.length);
+      for (let at = SUPERBLOCK_BYTES; at < end; at += buffer.length) {
+        this.#context.assertOpen();
+        const got = await source.read(buffer.subarray(0, Math.min(buffer.length, end - at)), at);
+        await this.#write([buffer.subarray(0, got)], at);
+      }
+      if (source.unreadable.length > 0) this.#changed = true;
+    }
+    await this.#write([image], 0);
+    await this.#guarded(() => this.#file.truncate(seal.length));
+  }
+
+  async #look(): Promise<Look> {
+    const { superblock, seal } = this.#target;
+    this.#context.assertOpen();
+    const sha1s = Buffer.alloc(seal.slots * SHA1_BYTES);
+    const pads: { at: number; length: number }[] = [];
+    const source = { size: seal.length, read: (to: Buffer, at: number) => this.#file.read(to, at) };
+    const walked = await walkBlock(source, superblock, {
+      end: seal.length,
+      proven: seal,
+      onRecord: ({ header, offset, span, payloadOk, padOk }) => {
+        const payloadEnd = offset + recordHeaderBytes(header.size) + header.size;
+        if (payloadOk) header.sha1.copy(sha1s, header.slot * SHA1_BYTES);
+        if (!padOk) pads.push({ at: payloadEnd, length: offset + span - payloadEnd });
+      },
+    });
+    return { walked, pads, sha1s };
+  }
+
+  /** @returns records that were filled in */
+  async #fill(hole: Hole): Promise<number> {
+    let filled = 0;
+    for (let { start: at, firstSlot: slot } = hole; at < hole.end; ) {
+      let way = this.#target.behind(at);
+      const place = { offset: at, slot };
+      const found = await this.#donors.first(async (donor) => {
+        const { bytes, next } = await donor.records(at, Math.min(hole.end - at, FETCH_BYTES));
+        way ??= next;
+        if (next === undefined) this.#misfits = true;
+        if (bytes.length === 0 || at + bytes.length > hole.end) return undefined;
+        return { bytes, records: decodeRawRecords(bytes, blockSeed(this.#target.superblock), place).length };
+      });
+      if (found !== undefined) {
+        await this.#write([found.bytes], at);
+        at += found.bytes.length;
+        slot += found.records;
+        filled += found.records;
+        continue;
+      }
+      this.#lostAt.set(slot, at);
+      // Around a record that nobody has, if anybody knows where it ends; the bytes stay as they are.
+      if (way === undefined || way.offset <= at || way.offset > hole.end) break;
+      at = way.offset;
+      slot += way.slots;
+    }
+    return filled;
+  }
+
+  #conclude({ walked, pads, sha1s }: Look): Rebuilt {
+    const { seal } = this.#target;
+    const { words, holes, digest, provenLength } = walked;
+    let lost = 0;
+    for (const { start, firstSlot, slots } of holes) {
+      lost += slots;
+      // Offsets never go back: a record whose place nobody knows lies where the last known one does.
+      let at = start;
+      for (let slot = firstSlot; slot < firstSlot + slots; slot++) {
+        at = this.#lostAt.get(slot) ?? at;
+        words[slot] = slotWord(at, NameFlag.LOST);
+      }
+    }
+    const isDense = words.length === seal.slots && pads.length === 0;
+    const whole = holes.length === 0 && isDense && digest?.equals(seal.digest) === true;
+    return {
+      words,
+      sha1s,
+      provenLength,
+      whole,
+      foreign: !whole && (holes.length === 0 || this.#misfits),
+      fetched: this.#fetched,
+      lost,
+      better: this.#changed || this.#fetched > 0,
+    };
+  }
+
+  #write(buffers: readonly Buffer[], at: number): Promise<void> {
+    return this.#guarded(() => this.#file.write(buffers, at));
+  }
+
+  async #guarded(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      throw this.#context.failed(error, `making ${this.#target.path}`);
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import {
+  emptyOpsState,
+  encodeOpBody,
+  encodeOpsFileHeader,
+  foldOp,
+  frameOp,
+  NO_OP_ID,
+  OPS_HEADER_BYTES,
+  type Op,
+  type OpsState,
+  OpType,
+  opsSeed,
+} from '../../common/format/ops.ts';
+import type { Superblock } from '../../common/format/superblock.ts';
+import { type BlockId, compareVersions, type ServerId } from '../../common/ids.ts';
+import { type ReceiveOrder, STORE_DIRECTORIES } from './api.ts';
+import { inBlocks, type StoreContext } from './context.ts';
+import type { DonorOps, Donors } from './donor.ts';
+import type { OpsLogOptions } from './open.ts';
+import { OpsLog } from './ops-log.ts';
+import type { Trash } from './trash.ts';
+
+/** All sequenced operations of a block, as a member of its newest configuration has them, and their sum. */
+export interface ReceivedOps {
+  readonly ops: readonly Op[];
+  readonly state: OpsState;
+}
+
+/**
+ * The log of another replica, for one that is to have it as its own.
+ *
+ * Whatever was acknowledged is in the log of every member of the newest configuration, so any one of them will do. Only
+ * the sequencer itself, which writes its own log first, has to have everything that any member holds: it would give the
+ * same place to two operations otherwise.
+ *
+ * @param server this one
+ * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member
+ */
+export async function receiveOps(
+  context: StoreContext,
+  server: ServerId,
+  { block, version }: ReceiveOrder,
+  donors: Donors,
+): Promise<ReceivedOps> {
+  const answers = await donors.all((donor) => donor.ops());
+  const logs = answers
+    .filter(({ answer }) => compareVersions(answer.version, version) >= 0)
+    .map(({ server: from, answer }) => ({ from, answer, state: folded(answer) }))
+    .filter(({ from, answer, state }) => isMember(from, answer, state))
+    .sort((a, b) => compareVersions(b.answer.version, a.answer.version) || b.state.seq - a.state.seq);
+  const [best] = logs;
+  if (best === undefined)
+    throw donors.missing(`no member of the newest configuration gives the operations of block ${block}`);
+  const { members, opsPrimary } = best.state.cfg!;
+  if (!members.includes(server))
+    throw new TfsError(
+      'CONFLICT',
+      `block ${block} is not for server ${server}: its members are ${members.join(', ')}`,
+    );
+  const others = members.filter((member) => member !== server);
+  if (opsPrimary === server && !others.every((member) => logs.some(({ from }) => from === member)))
+    throw donors.missing(`the sequencer of block ${block} needs the operations of every member`);
+  context.log.info(
+    { block, from: best.from, seq: best.state.seq },
+    'operations were taken from another replica',
+  );
+  return { ops: best.answer.ops, state: best.state };
+}
+
+/**
+ * Writes them as this replica's log, with the SEAL, under the next number: the newest one counts, so that a crash leaves
+ * the old log or the new one.
+ */
+export async function installOps(
+  context: StoreContext,
+  superblock: Superblock,
+  order: ReceiveOrder,
+  { ops, state }: ReceivedOps,
+  { options, trash }: { readonly options: OpsLogOptions; readonly trash: Trash },
+): Promise<OpsLog> {
+  const { clusterUuid, block, salt } = superblock;
+  const old = await opsLogsOf(context, block);
+  const n = old.length === 0 ? 0 : Math.max(...old) + 1;
+  const header = { clusterUuid, block, n, salt };
+  const seed = opsSeed(header);
+  const content = [encodeOpsFileHeader(header)];
+  let length = OPS_HEADER_BYTES;
+  const seal = sealOp(context, order, state);
+  foldOp(state, seal);
+  for (const op of [...ops, seal]) {
+    const frame = frameOp(encodeOpBody(op), seed, length);
+    content.push(frame);
+    length += frame.length;
+  }
+  const name = blockFileName(block, n, 'ops');
+  try {
+    await context.writeTemporary(`${name}.tmp`, content);
+    await context.disk.rename(inBlocks(`${name}.tmp`), inBlocks(name));
+    await context.syncBlocks();
+  } catch (error) {
+    await context.discard(inBlocks(`${name}.tmp`));
+    throw context.failed(error, `ops log of block ${block}`);
+  }
+  for (const number of old) {
+    const path = blockFileName(block, number, 'ops');
+    await keepIn(trash, context, path);
+    await context.discard(inBlocks(path));
+  }
+  const place = { block, n, salt, goodLength: length, torn: false, inherited: false };
+  return new OpsLog(context, place, state, options);
+}
+
+/** A file that cannot be kept is no reason to go on without a good one. */
+export async function keepIn(trash: Trash, context: StoreContext, name: string): Promise<boolean> {
+  try {
+    await trash.keep(name);
+    return true;
+  } catch (error) {
+    if (!isTfsError(error, 'NOT_FOUND'))
+      context.log.warn({ err: error, name }, 'a damaged file cannot be kept');
+    return false;
+  }
+}
+
+/** Numbers of the block's ops logs that are on the disk. */
+export async function opsLogsOf(context: StoreContext, block: BlockId): Promise<number[]> {
+  const names = await context.disk.list(STORE_DIRECTORIES.blocks);
+  return names.flatMap((name) => {
+    const file = parseBlockFileName(name);
+    return file?.block === block && file.kind === 'ops' ? [file.number] : [];
+  });
+}
+
+function folded({ ops }: DonorOps): OpsState {
+  const state = emptyOpsState();
+  for (const op of ops) foldOp(state, op);
+  return state;
+}
+
+function isMember(server: ServerId, { version }: DonorOps, state: OpsState): boolean {
+  return compareVersions(state.version, version) === 0 && (state.cfg?.members.includes(server) ?? false);
+}
+
+function sealOp(context: StoreContext, { seal }: ReceiveOrder, { version, seq }: OpsState): Op {
+  return { type: OpType.SEAL, version, seq, atMs: context.clock.now(), opId: NO_OP_ID, ...seal };
+}
