@@ -1,7 +1,7 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
 import type { BlockState } from '../common/wire/messages.ts';
 import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
-import { Replica, serverOf, stateOf } from './replica-word.ts';
+import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
 
 export interface ReplicaFacts {
   readonly server: ServerId;
@@ -92,23 +92,55 @@ export function locateIn(page: BlockPage, row: number): Whereabouts {
   return { opsPrimary, members };
 }
 
+/** What {@link countCopies} adds up, over blocks that were ever reported. */
+export interface CopyCounts {
+  /** Blocks by the number of their good copies on servers that are there; the last one counts more copies too. */
+  readonly byCopies: number[];
+  /** Blocks with fewer of them than wanted. */
+  short: number;
+  /** Members of a configuration without a good copy that can be had now. */
+  absent: number;
+  /** Replicas on servers that are there and that lack, or may lack, operations that were acknowledged. */
+  stale: number;
+  /** Replicas, wherever they are, whose superblock or operations cannot be read. */
+  quarantined: number;
+}
+
+/** @param copiesMax of this many copies and more is not told apart */
+export const noCopies = (copiesMax: number): CopyCounts => ({
+  byCopies: new Array<number>(copiesMax + 1).fill(0),
+  short: 0,
+  absent: 0,
+  stale: 0,
+  quarantined: 0,
+});
+
+const NOT_GOOD = Replica.SUSPECT | Replica.QUARANTINED | Replica.UNCONFIRMED;
+
 /**
- * @param isDown by server id: 1 for a server that does not answer now
- * @returns blocks of the page with fewer good replicas on living servers than wanted
+ * Adds the blocks of a page to the counts. Over the bare columns: this is done for every block of the cluster, again
+ * and again.
+ *
+ * @param isAway by server id: 1 for a server that does not answer now, or has not reported all it holds
  */
-export function shortIn(page: BlockPage, isDown: Uint8Array): number {
-  // Over the bare columns: this is done for every block of the cluster, again and again.
+export function countCopies(page: BlockPage, isAway: Uint8Array, counts: CopyCounts): void {
   const { words, shape, state } = page;
-  let short = 0;
+  const { byCopies } = counts;
+  const last = byCopies.length - 1;
   for (let row = 0; row < page.rows; row++) {
     const count = shape[row]! & 15;
     if (count === 0 || (state[row]! & ~SUSPECT_BIT) === Whole.OPENING) continue;
     let good = 0;
     for (let i = 0; i < count; i++) {
       const word = i < INLINE_REPLICAS ? words[row * INLINE_REPLICAS + i]! : page.word(row, i);
-      if (rankOf(word) < 2 && isDown[word & 0xffff] === 0) good++;
+      const isThere = isAway[word & 0xffff] === 0;
+      const stale = isStale(word);
+      if (isThere && !stale && stateOf(word) !== 0 && (word & NOT_GOOD) === 0) good++;
+      else if (word & Replica.MEMBER) counts.absent++;
+      if (stale && isThere) counts.stale++;
+      if (word & Replica.QUARANTINED) counts.quarantined++;
     }
-    if (good < shape[row]! >>> 4) short++;
+    byCopies[good < last ? good : last]!++;
+    if (good < shape[row]! >>> 4) counts.short++;
   }
-  return short;
 }

@@ -268,6 +268,13 @@ export class Members {
     return this.#records.has(server) ? 'down' : 'missing';
   }
 
+  /** Known servers that are not up, or have not reported all that they hold. */
+  get away(): ServerId[] {
+    return this.known.filter(
+      (id) => this.stateOf(id) !== 'up' || this.#live.get(id)?.table.isCurrent !== true,
+    );
+  }
+
   /** @returns whether a server came up or went down since the last call */
   noticeStates(): boolean {
     const now = new Map(this.known.map((id) => [id, this.stateOf(id)]));
@@ -329,6 +336,7 @@ export class Members {
       // Infinity has no form in JSON.
       heartbeatAgeMs: Number.isFinite(heardAgoMs) ? Math.round(heardAgoMs) : -1,
       ...(live?.counts ?? NO_COUNTS),
+      suspects: [...(live?.suspects ?? [])],
     };
   }
 

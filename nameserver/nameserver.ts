@@ -18,6 +18,7 @@ import type { Keyring } from '../common/wire/keys.ts';
 import type { LocateReply } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { RpcServer } from '../common/wire/rpc-server.ts';
+import { blockFigures } from './block-figures.ts';
 import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
@@ -225,7 +226,7 @@ export class NameServer {
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),
     });
-    this.#short = new ShortCount(map, () => members.known.filter((id) => members.stateOf(id) !== 'up'));
+    this.#short = new ShortCount({ map, clock, replicas, away: () => members.away });
     this.#locator = new Locator({
       map,
       mapVersion: () => this.#mapVersion.value,
@@ -243,7 +244,7 @@ export class NameServer {
       view,
       series,
       mapVersion: this.#mapVersion,
-      short: this.#short,
+      blocks: () => this.blockFigures(),
     });
   }
 
@@ -280,6 +281,11 @@ export class NameServer {
 
   locate(blocks: readonly BlockId[]): LocateReply | Promise<LocateReply> {
     return this.#locator.locate(blocks);
+  }
+
+  /** How the blocks are, as far as this NameServer knows. */
+  blockFigures(): ClusterMap['blocks'] {
+    return blockFigures({ map: this.map, short: this.#short, sweep: this.#sweep, sealer: this.sealer });
   }
 
   clusterMap(): ClusterMap {

@@ -5,7 +5,6 @@ import type { Leadership } from './leadership.ts';
 import type { MapVersion } from './map-version.ts';
 import type { Members } from './members.ts';
 import type { Series } from './series.ts';
-import type { ShortCount } from './short-count.ts';
 import type { View } from './view.ts';
 
 export interface OverviewDeps {
@@ -25,7 +24,7 @@ export interface OverviewDeps {
   readonly view: View;
   readonly series: Series;
   readonly mapVersion: MapVersion;
-  readonly short: ShortCount;
+  readonly blocks: () => ClusterMap['blocks'];
 }
 
 /** What a NameServer tells of the cluster and of itself, to clients and to people. */
@@ -37,11 +36,9 @@ export class Overview {
   }
 
   clusterMap(): ClusterMap {
-    const { clusterUuid, clusterDigit, replicas, minWrite, leadership, view, map, mapVersion } = this.#deps;
+    const { clusterUuid, clusterDigit, replicas, minWrite, leadership, view, mapVersion } = this.#deps;
     const completeView = view.isComplete();
     const leader = leadership.reign !== undefined;
-    const { total, open, sealed, awaitingSeal, suspect } = map.counts;
-    const underReplicated = this.#deps.short.value;
     return {
       clusterUuid,
       clusterDigit,
@@ -53,12 +50,12 @@ export class Overview {
       replicas,
       minWrite,
       servers: this.#deps.members.infos(),
-      blocks: { total, open, sealed, awaitingSeal, underReplicated, suspect },
+      blocks: this.#deps.blocks(),
     };
   }
 
   status(): Status {
-    const { id, pid, version, leadership, view, members, map, series, short, startedAtMs } = this.#deps;
+    const { id, pid, version, leadership, view, members, map, series, startedAtMs } = this.#deps;
     const isComplete = view.isComplete();
     const leads = leadership.reign !== undefined;
     return {
@@ -79,7 +76,7 @@ export class Overview {
         blocks: map.counts.total,
         open: map.counts.open,
         awaitingSeal: map.counts.awaitingSeal,
-        underReplicated: short.value,
+        underReplicated: this.#deps.blocks().underReplicated,
         series: series.series,
       },
     };

@@ -108,22 +108,32 @@ export interface SweepDeps extends Omit<Sight, 'nowMs'> {
 /** Looks at every unsettled block again and again. */
 export class Sweep {
   #watched = new Map<BlockId, Watched>();
+  #oldestUnsealedMs = 0;
   readonly #deps: SweepDeps;
 
   constructor(deps: SweepDeps) {
     this.#deps = deps;
   }
 
+  /** How long the block that waits longest for its seal has waited, as of the last run; 0 when none does. */
+  get oldestUnsealedMs(): number {
+    return this.#oldestUnsealedMs;
+  }
+
   run(nowMs: number): void {
     const { unsettled, facts, enqueue, isQueued } = this.#deps;
     const next = new Map<BlockId, Watched>();
+    let oldestUnsealedMs = 0;
     for (const block of [...unsettled]) {
       const seen = facts(block);
       if (seen === undefined) continue;
       const { watched, seal } = look(seen, this.#watched.get(block), { ...this.#deps, nowMs });
       next.set(block, watched);
+      if (watched.whole === Whole.UNSEALED)
+        oldestUnsealedMs = Math.max(oldestUnsealedMs, nowMs - watched.sinceMs);
       if (seal !== undefined && !isQueued(block)) enqueue(block, seal);
     }
     this.#watched = next;
+    this.#oldestUnsealedMs = oldestUnsealedMs;
   }
 }

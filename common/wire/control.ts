@@ -424,6 +424,8 @@ const zServerInfo = z.object({
   openBlocks: z.number(),
   files: z.number(),
   aliases: z.number(),
+  /** Peers that it could not reach, or found slow, in the last minute. */
+  suspects: z.array(zServer).default([]),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 
@@ -447,6 +449,20 @@ export const zClusterMap = z.object({
     awaitingSeal: z.number(),
     underReplicated: z.number(),
     suspect: z.number(),
+    /** Blocks with 0, 1, 2, … good copies on servers that are up; the last figure counts more copies too. */
+    byCopies: z.array(z.number()).max(16).default([]),
+    /** Members of a block's configuration without a good copy that can be had now. */
+    absent: z.number().default(0),
+    /** Replicas on servers that are up and that lack, or may lack, acknowledged operations. */
+    stale: z.number().default(0),
+    /** Replicas whose superblock or operations log cannot be read. */
+    quarantined: z.number().default(0),
+    /** How long the block that has waited longest for its seal has waited; 0 when none does. */
+    oldestUnsealedMs: z.number().default(0),
+    /** Blocks with a replica that holds what its seal denies. */
+    contradicted: z.number().default(0),
+    /** Since `underReplicated` and the copies began to be counted for the last time; -1 before the first time. */
+    countedAgoMs: z.number().default(-1),
   }),
 });
 export type ClusterMap = z.infer<typeof zClusterMap>;

@@ -14,7 +14,7 @@ import {
 } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Clock, Timer } from '../../common/seams/clock.ts';
-import { type ClusterMap, encodeControl } from '../../common/wire/control.ts';
+import { type ClusterMap, encodeControl, zClusterMap } from '../../common/wire/control.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import {
   decodeCheck,
@@ -348,8 +348,16 @@ export class FakeCluster implements Caller {
         openBlocks: 1,
         files: 0,
         aliases: 0,
+        suspects: [],
       })),
-      blocks: { total: 3, open: 3, sealed: 0, awaitingSeal: 0, underReplicated: 0, suspect: 0 },
+      blocks: zClusterMap.shape.blocks.parse({
+        total: 3,
+        open: 3,
+        sealed: 0,
+        awaitingSeal: 0,
+        underReplicated: 0,
+        suspect: 0,
+      }),
     };
   }
 }

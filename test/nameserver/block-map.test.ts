@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import { type BlockId, blockId, epochOf, type ServerId } from '../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
-import { shortIn } from '../../nameserver/block-facts.ts';
+import { type CopyCounts, countCopies, noCopies } from '../../nameserver/block-facts.ts';
 import { BlockMap, Effect } from '../../nameserver/block-map.ts';
 import { SEGMENT_ROWS, SEGMENTS_PER_PAGE, Whole } from '../../nameserver/block-page.ts';
 import { decodeSegment, encodeSegment } from '../../nameserver/map-segment.ts';
@@ -45,13 +45,12 @@ describe('block map', (test) => {
     const map = new BlockMap();
     for (const server of [s1, s2]) map.report(server, entryOf({ state: BlockState.SEALED }));
     assert.is(map.facts(B)?.whole, Whole.SEALED);
-    const page = map.page(2)!;
-    assert.is(shortIn(page, downOf()), 1);
+    assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 1, 0], short: 1, absent: 1 });
     map.report(s3, entryOf({ state: BlockState.SEALED }));
-    assert.is(shortIn(page, downOf()), 0);
-    assert.is(shortIn(page, downOf(s2)), 1);
+    assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 0, 1] });
+    assert.equal(countsOf(map, s2, s1), { ...noCopies(3), byCopies: [0, 1, 0, 0], short: 1, absent: 2 });
     map.report(s3, entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT }));
-    assert.is(shortIn(page, downOf()), 1);
+    assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 1, 0], short: 1, absent: 1 });
     assert.is(map.counts.suspect, 1);
     assert.equal(map.locate(B)?.members, [s1, s2, s3], 'the suspect one comes last');
   });
@@ -288,11 +287,13 @@ describe('block map', (test) => {
   });
 });
 
-const downOf = (...ids: number[]): Uint8Array => {
-  const down = new Uint8Array(0x1_0000);
-  for (const id of ids) down[id] = 1;
-  return down;
-};
+function countsOf(map: BlockMap, ...away: number[]): CopyCounts {
+  const isAway = new Uint8Array(0x1_0000);
+  for (const id of away) isAway[id] = 1;
+  const counts = noCopies(3);
+  for (const page of map.pages()) countCopies(page, isAway, counts);
+  return counts;
+}
 
 /** As a restart sees it: every segment written and read back. */
 function reloaded(map: BlockMap): BlockMap {
@@ -348,4 +349,21 @@ function agree(map: BlockMap, naive: NaiveMap): void {
     });
     assert.equal([...map.staleOf(server)].sort(), stale.map(([block]) => block).sort());
   }
+  assert.equal(countsOf(map, 2), naiveCounts(naive, 2));
+}
+
+function naiveCounts(naive: NaiveMap, away: number): CopyCounts {
+  const counts = noCopies(3);
+  for (const block of naive.blocks.values()) {
+    if (naive.wholeOf(block) === 'OPENING') continue;
+    const held = [...block.replicas].filter(([, { state }]) => state !== 0);
+    const isStale = ([, { stale, member }]: (typeof held)[number]) => stale || !member;
+    const good = held.filter((one) => one[0] !== away && one[1].good && one[1].confirmed && !isStale(one));
+    counts.byCopies[Math.min(3, good.length)]!++;
+    if (good.length < block.target) counts.short++;
+    counts.absent += [...block.replicas.values()].filter(({ member }) => member).length - good.length;
+    counts.stale += held.filter((one) => one[0] !== away && isStale(one)).length;
+    counts.quarantined += held.filter(([, { readable }]) => !readable).length;
+  }
+  return counts;
 }
