@@ -115,32 +115,58 @@ export const noCopies = (copiesMax: number): CopyCounts => ({
   quarantined: 0,
 });
 
-const NOT_GOOD = Replica.SUSPECT | Replica.QUARANTINED | Replica.UNCONFIRMED;
+/** Of a replica word, as bits. */
+const Kind = { GOOD: 1, MEMBER: 2, STALE: 4, QUARANTINED: 8 } as const;
+
+/** By the upper half of the word, which is all of it but the server. */
+const KINDS = Uint8Array.from({ length: 0x1_0000 }, (_, upper) => kindOf(upper << 16));
+
+function kindOf(word: number): number {
+  const lags = isStale(word);
+  const isGood =
+    stateOf(word) !== 0 &&
+    !lags &&
+    (word & (Replica.SUSPECT | Replica.QUARANTINED | Replica.UNCONFIRMED)) === 0;
+  return (
+    (isGood ? Kind.GOOD : 0) |
+    (word & Replica.MEMBER ? Kind.MEMBER : 0) |
+    (lags ? Kind.STALE : 0) |
+    (word & Replica.QUARANTINED ? Kind.QUARANTINED : 0)
+  );
+}
 
 /**
- * Adds the blocks of a page to the counts. Over the bare columns: this is done for every block of the cluster, again
- * and again.
+ * Adds the blocks of a page to the counts. Over the bare columns and with a table: this is done for every block of the
+ * cluster, again and again.
  *
  * @param isAway by server id: 1 for a server that does not answer now, or has not reported all it holds
  */
 export function countCopies(page: BlockPage, isAway: Uint8Array, counts: CopyCounts): void {
-  const { words, shape, state } = page;
+  const { words, shape, state, rows } = page;
   const { byCopies } = counts;
   const last = byCopies.length - 1;
-  for (let row = 0; row < page.rows; row++) {
+  const opening: number = Whole.OPENING;
+  const inline = INLINE_REPLICAS;
+  const kinds = KINDS;
+  let [short, absent, stale, quarantined] = [0, 0, 0, 0];
+  for (let row = 0; row < rows; row++) {
     const count = shape[row]! & 15;
-    if (count === 0 || (state[row]! & ~SUSPECT_BIT) === Whole.OPENING) continue;
+    if (count === 0 || (state[row]! & ~SUSPECT_BIT) === opening) continue;
     let good = 0;
     for (let i = 0; i < count; i++) {
-      const word = i < INLINE_REPLICAS ? words[row * INLINE_REPLICAS + i]! : page.word(row, i);
+      const word = i < inline ? words[row * inline + i]! : page.word(row, i);
+      const kind = kinds[word >>> 16]!;
       const isThere = isAway[word & 0xffff] === 0;
-      const stale = isStale(word);
-      if (isThere && !stale && stateOf(word) !== 0 && (word & NOT_GOOD) === 0) good++;
-      else if (word & Replica.MEMBER) counts.absent++;
-      if (stale && isThere) counts.stale++;
-      if (word & Replica.QUARANTINED) counts.quarantined++;
+      if (isThere && (kind & Kind.GOOD) !== 0) good++;
+      else if ((kind & Kind.MEMBER) !== 0) absent++;
+      if (isThere && (kind & Kind.STALE) !== 0) stale++;
+      if ((kind & Kind.QUARANTINED) !== 0) quarantined++;
     }
     byCopies[good < last ? good : last]!++;
-    if (good < shape[row]! >>> 4) counts.short++;
+    if (good < shape[row]! >>> 4) short++;
   }
+  counts.short += short;
+  counts.absent += absent;
+  counts.stale += stale;
+  counts.quarantined += quarantined;
 }
