@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { toTfsError } from '../common/errors.ts';
 import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
 import { register as registerBench } from './commands/bench.ts';
+import { register as registerDoctor } from './commands/doctor.ts';
 import { register as registerDump } from './commands/dump.ts';
 import { register as registerFormat } from './commands/format.ts';
 import { register as registerFsck } from './commands/fsck.ts';
@@ -35,6 +36,7 @@ for (const register of [
   registerStat,
   registerImport,
   registerStatus,
+  registerDoctor,
   registerFormat,
   registerVerify,
   registerFsck,

@@ -3,6 +3,7 @@ import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import type { Config } from '../../common/config.ts';
 import { TfsError, toTfsError } from '../../common/errors.ts';
+import { formatHostPort } from '../../common/ids.ts';
 import { readGatewayRole } from '../../common/secrets.ts';
 import { type ClusterMap, zClusterMap } from '../../common/wire/control.ts';
 import { Keyring } from '../../common/wire/keys.ts';
@@ -11,8 +12,19 @@ import { Peers } from '../../common/wire/peers.ts';
 
 const ASK_MS_MAX = 2_000;
 
+/** What one NameServer says. */
+export interface NameServerAnswer {
+  readonly id: number;
+  readonly address: string;
+  /** Undefined when it does not answer. */
+  readonly map: ClusterMap | undefined;
+  readonly whyNot: string | undefined;
+}
+
 /** What the NameServers know of the cluster, asked as a gateway asks. */
 export interface ClusterView {
+  /** What each of them says. */
+  nameservers(): Promise<NameServerAnswer[]>;
   /**
    * @returns the leader's map, or a standby's where no leader answers
    * @throws TfsError UNAVAILABLE when no NameServer answers
@@ -32,22 +44,43 @@ export async function openClusterView(config: Config): Promise<ClusterView> {
     role: 'gateway',
     id: `tool-${process.pid}`,
   });
-  return { map: () => askClusterMap(peers, config), close: () => peers.close() };
+  return {
+    nameservers: () => askNameServers(peers, config),
+    map: () => askClusterMap(peers, config),
+    close: () => peers.close(),
+  };
 }
 
 /** As {@link ClusterView.map}, over connections of any role. */
 export async function askClusterMap(peers: Peers, config: Config): Promise<ClusterMap> {
-  const answers = await Promise.allSettled(
-    config.nameservers.map(({ host, port }) =>
-      peers.callControl({ host, port }, Op.CLUSTER_MAP, {}, zClusterMap, [], ASK_MS_MAX),
-    ),
-  );
-  const maps = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value.message] : []));
-  const map = maps.find((candidate) => candidate.leader) ?? maps[0];
+  const answers = await askNameServers(peers, config);
+  const map = mapOf(answers);
   if (map !== undefined) return map;
-  const failure = answers.find((answer) => answer.status === 'rejected');
-  const why = failure === undefined ? 'none is configured' : toTfsError(failure.reason).message;
-  throw new TfsError('UNAVAILABLE', `no NameServer answers: ${why}`, { cause: failure?.reason });
+  const why = answers.find(({ whyNot }) => whyNot !== undefined)?.whyNot ?? 'none is configured';
+  throw new TfsError('UNAVAILABLE', `no NameServer answers: ${why}`);
+}
+
+/** Asks each of them; never rejects. */
+async function askNameServers(peers: Peers, { nameservers }: Config): Promise<NameServerAnswer[]> {
+  return Promise.all(
+    nameservers.map(async ({ id, host, port }) => {
+      const own = { id, address: formatHostPort({ host, port }) };
+      try {
+        const asked = peers.callControl({ host, port }, Op.CLUSTER_MAP, {}, zClusterMap, [], ASK_MS_MAX);
+        return { ...own, map: (await asked).message, whyNot: undefined };
+      } catch (error) {
+        return { ...own, map: undefined, whyNot: toTfsError(error).message };
+      }
+    }),
+  );
+}
+
+/** That of whoever leads (the highest reign, if two say so), else that of any NameServer that answers. */
+export function mapOf(answers: readonly Pick<NameServerAnswer, 'map'>[]): ClusterMap | undefined {
+  const maps = answers.flatMap(({ map }) => (map === undefined ? [] : [map]));
+  const byReign = (a: ClusterMap, b: ClusterMap) =>
+    b.reign.epoch - a.reign.epoch || b.reign.nameserver - a.reign.nameserver;
+  return maps.filter(({ leader }) => leader).sort(byReign)[0] ?? maps[0];
 }
 
 /**

@@ -87,6 +87,14 @@ export async function readRange(path: string, start: number, end: number): Promi
   }
 }
 
+/** Of one process, in words; undefined when there is none near the end of its log. */
+export async function lastErrorOf(config: Config, process: string): Promise<string | undefined> {
+  const file = (await logFiles(config)).find((candidate) => candidate.process === process);
+  if (file === undefined) return undefined;
+  const { entries } = await tailOf(file, 50);
+  return entries.filter((entry) => entry.level === 'error').at(-1)?.message;
+}
+
 /** The last error of each process that has one near the end of its log, formatted. */
 export async function lastErrors(config: Config, max: number): Promise<string[]> {
   const files = await logFiles(config);

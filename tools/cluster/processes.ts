@@ -28,6 +28,10 @@ export interface ProcessRow {
   readonly healthy: boolean;
   /** By the process manager, since `npm start`. */
   readonly restarts: number;
+  /** Since its last start; null when it does not run, or not under the process manager. */
+  readonly ageMs: number | null;
+  /** What it says of itself besides; null when it does not answer. */
+  readonly details: NonNullable<Status['details']> | null;
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -74,12 +78,22 @@ export async function listProcesses(
 function observed(
   said: Answer | undefined,
   managed: Pm2Process | undefined,
-): Pick<ProcessRow, 'pid' | 'state' | 'healthy' | 'restarts'> {
-  const restarts = managed?.restarts ?? 0;
+): Pick<ProcessRow, 'pid' | 'state' | 'healthy' | 'restarts' | 'ageMs' | 'details'> {
+  const own = { restarts: managed?.restarts ?? 0, ageMs: ageOf(managed) };
   if (said === undefined)
-    return { pid: managed?.pid || null, state: stateWithoutAnswer(managed), healthy: false, restarts };
-  return { pid: said.status.pid, state: said.ok ? 'up' : said.status.state, healthy: said.ok, restarts };
+    return {
+      pid: managed?.pid || null,
+      state: stateWithoutAnswer(managed),
+      healthy: false,
+      details: null,
+      ...own,
+    };
+  const { pid, state, details = {} } = said.status;
+  return { pid, state: said.ok ? 'up' : state, healthy: said.ok, details, ...own };
 }
+
+const ageOf = (managed: Pm2Process | undefined): number | null =>
+  managed === undefined || managed.pid === 0 ? null : Math.max(0, Date.now() - managed.startedAtMs);
 
 function stateWithoutAnswer(managed: Pm2Process | undefined): string {
   if (managed === undefined) return 'stopped';
@@ -110,6 +124,8 @@ async function redisRow(config: Config, managed: Pm2Process | undefined, env: En
     state: up ? 'up' : own ? 'unreachable' : stateWithoutAnswer(managed),
     healthy: up,
     restarts: managed?.restarts ?? 0,
+    ageMs: ageOf(managed),
+    details: null,
   };
 }
 

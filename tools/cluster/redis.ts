@@ -65,12 +65,7 @@ export async function pingRedis(url: string): Promise<void> {
  * @throws TfsError UNAVAILABLE or CONFIG, with the remedy
  */
 export async function checkOwnRedis(url: string): Promise<void> {
-  const policy = await withRedis(url, async (redis) => {
-    await redis.ping();
-    // INFO where it tells, because hosted servers often forbid CONFIG.
-    const memory = await redis.info('memory');
-    return /^maxmemory_policy:(\S+)/m.exec(memory)?.[1];
-  });
+  const policy = await evictionPolicyOf(url);
   if (policy === 'noeviction') return;
   throw new TfsError(
     'CONFIG',
@@ -78,6 +73,19 @@ export async function checkOwnRedis(url: string): Promise<void> {
       'throws away keys, which here are queued repairs and the lock that tells who leads. Set it to noeviction: ' +
       `redis-cli -u ${withoutPassword(url)} config set maxmemory-policy noeviction (and in its redis.conf)`,
   );
+}
+
+/**
+ * @returns what it does when its memory is full, in its own words; undefined when it does not tell
+ * @throws TfsError UNAVAILABLE
+ */
+export function evictionPolicyOf(url: string): Promise<string | undefined> {
+  return withRedis(url, async (redis) => {
+    await redis.ping();
+    // INFO where it tells, because hosted servers often forbid CONFIG.
+    const memory = await redis.info('memory');
+    return /^maxmemory_policy:(\S+)/m.exec(memory)?.[1];
+  });
 }
 
 async function withRedis<T>(url: string, use: (redis: Redis) => Promise<T>): Promise<T> {

@@ -1,13 +1,15 @@
 import type { Command } from 'commander';
-import { type Config, loadConfig } from '../../common/config.ts';
-import { toTfsError } from '../../common/errors.ts';
-import type { ClusterMap } from '../../common/wire/control.ts';
+import { loadConfig } from '../../common/config.ts';
+import { DISK_SLOW_MS } from '../../common/limits.ts';
+import type { ClusterMap, ServerInfo } from '../../common/wire/control.ts';
+import { columns, formatAge, formatBytes } from '../cli/columns.ts';
 import { ExitCode } from '../cli/exit-codes.ts';
 import { openIo, raiseExitCode } from '../cli/io.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
-import { openClusterView, whyNotWritable } from '../cluster/cluster-view.ts';
-import { pm2Of } from '../cluster/pm2.ts';
-import { listProcesses, type ProcessRow } from '../cluster/processes.ts';
+import { mapOf, type NameServerAnswer, whyNotWritable } from '../cluster/cluster-view.ts';
+import { type Diagnosis, diagnose } from '../doctor/diagnose.ts';
+import type { Facts, SeenProcess } from '../doctor/facts.ts';
+import { gatherFacts } from '../doctor/gather.ts';
 
 interface StatusOptions extends GlobalOptions {
   readonly check?: boolean;
@@ -16,19 +18,23 @@ interface StatusOptions extends GlobalOptions {
 export function register(program: Command): void {
   program
     .command('status')
-    .summary('every process, and whether the cluster takes uploads')
-    .description('Lists every process of the cluster in --home, and whether the cluster takes uploads.')
+    .summary('every process, server and block, and whether the cluster takes uploads')
+    .description(
+      'Lists every process of the cluster in --home, what its NameServers know of servers and blocks, and whether it ' +
+        'takes uploads. "tfs doctor" says what to do about it.',
+    )
     .option('--check', 'exit with 1 when a process is not up, 5 when no upload is taken')
     .action(async (_own: unknown, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       const home = homeOf(options);
-      const config = await loadConfig(home);
-      const managed = await pm2Of(home, process.env).list();
-      const [processes, cluster] = await Promise.all([
-        listProcesses(config, managed, process.env),
-        clusterState(config),
-      ]);
-      openIo(options.json === true).result({ home, cluster, processes }, formatted(processes, cluster));
+      const facts = await gatherFacts(await loadConfig(home), process.env);
+      const { processes, nameservers, redis, mounts } = facts;
+      const cluster = clusterState(facts);
+      const diagnosis = diagnose(facts);
+      openIo(options.json === true).result(
+        { home, verdict: diagnosis.verdict, cluster, nameservers, redis, mounts, processes },
+        formatted(facts, cluster, diagnosis),
+      );
       if (options.check !== true) return;
       if (!cluster.writable) raiseExitCode(ExitCode.TRY_LATER);
       else if (!processes.every((row) => row.healthy)) raiseExitCode(ExitCode.FAILED);
@@ -42,24 +48,30 @@ interface ClusterState {
   readonly map: ClusterMap | null;
 }
 
-async function clusterState(config: Config): Promise<ClusterState> {
-  try {
-    const view = await openClusterView(config);
-    try {
-      const map = await view.map();
-      const reason = whyNotWritable(map);
-      return { writable: reason === undefined, reason: reason ?? null, map };
-    } finally {
-      await view.close();
-    }
-  } catch (error) {
-    return { writable: false, reason: toTfsError(error).message, map: null };
-  }
+function clusterState({ nameservers }: Facts): ClusterState {
+  const map = mapOf(nameservers);
+  const reason = map === undefined ? 'no NameServer answers' : whyNotWritable(map);
+  return { writable: reason === undefined, reason: reason ?? null, map: map ?? null };
 }
 
-const COLUMNS = ['KIND', 'ID', 'PID', 'ADDRESS', 'STATE', 'ROLE', 'RESTARTS', 'MOUNT'] as const;
+function formatted(
+  { processes, nameservers, redis }: Facts,
+  { reason, map }: ClusterState,
+  { verdict, findings }: Diagnosis,
+): string {
+  const parts = [processTable(processes), nameserverTable(nameservers)];
+  if (map !== null) parts.push(serverTable(map.servers), blockLines(map));
+  const takes =
+    reason === null ? 'The cluster takes uploads.' : `The cluster does NOT take uploads: ${reason}.`;
+  const count = findings.filter(({ level }) => level !== 'note').length;
+  const more =
+    verdict === 'healthy' ? '' : `: ${count === 1 ? '1 finding' : `${count} findings`}, see "npx tfs doctor"`;
+  parts.push(`${takes} Redis is ${redis.state}. It is ${verdict}${more}.`);
+  return parts.join('\n\n');
+}
 
-function formatted(processes: readonly ProcessRow[], { reason, map }: ClusterState): string {
+function processTable(processes: readonly SeenProcess[]): string {
+  const titles = ['KIND', 'ID', 'PID', 'ADDRESS', 'STATE', 'ROLE', 'UP FOR', 'RESTARTS', 'MOUNT'];
   const rows = processes.map((row) => [
     row.kind,
     row.id,
@@ -67,31 +79,88 @@ function formatted(processes: readonly ProcessRow[], { reason, map }: ClusterSta
     row.address,
     row.state,
     row.role ?? '',
+    row.ageMs === null ? '-' : formatAge(row.ageMs),
     String(row.restarts),
     row.mount ?? '',
   ]);
-  const widths = COLUMNS.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd();
-  const table = [line(COLUMNS), ...rows.map(line)].join('\n');
-  const verdict =
-    reason === null ? 'The cluster takes uploads.' : `The cluster does NOT take uploads: ${reason}.`;
-  return `${table}\n\n${verdict}${map === null ? '' : `\n${summary(map)}`}`;
+  return columns(titles, rows);
 }
 
-function summary({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {
-  const sum = (of: (server: ClusterMap['servers'][number]) => number) =>
+function nameserverTable(answers: readonly NameServerAnswer[]): string {
+  const titles = ['NAMESERVER', 'ROLE', 'EPOCH', 'VIEW', 'SERVERS UP', 'BLOCKS'];
+  const rows = answers.map(({ id, map, whyNot }) => {
+    if (map === undefined) return [String(id), 'unreachable', '', whyNot ?? ''];
+    const missing = map.servers.filter(({ state }) => state !== 'up').map((server) => server.id);
+    const view = map.completeView
+      ? 'complete'
+      : `incomplete${missing.length > 0 ? `: not ${missing.join(', ')}` : ''}`;
+    return [
+      String(id),
+      map.leader ? 'leads' : 'standby',
+      String(map.reign.epoch),
+      map.leader && map.safeMode ? `${view} (safe mode)` : view,
+      `${map.servers.length - missing.length} of ${map.servers.length}`,
+      String(map.blocks.total),
+    ];
+  });
+  return columns(titles, rows);
+}
+
+function serverTable(servers: readonly ServerInfo[]): string {
+  const titles = [
+    'DATASERVER',
+    'STATE',
+    'DOMAIN',
+    'HEARD',
+    'USED',
+    'FREE',
+    'DISK',
+    'BLOCKS',
+    'OPEN',
+    'RECORDS',
+  ];
+  const rows = servers.map((server) => {
+    const { id, state, domain, heartbeatAgeMs, space, blocks, openBlocks, files } = server;
+    const heard = heartbeatAgeMs < 0 ? 'never' : `${(heartbeatAgeMs / 1000).toFixed(1)} s ago`;
+    const disk = state === 'missing' ? '' : diskOf(server);
+    const used = [formatBytes(space.usedBytes), formatBytes(space.freeBytes)];
+    return [
+      String(id),
+      state,
+      domain,
+      heard,
+      ...used,
+      disk,
+      String(blocks),
+      String(openBlocks),
+      String(files),
+    ];
+  });
+  return columns(titles, rows);
+}
+
+function diskOf({ io }: ServerInfo): string {
+  const reason = io.reason === undefined ? '' : `: ${io.reason}`;
+  if (io.readOnly) return `read-only${reason}`;
+  if (!io.healthy) return `fails${reason}`;
+  const probe = `${Math.round(io.probeMs)} ms`;
+  return io.probeMs >= DISK_SLOW_MS ? `slow, ${probe}` : `healthy, ${probe}`;
+}
+
+function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {
+  const sum = (of: (server: ServerInfo) => number) =>
     servers.reduce((total, server) => total + of(server), 0);
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-  const copies = sum((server) => server.files);
+  const copies = blocks.byCopies.map((count, n) => {
+    const isLast = n === blocks.byCopies.length - 1;
+    return `${count} with ${n}${isLast ? ' or more' : ''}`;
+  });
+  const waits = blocks.awaitingSeal === 0 ? '' : ` (the longest for ${formatAge(blocks.oldestUnsealedMs)})`;
   return [
-    `Records   ${copies} on all disks together (${replicas} copies wanted, ${minWrite} needed), ${sum((s) => s.aliases)} alias copies`,
-    `Blocks    ${blocks.total}: ${blocks.open} open, ${blocks.sealed} sealed, ${blocks.awaitingSeal} awaiting a seal, ` +
-      `${blocks.underReplicated} with too few copies, ${blocks.suspect} suspect`,
-    `Space     ${gib(sum((s) => s.space.usedBytes))} used, ${gib(sum((s) => s.space.freeBytes))} free on ${servers.length} mounts`,
+    `Blocks    ${blocks.total}: ${blocks.open} open, ${blocks.sealed} sealed, ${blocks.awaitingSeal} awaiting a seal${waits}`,
+    `Copies    ${copies.length === 0 ? 'not counted yet' : copies.join(', ')}: ${blocks.underReplicated} blocks with too few`,
+    `Trouble   ${blocks.suspect} suspect, ${blocks.quarantined} quarantined, ${blocks.stale} stale, ${blocks.contradicted} contradicted`,
+    `Records   ${sum((s) => s.files)} on all disks together (${replicas} copies wanted, ${minWrite} needed), ${sum((s) => s.aliases)} alias copies`,
+    `Space     ${formatBytes(sum((s) => s.space.usedBytes))} used, ${formatBytes(sum((s) => s.space.freeBytes))} free on ${servers.length} mounts`,
     `Leader    NameServer ${reign.nameserver}, epoch ${reign.epoch}`,
   ].join('\n');
 }
