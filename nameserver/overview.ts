@@ -45,6 +45,7 @@ export class Overview {
       reign: this.#reign,
       leader,
       completeView,
+      missing: this.#deps.members.missing(leadership.reign),
       safeMode: !(leader && completeView),
       mapVersion: mapVersion.value,
       replicas,

@@ -437,6 +437,8 @@ export const zClusterMap = z.object({
   reign: zReign,
   leader: z.boolean(),
   completeView: z.boolean(),
+  /** DataServers of which it does not know everything. */
+  missing: z.array(zServer).default([]),
   safeMode: z.boolean(),
   mapVersion: u32,
   replicas: z.number().int(),

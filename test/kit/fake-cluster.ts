@@ -327,6 +327,7 @@ export class FakeCluster implements Caller {
       reign: { epoch: 1 as ClusterMap['reign']['epoch'], nameserver: 0 },
       leader: ns.leader,
       completeView: true,
+      missing: [],
       safeMode: false,
       mapVersion: this.mapVersion,
       replicas: 3,

@@ -90,16 +90,15 @@ function nameserverTable(answers: readonly NameServerAnswer[]): string {
   const titles = ['NAMESERVER', 'ROLE', 'EPOCH', 'VIEW', 'SERVERS UP', 'BLOCKS'];
   const rows = answers.map(({ id, map, whyNot }) => {
     if (map === undefined) return [String(id), 'unreachable', '', whyNot ?? ''];
-    const missing = map.servers.filter(({ state }) => state !== 'up').map((server) => server.id);
-    const view = map.completeView
-      ? 'complete'
-      : `incomplete${missing.length > 0 ? `: not ${missing.join(', ')}` : ''}`;
+    const { missing, servers } = map;
+    const without = missing.length > 0 ? `, without ${missing.join(', ')}` : '';
+    const view = `${map.completeView ? 'complete' : 'incomplete'}${without}`;
     return [
       String(id),
       map.leader ? 'leads' : 'standby',
       String(map.reign.epoch),
       map.leader && map.safeMode ? `${view} (safe mode)` : view,
-      `${map.servers.length - missing.length} of ${map.servers.length}`,
+      `${servers.filter(({ state }) => state === 'up').length} of ${servers.length}`,
       String(map.blocks.total),
     ];
   });

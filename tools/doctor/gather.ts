@@ -2,13 +2,14 @@ import { stat } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import type { Config, MountConfig } from '../../common/config.ts';
 import { TfsError, toTfsError } from '../../common/errors.ts';
+import { redisAddress } from '../../common/redis-address.ts';
 import { readMount } from '../../dataserver/mount.ts';
 import { openClusterView } from '../cluster/cluster-view.ts';
 import { lastErrorOf } from '../cluster/log-files.ts';
 import { surveyMounts } from '../cluster/mounts.ts';
 import { pm2Of } from '../cluster/pm2.ts';
 import { listProcesses, type ProcessRow } from '../cluster/processes.ts';
-import { evictionPolicyOf, redisAddress, withoutPassword } from '../cluster/redis.ts';
+import { evictionPolicyOf, withoutPassword } from '../cluster/redis.ts';
 import type { Facts, MountFacts, RedisFacts, SeenProcess } from './facts.ts';
 import { managedName } from './process-findings.ts';
 

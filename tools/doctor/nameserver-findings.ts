@@ -1,3 +1,4 @@
+import type { ClusterMap } from '../../common/wire/control.ts';
 import { mapOf } from '../cluster/cluster-view.ts';
 import type { Facts } from './facts.ts';
 import type { Finding } from './finding.ts';
@@ -72,26 +73,40 @@ function leadership({ nameservers }: Facts): Finding[] {
 
 function views(facts: Facts): Finding[] {
   const map = mapOf(facts.nameservers);
-  if (map === undefined || !map.leader || !map.safeMode) return [];
-  const away = map.servers.filter(({ state }) => state !== 'up').map(({ id }) => id);
-  return [
-    {
-      code: 'safe-mode',
-      level: 'degraded',
-      count: away.length,
-      what: 'the leader is in safe mode: it has not heard of every block yet',
-      why:
-        away.length > 0
-          ? `it waits for DataServer ${away.join(', ')}`
-          : 'DataServers are still reporting their blocks',
-      itself:
-        'ends by itself when enough of them have reported; until then a name of an unknown block is 503 and not 404, and blocks may run out of numbers',
-      todo:
-        away.length > 0
-          ? `start DataServer ${away.join(', ')} (npm run reload -- dataserver-${away[0]}); one that is lost for good: npx tfs remove-server ${away[0]}`
-          : null,
-    },
-  ];
+  if (map === undefined || !map.leader) return [];
+  return map.safeMode ? [safeMode(map)] : behind(facts, map);
+}
+
+function safeMode({ missing, servers }: ClusterMap): Finding {
+  const down = servers.filter(({ id, state }) => missing.includes(id) && state !== 'up').map(({ id }) => id);
+  return {
+    code: 'safe-mode',
+    level: 'degraded',
+    count: Math.max(1, missing.length),
+    what: 'the leader is in safe mode: it has not heard of every block yet',
+    why: `it waits for the blocks of DataServer ${missing.join(', ')}`,
+    itself:
+      'ends by itself when enough of them have reported; until then a name of an unknown block is 503 and not 404, and blocks may run out of numbers',
+    todo:
+      down.length > 0
+        ? `start DataServer ${down.join(', ')} (npm run reload -- dataserver-${down[0]}); one that is lost for good: npx tfs remove-server ${down[0]}`
+        : null,
+  };
+}
+
+/** A standby that does not know every block would lead in safe mode. */
+function behind({ nameservers }: Facts, leading: ClusterMap): Finding[] {
+  return nameservers
+    .filter(({ map }) => map !== undefined && !map.leader && !map.completeView && leading.completeView)
+    .map(({ id, map }) => ({
+      code: 'standby-behind',
+      level: 'degraded' as const,
+      count: map!.missing.length,
+      what: `NameServer ${id}, the standby, does not know every block`,
+      why: `it has not heard DataServer ${map!.missing.join(', ')} in full, and the leader has`,
+      itself: 'a DataServer reports to both as soon as it reaches them, a second after a start',
+      todo: `if it stays, it cannot be reached from there: npm run logs -- nameserver-${id}`,
+    }));
 }
 
 function single({ nameservers }: Facts): Finding[] {

@@ -101,6 +101,7 @@ const SYMPTOMS: readonly Symptom[] = [
         map({
           completeView: false,
           safeMode: true,
+          missing: [server(2).id, server(3).id],
           servers: [server(1), server(2, GONE), server(3, GONE)],
           blocks: { byCopies: [0, 20, 0, 0], underReplicated: 20 },
         }),
@@ -259,6 +260,15 @@ const SYMPTOMS: readonly Symptom[] = [
     verdict: 'degraded',
     codes: ['nameserver-down'],
     says: ['NameServer 1', 'no such directory', 'npm run reload -- nameserver-1'],
+  },
+  {
+    name: 'the standby does not hear a DataServer',
+    facts: healthy({
+      nameservers: nameservers(map(), { completeView: false, missing: [server(1).id, server(2).id] }),
+    }),
+    verdict: 'degraded',
+    codes: ['standby-behind'],
+    says: ['NameServer 1', 'DataServer 1, 2'],
   },
   {
     name: 'nobody leads',

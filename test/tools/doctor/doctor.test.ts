@@ -46,7 +46,7 @@ describe('tfs doctor and status', (test) => {
     assert.is(blocks.byCopies[3], blocks.total, JSON.stringify(blocks));
     assert.is(servers.length, 3);
     const text = (await runTfs(['status'], { env: { TFS_HOME: home } })).stdout.toString();
-    assert.match(text, /^nameserver +0 +\d+ +\S+ +up +primary/m);
+    assert.match(text, /^nameserver +0 +\d+ +\S+ +up +(primary|standby)/m);
     assert.match(text, /^3 +up +d3 +\d\.\d s ago +\d+ MiB .* healthy, \d+ ms/m);
     assert.match(text, 'The cluster takes uploads. Redis is up. It is healthy.');
 

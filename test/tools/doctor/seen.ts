@@ -117,12 +117,12 @@ export function healthy(overrides: Partial<Facts> = {}): Facts {
 }
 
 /** NameServer 0 leads and sees this; 1 sees the same and does not lead. */
-export const nameservers = (seen: ClusterMap): Facts['nameservers'] => [
+export const nameservers = (seen: ClusterMap, standby: Partial<ClusterMap> = {}): Facts['nameservers'] => [
   { id: 0, address: '127.0.0.1:7510', map: seen, whyNot: undefined },
   {
     id: 1,
     address: '127.0.0.1:7512',
-    map: { ...seen, leader: false, safeMode: true },
+    map: { ...seen, leader: false, safeMode: true, ...standby },
     whyNot: undefined,
   },
 ];
