@@ -12,6 +12,16 @@ export function observe(metrics: Metrics, server: DataServer): void {
   );
   metrics.observed('tfs_files', 'Records of pictures on this disk', () => store.totals().files);
   metrics.observed('tfs_aliases', 'Names that share the bytes of another', () => store.totals().aliases);
+  metrics.observed(
+    'tfs_lost_records',
+    'Records that verified on no replica when their block was sealed',
+    () => store.totals().lostRecords,
+  );
+  metrics.observed(
+    'tfs_refused_cuts',
+    'Seals refused because they would have cut what was acknowledged',
+    () => store.refusedCuts,
+  );
   metrics.observed('tfs_block_bytes', 'Bytes that block files take', () => store.totals().bytes);
   metrics.observed(
     'tfs_spare_blocks',

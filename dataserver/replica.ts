@@ -9,18 +9,19 @@ import {
   encodeControl,
   type Member,
   type Seal,
-  type SealFact,
+  sealFactOf,
   zCreateBlock,
   zFence,
   zOpsTail,
   zReadRaw,
+  zReadRawReply,
   zSeal,
   zSyncOps,
 } from '../common/wire/control.ts';
 import { BlockFlag, decodeAppend, decodeOps, EMPTY_BUFFER, encodeOps, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
-import type { BlockStore, FenceFacts, SealInfo } from './block/store.ts';
+import type { BlockStore, SealOrder } from './block/store.ts';
 import type { Directory } from './directory.ts';
 import type { PromiseKeeper } from './promise.ts';
 
@@ -101,8 +102,13 @@ export class Replica {
 
   /** READ_RAW: records for another replica. */
   async readRaw({ header }: RpcRequest): Promise<RpcResult> {
-    const { block, generation, offset, length } = decodeControl(zReadRaw, header, 'READ_RAW');
-    const { bytes, next } = await this.#deps.store.readRaw(block, generation, offset, length);
+    const { block, generation, offset, length, sound } = decodeControl(zReadRaw, header, 'READ_RAW');
+    const { store } = this.#deps;
+    if (sound) {
+      const { bytes, ...found } = await store.readSound(block, generation, { offset, length });
+      return { header: encodeControl(found), payload: [bytes] };
+    }
+    const { bytes, next } = await store.readRaw(block, generation, offset, length);
     return { header: encodeControl({ next }), payload: [bytes] };
   }
 
@@ -178,7 +184,7 @@ export class Replica {
         holes: facts.holes,
         clean: facts.clean,
         digest: facts.digest?.toString('hex'),
-        seal: facts.seal === undefined ? undefined : sealFact(facts.seal),
+        seal: facts.seal === undefined ? undefined : sealFactOf(facts.seal),
         members: facts.members,
       }),
     };
@@ -189,88 +195,113 @@ export class Replica {
     const { store, promise } = this.#deps;
     const order = decodeControl(zSeal, header, 'SEAL');
     await promise.accept(order.reign);
-    let sealed = store.info(order.block)?.seal;
-    if (sealed === undefined) {
-      await this.#complete(order);
-      sealed = await store.seal(order.block, {
-        length: order.length,
-        slots: order.slots,
-        digest: order.digest === undefined ? undefined : Buffer.from(order.digest, 'hex'),
-        epoch: order.epoch,
-      });
-    }
-    if (
-      sealed.length !== order.length ||
-      (order.digest !== undefined && order.digest !== sealed.digest.toString('hex'))
-    ) {
-      throw new TfsError(
-        'CONFLICT',
-        `block ${order.block} is sealed here at ${sealed.length} with another digest than ordered`,
-      );
-    }
-    if (order.complete) store.setSealComplete(order.block);
-    this.#deps.onSealed(order.block);
-    return {
-      header: encodeControl({
-        digest: sealed.digest.toString('hex'),
-        length: sealed.length,
-        slots: sealed.slots,
-      }),
+    const wanted: SealOrder = {
+      length: order.length,
+      slots: order.slots,
+      digest: order.digest === undefined ? undefined : Buffer.from(order.digest, 'hex'),
+      epoch: order.epoch,
+      complete: order.complete,
+      mayLose: order.mayLose,
     };
+    await this.#complete(order, wanted);
+    const { digest, length, slots, lost } = await store.seal(order.block, wanted);
+    this.#deps.onSealed(order.block);
+    return { header: encodeControl({ digest: digest.toString('hex'), length, slots, lost }) };
   }
 
-  /** Fetches from other members what does not verify here below the length to be sealed. */
-  async #complete(order: Seal): Promise<void> {
-    const { store, log } = this.#deps;
-    let facts = await store.fence(order.block, order.reign.epoch);
-    for (
-      let missing = missingOf(facts, order.length);
-      missing.length > 0;
-      missing = missingOf(facts, order.length)
-    ) {
-      const before = missing.reduce((sum, { start, end }) => sum + end - start, 0);
-      for (const { start, end } of missing) await this.#fetch(order, start, end);
-      facts = await store.fence(order.block, order.reign.epoch);
-      const after = missingOf(facts, order.length).reduce((sum, { start, end }) => sum + end - start, 0);
-      if (after >= before) {
+  /**
+   * Fetches from other members what does not verify here below the length to be sealed. What none of them has stays
+   * missing; whether it may, the seal decides.
+   *
+   * @throws TfsError UNAVAILABLE where something is missing and not everyone could be asked
+   */
+  async #complete(order: Seal, wanted: SealOrder): Promise<void> {
+    const { store, server, log } = this.#deps;
+    const { block } = order;
+    const bytesIn = (spans: readonly Span[]): number =>
+      spans.reduce((sum, { start, end }) => sum + end - start, 0);
+    let missing: readonly Span[] = await store.missingFor(block, wanted);
+    const before = bytesIn(missing);
+    while (missing.length > 0) {
+      const sources = new Set(order.sources.filter((source) => source.id !== server));
+      const asked = sources.size;
+      let fetched = 0;
+      for (const span of missing) fetched += await this.#fetch(block, sources, span);
+      if (fetched > 0) missing = await store.missingFor(block, wanted);
+      else if (sources.size < asked)
         throw new TfsError(
-          'CONFLICT',
-          `block ${order.block}: ${after} bytes below ${order.length} verify on no member that answers`,
+          'UNAVAILABLE',
+          `block ${block}: ${bytesIn(missing)} bytes are missing, and not all sources could be asked`,
         );
-      }
+      else break;
     }
-    if (facts.holes.length > 0) log.info({ block: order.block }, 'repaired before the seal');
+    const after = bytesIn(missing);
+    if (before > after) log.info({ block, bytes: before - after }, 'completed before the seal');
+    if (after > 0) log.error({ block, bytes: after }, 'records verify on no replica that answers');
   }
 
-  async #fetch(order: Seal, start: number, end: number): Promise<void> {
-    const { store, peers, server, log } = this.#deps;
-    const generation = store.info(order.block)?.generation ?? 0;
-    let at = start;
-    const sources: Member[] = order.sources.filter((source) => source.id !== server);
-    for (const source of sources) {
-      try {
-        while (at < end) {
-          const ask = encodeControl({
-            block: order.block,
-            generation,
-            offset: at,
-            length: Math.min(end - at, FETCH_BYTES),
-          });
-          const { payload } = await peers.call(source.address, Op.READ_RAW, ask, undefined, RPC_MS_DEFAULT);
-          if (payload.length === 0) break;
-          await store.fill(order.block, at, payload);
-          at += payload.length;
-        }
-      } catch (error) {
-        if (!isTfsError(error)) throw error;
-        log.info(
-          { block: order.block, source: source.id, reason: error.message },
-          'a source could not help; asking the next',
-        );
+  /**
+   * Fetches one span, from whoever has the next record of it. Where nobody has, it goes on at the next that anyone has.
+   *
+   * @param sources those that cannot help are taken out
+   * @returns bytes that were filled
+   */
+  async #fetch(block: BlockId, sources: Set<Member>, { start, end }: Span): Promise<number> {
+    let filled = 0;
+    for (let at = start; at < end; ) {
+      let next = end;
+      const from = at;
+      for (const source of [...sources]) {
+        const found = await this.#fetchFrom(block, source, { start: at, end });
+        if (found === undefined) sources.delete(source);
+        else if (found.offset === at) {
+          at += found.bytes;
+          filled += found.bytes;
+        } else next = Math.min(next, found.offset);
+        if (at >= end) break;
       }
-      if (at >= end) return;
+      if (at === from) at = next;
+    }
+    return filled;
+  }
+
+  /** @returns where the next record of that source starts, and, if that is right at the start, how much was filled */
+  async #fetchFrom(
+    block: BlockId,
+    source: Member,
+    { start, end }: Span,
+  ): Promise<{ offset: number; bytes: number } | undefined> {
+    const { store, peers, log } = this.#deps;
+    const generation = store.info(block)?.generation ?? 0;
+    const length = Math.min(end - start, FETCH_BYTES);
+    try {
+      const ask = encodeControl({ block, generation, offset: start, length, sound: true });
+      const { header, payload } = await peers.call(
+        source.address,
+        Op.READ_RAW,
+        ask,
+        undefined,
+        RPC_MS_DEFAULT,
+      );
+      const { offset = start } = decodeControl(zReadRawReply, header, 'answer to READ_RAW');
+      if (payload.length === 0) return { offset: Math.min(end, start + length), bytes: 0 };
+      if (offset > start) return { offset, bytes: 0 };
+      await store.fill(block, start, payload);
+      return { offset: start, bytes: payload.length };
+    } catch (error) {
+      if (!isTfsError(error)) throw error;
+      log.info(
+        { block, source: source.id, reason: error.message },
+        'a source could not help; asking the next',
+      );
+      return undefined;
     }
   }
+}
+
+interface Span {
+  readonly start: number;
+  readonly end: number;
 }
 
 function opsIn(payload: Buffer): BlockOp[] {
@@ -278,19 +309,3 @@ function opsIn(payload: Buffer): BlockOp[] {
   if (!ops.ok) throw new TfsError('PROTOCOL', ops.why);
   return ops.value;
 }
-
-/** What does not verify here of the first `length` bytes. */
-function missingOf(facts: FenceFacts, length: number): { start: number; end: number }[] {
-  const missing = facts.holes.filter((hole) => hole.start < length).map(({ start, end }) => ({ start, end }));
-  if (facts.validLength < length) missing.push({ start: facts.validLength, end: length });
-  return missing;
-}
-
-const sealFact = (
-  seal: SealInfo,
-): Omit<SealFact, 'digest' | 'epoch'> & { digest: string; epoch: number } => ({
-  length: seal.length,
-  slots: seal.slots,
-  digest: seal.digest.toString('hex'),
-  epoch: seal.epoch,
-});

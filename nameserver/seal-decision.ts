@@ -112,7 +112,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
     holders: holders.map(({ server }) => server),
     sealed: heals
       ? []
-      : holders.filter(({ reply }) => isSame(reply.seal, adopted)).map(({ server }) => server),
+      : holders.filter(({ reply }) => reply.clean && isSame(reply.seal, adopted)).map(({ server }) => server),
     absent: asked.filter(({ reply }) => reply?.known === false).map(({ server }) => server),
     missing,
     contradicting: contradicting.map(({ server }) => server),

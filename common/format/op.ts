@@ -70,6 +70,10 @@ export interface SealFacts {
   readonly digest: Buffer;
   /** Of the NameServer that decided it. */
   readonly epoch: Epoch;
+  /** Known to be on every member: names may have been given out on the strength of it. Absent where it is not. */
+  readonly complete?: true;
+  /** Records that verified on no replica when it was decided, up to {@link LOST_RECORDS_MAX}. Absent for none. */
+  readonly lost?: number;
 }
 
 export interface GenerationFacts {
@@ -157,7 +161,7 @@ export function decodeOpBody(b: Buffer): Decoded<Op> {
 /**
  * SNAPSHOT: see ops-snapshot.ts · CFG: opsPrimary u16, n u8, 0 u8, n × server u16 · DELETE, UNDELETE, HIDE, REVEAL:
  * file id u32 · ALIAS: alias id u32, cookie u32, target slot u32 · PURGE_INTENT: n u32, n × slot u32 · SEAL: length
- * u32, slots u32, epoch u48, 0 u16, digest 32 B · GEN_COMMIT: generation u32, length u32, slots u32, digest 32 B.
+ * u32, slots u32, epoch u48, lost records u15 and complete u1, digest 32 B · GEN_COMMIT: generation u32, length u32, slots u32, digest 32 B.
  */
 function encodeFields(op: Op): Buffer {
   switch (op.type) {
@@ -252,22 +256,31 @@ export function decodeConfiguration(b: Buffer): Configuration | undefined {
 }
 
 export const SEAL_BYTES = 48;
+/** A count of that many stands for any larger one too. */
+export const LOST_RECORDS_MAX = 0x7fff;
+const COMPLETE_BIT = 0x8000;
+
 export function encodeSealFacts(s: SealFacts): Buffer {
   assert(s.digest.length === 32, 'a digest is 32 bytes');
   const out = Buffer.alloc(SEAL_BYTES);
   out.writeUInt32LE(s.length, 0);
   out.writeUInt32LE(s.slots, 4);
   out.writeUIntLE(s.epoch, 8, 6);
+  out.writeUInt16LE(Math.min(s.lost ?? 0, LOST_RECORDS_MAX) | (s.complete ? COMPLETE_BIT : 0), 14);
   s.digest.copy(out, 16);
   return out;
 }
 
 export function decodeSealFacts(b: Buffer): SealFacts {
+  const marks = b.readUInt16LE(14);
+  const lost = marks & LOST_RECORDS_MAX;
   return {
     length: b.readUInt32LE(0),
     slots: b.readUInt32LE(4),
     epoch: b.readUIntLE(8, 6) as Epoch,
     digest: Buffer.from(b.subarray(16, 48)),
+    ...((marks & COMPLETE_BIT) !== 0 ? { complete: true } : {}),
+    ...(lost > 0 ? { lost } : {}),
   };
 }
 

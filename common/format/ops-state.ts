@@ -18,6 +18,7 @@ import {
   type SealFacts,
   type SealOp,
 } from './op.ts';
+import { compareSeals } from './seal-rank.ts';
 
 export interface RecentOp {
   readonly type: MutationType | typeof OpType.ALIAS;
@@ -31,7 +32,7 @@ export interface OpsState {
   /** Of the last operation; 0 before the first. */
   seq: number;
   cfg: Configuration | undefined;
-  /** The one of the newest epoch. */
+  /** The highest, see {@link compareSeals}. */
   seal: SealFacts | undefined;
   /** The newest. */
   generation: GenerationFacts | undefined;
@@ -70,7 +71,8 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
     // Facts stand outside the sequence: a snapshot from another replica must not undo those of this one.
     const { seal, generation } = state;
     Object.assign(state, cloneOpsState(op.state));
-    if (seal !== undefined && (state.seal === undefined || seal.epoch > state.seal.epoch)) state.seal = seal;
+    if (seal !== undefined && (state.seal === undefined || compareSeals(seal, state.seal) > 0))
+      state.seal = seal;
     if (generation !== undefined && generation.generation > (state.generation?.generation ?? -1))
       state.generation = generation;
     return 'applied';
@@ -105,8 +107,16 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
  */
 function foldFact(state: OpsState, op: SealOp | GenCommitOp): FoldResult {
   if (op.type === OpType.SEAL) {
-    if (state.seal !== undefined && op.epoch < state.seal.epoch) return 'old';
-    state.seal = { length: op.length, slots: op.slots, digest: Buffer.from(op.digest), epoch: op.epoch };
+    if (state.seal !== undefined && compareSeals(op, state.seal) < 0) return 'old';
+    const { length, slots, epoch, complete, lost } = op;
+    state.seal = {
+      length,
+      slots,
+      epoch,
+      digest: Buffer.from(op.digest),
+      ...(complete ? { complete } : {}),
+      ...(lost ? { lost } : {}),
+    };
     return 'applied';
   }
   if (state.generation !== undefined && op.generation <= state.generation.generation) return 'old';

@@ -162,6 +162,9 @@ export function decodeRecordHeader(b: Buffer, at: number, seed: number, offset: 
   };
 }
 
+/** @param b at least a header @returns what it says, unchecked */
+export const slotAt = (b: Buffer): number => b.readUInt32LE(8);
+
 /** A cheap look for forward scans: whether a header may start here. @returns its payload size, or -1 */
 export function peekRecord(b: Buffer, at: number): number {
   if (b.length - at < RECORD_HEADER_BYTES || b.readUInt32LE(at) !== RECORD_MAGIC) return -1;

@@ -1,7 +1,7 @@
 import { SLOT_MAX } from '../ids.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { RECORD_HEADER_BYTES, type RecordHeader, recordSpan } from './record.ts';
-import { slotOffset, slotWord } from './slot-word.ts';
+import { slotFlags, slotOffset, slotWord } from './slot-word.ts';
 import type { Superblock } from './superblock.ts';
 import type { BlockWalk, WalkOptions } from './walk.ts';
 
@@ -30,6 +30,11 @@ export class WalkTrack {
 
   get gapSeen(): boolean {
     return this.#gaps.length > 0;
+  }
+
+  /** Damaged spans in file order; the last one may go on. */
+  get gaps(): readonly Readonly<Gap>[] {
+    return this.#gaps;
   }
 
   get #next(): number {
@@ -92,15 +97,24 @@ export class WalkTrack {
       validLength = proven;
     }
     if (this.#compacted) this.#purgeTo(this.#slotEnd, validLength);
+    for (const hole of holes) this.#alike(hole);
     const tornRecords = torn < 0 ? 0 : this.#soundAfterGap.slice(torn).reduce((sum, n) => sum + n, 0);
     return {
       validLength,
       provenLength: Math.min(proven, validLength),
+      watermark: Math.min(this.#proven, validLength),
       slots: this.#next,
       words: this.#words.slice(0, this.#count),
       holes,
       tornRecords,
     };
+  }
+
+  /** How much of a damaged record can still be made out differs from replica to replica; where it lies must not. */
+  #alike({ start, firstSlot, slots }: Gap): void {
+    const from = firstSlot - this.#firstSlot;
+    for (let i = from; i < from + slots; i++)
+      if ((slotFlags(this.#words[i]!) & NameFlag.LOST) !== 0) this.#words[i] = slotWord(start, NameFlag.LOST);
   }
 
   #openGap(at: number): void {

@@ -14,6 +14,7 @@
 import { createHash } from 'node:crypto';
 import { assert } from '../errors.ts';
 import { RECORD_ALIGN_BYTES, SUPERBLOCK_BYTES } from '../limits.ts';
+import { magic } from './decoded.ts';
 import { ReadWindow } from './read-window.ts';
 import {
   blockSeed,
@@ -72,6 +73,8 @@ export interface BlockWalk {
   readonly validLength: number;
   /** The highest acknowledged length that any header (or `proven`) tells; never above `validLength`. */
   readonly provenLength: number;
+  /** The same without `proven`. */
+  readonly watermark: number;
   /** Slots below `validLength`, those in holes included. */
   readonly slots: number;
   /** One slot word for each, LOST where the record is in a hole; PURGED where a compacted block left the slot out. */
@@ -79,8 +82,24 @@ export interface BlockWalk {
   readonly holes: readonly Hole[];
   /** Valid records beyond `validLength`: written, acknowledged to nobody, to be dropped. */
   readonly tornRecords: number;
-  /** SHA-256 over the headers in slot order; absent with holes, or when the walk did not start at the first record. */
+  /**
+   * SHA-256 over the headers in slot order, each hole in its place as {@link lostSpan}. Absent when the walk did not
+   * start at the first record, and with holes, unless `proven` told that all of the walk had been acknowledged: without
+   * that, where the block ends is known only when it was all read.
+   */
   readonly digest: Buffer | undefined;
+}
+
+const LOST_MAGIC = magic('LOST');
+
+/** What stands in a digest for records that are lost on every replica: start, end, first slot, slots, u32 each. */
+export function lostSpan({ start, end, firstSlot, slots }: Hole): Buffer {
+  const out = Buffer.allocUnsafe(20);
+  out.writeUInt32LE(LOST_MAGIC, 0);
+  [start, end, firstSlot, slots].forEach((value, i) => {
+    out.writeUInt32LE(value, 4 + 4 * i);
+  });
+  return out;
 }
 
 /** @throws what the source throws */
@@ -97,6 +116,8 @@ export async function walkBlock(
   const window = new ReadWindow(source, end);
   const track = new WalkTrack(superblock, start);
   const hash = createHash('sha256');
+  const isAllProven = (options.proven?.length ?? 0) >= end;
+  let hashed = 0;
   let at = start.offset;
 
   while (at + RECORD_HEADER_BYTES <= end) {
@@ -138,14 +159,19 @@ export async function walkBlock(
     if (payloadOk) track.sound(found, at);
     else track.unsound(found, at);
     if (!track.gapSeen) hash.update(headerBytes);
+    else if (isAllProven && payloadOk) {
+      for (; hashed < track.gaps.length; hashed++) hash.update(lostSpan(track.gaps[hashed]!));
+      hash.update(headerBytes);
+    }
     const record = { header: found, offset: at, span, headerBytes, payloadOk, padOk, payload };
     const pending = options.onRecord?.(record);
     if (pending !== undefined) await pending;
     at += span;
   }
   const result = track.finish(Math.min(at, end), options.proven);
-  const whole = result.holes.length === 0 && options.from === undefined;
-  return { ...result, digest: whole ? hash.digest() : undefined };
+  for (; hashed < result.holes.length; hashed++) hash.update(lostSpan(result.holes[hashed]!));
+  const isKnown = options.from === undefined && (isAllProven || result.holes.length === 0);
+  return { ...result, digest: isKnown ? hash.digest() : undefined };
 }
 
 async function headerAt(

@@ -207,17 +207,23 @@ export const zSealFact = z.object({
 });
 export type SealFact = z.infer<typeof zSealFact>;
 
-/** A seal as a DataServer keeps it: the digest in bytes. */
-type SealBytes = Omit<SealFact, 'digest'> & { readonly digest: Buffer };
-export const sealInfoOf = (seal: SealFact): SealBytes => ({
-  ...seal,
-  digest: Buffer.from(seal.digest, 'hex'),
+/** A seal as a DataServer keeps it: the digest in bytes, and nothing for what is not so. */
+interface SealBytes extends Pick<SealFact, 'length' | 'slots' | 'epoch'> {
+  readonly digest: Buffer;
+  readonly complete?: true;
+  readonly lost?: number;
+}
+export const sealInfoOf = ({ length, slots, digest, epoch, complete, lost }: SealFact): SealBytes => ({
+  length,
+  slots,
+  digest: Buffer.from(digest, 'hex'),
+  epoch,
+  ...(complete ? { complete } : {}),
+  ...(lost ? { lost } : {}),
 });
-export const sealFactOf = (seal: Readonly<SealBytes>): SealFact => ({
-  length: seal.length,
-  slots: seal.slots,
-  digest: seal.digest.toString('hex'),
-  epoch: seal.epoch,
+export const sealFactOf = ({ digest, ...seal }: Readonly<SealBytes>): SealFact => ({
+  ...seal,
+  digest: digest.toString('hex'),
 });
 
 const zHole = z.object({ start: u32, end: u32 });
@@ -235,7 +241,10 @@ export const zFenceReply = z.object({
   provenLength: u32.default(0),
   /** Spans before `validLength` that do not verify here although later watermarks say they were acked. */
   holes: z.array(zHole).max(65_536),
-  /** The process has run since the block was opened, had no I/O error, and re-read its tail just now. */
+  /**
+   * The process has run since the block was opened, had no I/O error, and re-read its tail just now. Of a replica with
+   * a SEAL: that one is in force, and it was not about to be sealed otherwise.
+   */
   clean: z.boolean(),
   /** Over the record headers up to `validLength`; absent where there are holes. */
   digest: hex(32).optional(),
@@ -269,11 +278,20 @@ export const zSealReply = z.object({ digest: hex(32), length: u32, slots: u32, l
 export type SealReply = z.infer<typeof zSealReply>;
 
 /** The reply's payload is whole records that verify, from the offset on. */
-export const zReadRaw = z.object({ block: zBlock, generation: u32, offset: u32, length: u32 });
+export const zReadRaw = z.object({
+  block: zBlock,
+  generation: u32,
+  offset: u32,
+  length: u32,
+  /** From the first record in the range that verifies, wherever it starts. */
+  sound: z.boolean().default(false),
+});
 export type ReadRaw = z.infer<typeof zReadRaw>;
 export const zReadRawReply = z.object({
   /** Where the next record starts, and how many slots lie before it: the way around one that does not verify. */
   next: z.object({ offset: u32, slots: u32 }).optional(),
+  /** Of the payload, where `sound` was asked for. */
+  offset: u32.optional(),
 });
 export type ReadRawReply = z.infer<typeof zReadRawReply>;
 

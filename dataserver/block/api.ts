@@ -88,6 +88,10 @@ export interface SealInfo {
   /** 32 bytes. */
   readonly digest: Buffer;
   readonly epoch: Epoch;
+  /** Known to be on every member. */
+  readonly complete?: true;
+  /** Records that verified on no replica; absent for none. */
+  readonly lost?: number;
 }
 
 export interface ReadResult {
@@ -112,9 +116,12 @@ export interface FenceFacts {
   readonly slots: number;
   /** Highest length that a watermark, or the live session, proves to have been durable on every member. */
   readonly provenLength: number;
-  /** Spans below `validLength` that do not verify; none for a block that is sealed. */
+  /** Spans below `validLength` that do not verify; of a sealed block those that are lost on every replica. */
   readonly holes: readonly Hole[];
-  /** This process made or opened the block, had no I/O error on it, and has just re-read its tail. */
+  /**
+   * This process made the block, had no I/O error on it, and has just re-read its tail. Of a block with a SEAL: that one
+   * is in force.
+   */
   readonly clean: boolean;
   /** Over the record headers up to `validLength`; absent where there are holes. */
   readonly digest: Buffer | undefined;
@@ -128,6 +135,10 @@ export interface SealOrder {
   /** Absent for the replica that is to find it out. */
   readonly digest: Buffer | undefined;
   readonly epoch: Epoch;
+  /** It is known to be on every member. */
+  readonly complete?: boolean;
+  /** What does not verify here is on no other replica either. */
+  readonly mayLose?: boolean;
 }
 
 export interface RecordRef {
@@ -167,6 +178,8 @@ export interface StoreTotals {
   readonly openBlocks: number;
   readonly files: number;
   readonly aliases: number;
+  /** Records that were sealed as lost: they verify on no replica. */
+  readonly lostRecords: number;
   /** Bytes of block files: what they take, with what is preallocated. */
   readonly bytes: number;
   readonly spares: number;

@@ -86,6 +86,7 @@ export class AppendQueue {
 
   /** Takes no more appends; resolves when those given before are durable or have failed. */
   async close(why: string): Promise<void> {
+    if (this.#context.faults.has('append-behind-fence')) return;
     this.#over ??= ended(this.#block, why);
     if (this.#context.faults.has('fence-overtakes-append')) return;
     await this.#done;

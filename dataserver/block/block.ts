@@ -62,7 +62,13 @@ export class Block implements BlockInfo {
     return blockFileName(this.block, this.generation, 'blk');
   }
 
+  /** The SEAL in force. */
   get seal(): SealInfo | undefined {
+    return this.state === BlockState.SEALED ? this.ops.facts.seal : undefined;
+  }
+
+  /** The highest in the log. Of a block that is about to be sealed otherwise it is not in force any more. */
+  get storedSeal(): SealInfo | undefined {
     return this.ops.facts.seal;
   }
 
@@ -75,10 +81,11 @@ export class Block implements BlockInfo {
   }
 
   get provenLength(): number {
+    if (this.seal?.complete) return this.seal.length;
     return this.tail?.provenLength ?? this.#sealedProven;
   }
 
-  /** Of a sealed block: what its last watermark, or its session while it lived, has proved. */
+  /** Of a sealed block: what its last watermark, or its session while it lived, has proved; known once it was loaded. */
   set provenLength(length: number) {
     if (length > this.#sealedProven) this.#sealedProven = length;
   }

@@ -15,6 +15,10 @@ export class StoreContext {
   readonly log: Log;
   readonly faults: Faults;
   readonly clusterUuid: string;
+  readonly counters = {
+    /** Seals that would have cut what was acknowledged. */
+    refusedCuts: 0,
+  };
   readonly #events: StoreEvents;
   #failure: TfsError | undefined;
   closed = false;

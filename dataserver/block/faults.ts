@@ -27,6 +27,10 @@ export type FaultName =
   | 'trust-page-cache'
   /** Answers a fence while an append is on its way to the disk. */
   | 'fence-overtakes-append'
+  /** Takes appends behind a fence. */
+  | 'append-behind-fence'
+  /** Seals at whatever length it is told, and cuts what a watermark proves. */
+  | 'seal-below-watermark'
   /** Acknowledges an operation that only some members hold. */
   | 'ack-op-on-some'
   /** Begins a configuration with the own log alone. */

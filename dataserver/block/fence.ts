@@ -1,18 +1,27 @@
 import { toTfsError } from '../../common/errors.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
 import { sourceOfFile } from '../../common/format/source.ts';
-import { walkBlock } from '../../common/format/walk.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { type Hole, walkBlock } from '../../common/format/walk.ts';
+import { BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { FenceFacts } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
-import { recoverBlock, recovered } from './recover.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { knownOf, recoverBlock, recovered } from './recover.ts';
 
 /**
  * Ends the write session here: once this has resolved, no append of the block becomes durable any more. Appends that
- * were given before are let through first, so that the answer counts them.
+ * were given before are let through first, so that the answer counts them. A block in which anything was found damaged
+ * is walked from its start; of any other the end alone is read again.
+ *
+ * @param load the index of a sealed block
  */
-export async function fenceBlock(context: StoreContext, block: Block): Promise<FenceFacts> {
+export async function fenceBlock(
+  context: StoreContext,
+  block: Block,
+  load: () => Promise<LoadedIndex>,
+): Promise<FenceFacts> {
   const superblock = block.sound();
   if (block.state === BlockState.OPEN) {
     await block.appends!.close('it is fenced');
@@ -22,21 +31,15 @@ export async function fenceBlock(context: StoreContext, block: Block): Promise<F
   const members = superblock.members.map((member) => member.id);
   const { seal } = block;
   if (seal !== undefined) {
-    const { length, slots, digest } = seal;
-    return {
-      validLength: length,
-      slots,
-      provenLength: length,
-      holes: [],
-      clean: true,
-      digest,
-      seal,
-      members,
-    };
+    const { length, slots, digest, lost, complete } = seal;
+    const index = lost === undefined && complete ? undefined : await load();
+    const holes = index === undefined || lost === undefined ? [] : lostSpansOf(index);
+    const { provenLength } = block;
+    return { validLength: length, slots, provenLength, holes, clean: true, digest, seal, members };
   }
   if (block.tail === undefined) await recovered(context, block);
-  else if (block.tail.stale || !(await tailReads(context, block)))
-    await recoverBlock(context, block, { length: block.tail.provenLength });
+  else if (block.tail.stale || block.suspect || !(await tailReads(context, block)))
+    await recoverBlock(context, block, knownOf(block));
   const [index, tail] = [block.index!, block.tail!];
   if (!tail.durable) context.assertWritable();
   return {
@@ -46,9 +49,26 @@ export async function fenceBlock(context: StoreContext, block: Block): Promise<F
     holes: tail.holes,
     clean: tail.clean,
     digest: tail.digest,
-    seal: undefined,
+    seal: block.storedSeal,
     members,
   };
+}
+
+/** Of a block that is sealed with records lost: where they lay. */
+function lostSpansOf(index: LoadedIndex): Hole[] {
+  const holes: { start: number; end: number; firstSlot: number; slots: number }[] = [];
+  for (let slot = 0; slot < index.count; slot++) {
+    if ((slotFlags(index.words[slot]!) & NameFlag.LOST) === 0) continue;
+    const last = holes.at(-1);
+    const start = index.offsetOf(slot);
+    const end = start + index.spanOf(slot);
+    // Of one hole all records are said to start where it does.
+    if (last !== undefined && last.firstSlot + last.slots === slot) {
+      last.end = end;
+      last.slots++;
+    } else holes.push({ start, end, firstSlot: slot, slots: 1 });
+  }
+  return holes;
 }
 
 /** Whether what the last write stored still reads as it was written: a disk may lie about anything before that. */

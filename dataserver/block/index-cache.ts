@@ -97,6 +97,16 @@ export class IndexCache {
     this.#settle(this.#closed(old));
   }
 
+  /** The block is not sealed any more: its file is closed when those who read it have done so. */
+  forget(block: Block): void {
+    const at = this.#ring.indexOf(block);
+    if (at < 0) return;
+    this.#ring.splice(at, 1);
+    if (at < this.#hand) this.#hand--;
+    block.index!.retired = true;
+    this.#drop(block);
+  }
+
   /** The ops state of a sealed block has come into memory. */
   warmed(block: Block): void {
     if (!this.#warm.includes(block)) this.#warm.push(block);

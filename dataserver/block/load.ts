@@ -11,6 +11,7 @@ import {
   idxLayout,
   SHA1_BYTES,
 } from '../../common/format/idx.ts';
+import { LOST_RECORDS_MAX } from '../../common/format/op.ts';
 import { decodeRecordHeader, RECORD_HEADER_BYTES, recordHeaderBytes } from '../../common/format/record.ts';
 import { slotFlags, slotOffset, slotWord } from '../../common/format/slot-word.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
@@ -29,7 +30,7 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
   try {
     const words = (await wordsOfIdx(context, block)) ?? (await rebuild(context, block, file));
     const index = new LoadedIndex(file, words, words.length, seal.length);
-    block.provenLength = await lastWatermark(block, index);
+    if (!seal.complete) block.provenLength = await lastWatermark(block, index);
     const state = await block.ops.warm();
     // Without a pause: an op that is applied from now on finds the index.
     applyNameFlags(index, state);
@@ -47,6 +48,8 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
 async function wordsOfIdx(context: StoreContext, block: Block): Promise<Uint32Array | undefined> {
   const name = idxName(block);
   const { slots } = block.seal!;
+  // Every start of a server leaves a few of these; they cost no file.
+  if (slots === 0) return new Uint32Array(0);
   const wanted = idxLayout(slots).sha1sAt;
   let bytes: Buffer;
   try {
@@ -61,11 +64,16 @@ async function wordsOfIdx(context: StoreContext, block: Block): Promise<Uint32Ar
   const columns = header.ok && why === undefined ? decodeIdxSlots(bytes, header.value) : undefined;
   if (columns?.ok) {
     const words = columns.value.offsets;
+    let lost = 0;
     for (let slot = 0; slot < words.length; slot++) {
-      if (((columns.value.flags[slot] ?? 0) & IDX_LOST) !== 0)
-        words[slot] = slotWord(slotOffset(words[slot]!), NameFlag.LOST);
+      if (((columns.value.flags[slot] ?? 0) & IDX_LOST) === 0) continue;
+      words[slot] = slotWord(slotOffset(words[slot]!), NameFlag.LOST);
+      lost++;
     }
-    return words;
+    if (Math.min(lost, LOST_RECORDS_MAX) === (block.seal!.lost ?? 0)) return words;
+    // Sealed once more since it was written, with records that had been lost.
+    context.log.info({ block: block.block, name, lost }, 'an index file is older than its seal; rebuilding');
+    return undefined;
   }
   context.log.warn(
     { block: block.block, name, why: why ?? (columns as { why: string }).why },
@@ -86,9 +94,10 @@ function differs(context: StoreContext, header: IdxHeader, block: Block): string
 
 async function rebuild(context: StoreContext, block: Block, file: DiskFile): Promise<Uint32Array> {
   const seal = block.seal!;
-  const walked = await walk(context, block, file, { end: seal.length, proven: seal, checkPayloads: false });
-  const sound =
-    walked.holes.length === 0 && walked.digest?.equals(seal.digest) && walked.slots === seal.slots;
+  // The digest of a block with lost records depends on which payloads do not verify.
+  const checkPayloads = seal.lost !== undefined;
+  const walked = await walk(context, block, file, { end: seal.length, proven: seal, checkPayloads });
+  const sound = walked.digest?.equals(seal.digest) && walked.slots === seal.slots;
   if (sound) {
     if (context.failure === undefined) await writeIdx(context, block, walked.words, walked.sha1s);
   } else {
@@ -141,6 +150,7 @@ export async function writeIdx(
 export async function sha1sOfIdx(context: StoreContext, block: Block): Promise<Buffer | undefined> {
   const name = idxName(block);
   const { slots } = block.seal!;
+  if (slots === 0) return Buffer.alloc(0);
   try {
     const header = decodeIdxHeader(await readPart(context, name, 0, idxLayout(0).offsetsAt));
     if (!header.ok || differs(context, header.value, block) !== undefined) return undefined;
@@ -178,9 +188,9 @@ async function lastWatermark(block: Block, index: LoadedIndex): Promise<number> 
     if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
     const offset = index.offsetOf(slot);
     const head = Buffer.allocUnsafe(Math.min(index.spanOf(slot), recordHeaderBytes(index.spanOf(slot))));
-    if (head.length < RECORD_HEADER_BYTES || !(await fills(index, head, offset))) return 0;
+    if (head.length < RECORD_HEADER_BYTES || !(await fills(index, head, offset))) continue;
     const header = decodeRecordHeader(head, 0, block.seed, offset);
-    return header.ok ? header.value.ackedLength : 0;
+    if (header.ok) return header.value.ackedLength;
   }
   return 0;
 }

@@ -88,7 +88,8 @@ async function openBlock(
     result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
     context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
   } else if (sealed) {
-    const { length } = log.state.seal!;
+    const { length, lost } = log.state.seal!;
+    if (lost !== undefined) result.flags = BlockFlag.SUSPECT;
     if (head.fileBytes < length) {
       result.flags = BlockFlag.SUSPECT;
       context.log.error({ block, length, found: head.fileBytes }, 'a sealed block has lost its end');

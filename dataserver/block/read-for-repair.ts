@@ -55,6 +55,29 @@ export async function readForRepair(
   return { bytes: bytes?.subarray(0, good) ?? EMPTY, next };
 }
 
+/**
+ * As {@link readForRepair}, but from the first record in the range that verifies: whoever asks does not know where the
+ * next one starts behind a damaged one.
+ *
+ * @returns where the bytes start; without bytes, the end of the range
+ */
+export async function readNextSound(
+  context: StoreContext,
+  block: Block,
+  index: LoadedIndex,
+  range: { readonly offset: number; readonly length: number },
+): Promise<{ readonly offset: number; readonly bytes: Buffer }> {
+  const end = range.offset + range.length;
+  for (let slot = index.slotAt(range.offset); slot < index.count; slot++) {
+    const offset = index.offsetOf(slot);
+    if (offset >= end) break;
+    if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
+    const { bytes } = await readForRepair(context, block, index, offset, end - offset);
+    if (bytes.length > 0) return { offset, bytes };
+  }
+  return { offset: end, bytes: EMPTY };
+}
+
 /** The next place where a record is known to start, and how many slots lie before it. */
 export function boundaryBehind(
   index: Pick<LoadedIndex, 'count' | 'length' | 'offsetOf'>,

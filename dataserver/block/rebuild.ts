@@ -40,7 +40,7 @@ export interface Rebuilt {
   readonly sha1s: Buffer;
   /** The highest length that a header proves. */
   readonly provenLength: number;
-  /** All records and the digest verify. */
+  /** All records verify, but those that were sealed as lost, and so does the digest. */
   readonly whole: boolean;
   /** What is sound here does not fit what others have: it is not what was sealed. */
   readonly foreign: boolean;
@@ -177,10 +177,14 @@ export class Rebuild {
 
   #conclude({ walked, pads, sha1s }: Look): Rebuilt {
     const { seal } = this.#target;
-    const { words, holes, digest, provenLength } = walked;
+    const { words, holes, digest, watermark } = walked;
+    const isDense = words.length === seal.slots && pads.length === 0;
+    // With the very records lost that were sealed as lost, if any were.
+    const whole = isDense && digest?.equals(seal.digest) === true;
     let lost = 0;
     for (const { start, firstSlot, slots } of holes) {
       lost += slots;
+      if (whole) continue;
       // Offsets never go back: a record whose place nobody knows lies where the last known one does.
       let at = start;
       for (let slot = firstSlot; slot < firstSlot + slots; slot++) {
@@ -188,12 +192,10 @@ export class Rebuild {
         words[slot] = slotWord(at, NameFlag.LOST);
       }
     }
-    const isDense = words.length === seal.slots && pads.length === 0;
-    const whole = holes.length === 0 && isDense && digest?.equals(seal.digest) === true;
     return {
       words,
       sha1s,
-      provenLength,
+      provenLength: watermark,
       whole,
       foreign: !whole && (holes.length === 0 || this.#misfits),
       fetched: this.#fetched,

@@ -246,7 +246,7 @@ export class ReplicaReceiver {
     if (log !== block.ops) block.adopt(superblock, log, context.faults);
     applyNameFlags(index, state);
     block.state = BlockState.SEALED;
-    block.flags = built.whole ? 0 : BlockFlag.SUSPECT;
+    block.flags = built.whole && built.lost === 0 ? 0 : BlockFlag.SUSPECT;
     block.fileBytes = seal.length;
     block.provenLength = built.provenLength;
     block.namesChanged();
@@ -276,7 +276,7 @@ export class ReplicaReceiver {
 
   #report({ block }: ReceiveOrder, { whole, fetched, lost, better }: Rebuilt): void {
     const { log } = this.#parts.context;
-    if (whole) log.info({ block, fetched, replaced: better }, 'the replica of a block is whole again');
+    if (whole) log.info({ block, fetched, lost, replaced: better }, 'the replica of a block is whole again');
     else log.error({ block, fetched, lost }, 'records of a block verify on no replica that answers');
   }
 }

@@ -13,6 +13,7 @@ import type { StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
 import { LoadedIndex } from './loaded-index.ts';
 import { Tail } from './tail.ts';
+import { TolerantSource } from './tolerant-source.ts';
 
 export interface Walked extends BlockWalk {
   /** 20 bytes a slot; zeros where there is no record. */
@@ -28,22 +29,36 @@ export async function recovered(context: StoreContext, block: Block): Promise<Lo
   return block.loading;
 }
 
+/** What is known of a block beside what its records say. */
+export interface Known {
+  /** Durable on every member. */
+  readonly provenLength: number;
+  /** Durable here, as this process has seen: whatever does not verify below it is damage, and not the end. */
+  readonly own: { readonly length: number; readonly slots: number };
+}
+
+/** Of a block whose index is in memory. */
+export const knownOf = (block: Block): Known => ({
+  provenLength: block.tail?.provenLength ?? block.provenLength,
+  own: { length: block.index!.length, slots: block.index!.count },
+});
+
 /**
  * Walks an unsealed block and makes what it finds its index and its tail. It changes no byte, so it may be repeated and
- * interrupted at will; what is torn off stays in the file until the seal cuts it. Acked data that does not verify is a
- * hole, and the block SUSPECT; a disk that cannot read is neither a hole nor an end: the walk rejects.
- *
- * @param proven what is known beside the records to have been acknowledged
+ * interrupted at will; what is torn off stays in the file until the seal cuts it. Data that was acknowledged, or that
+ * this process has written, and does not verify is a hole, and the block SUSPECT. What a disk cannot read is a hole too
+ * below what is known to have been there; elsewhere it is neither that nor an end: the walk rejects.
  */
-export async function recoverBlock(
-  context: StoreContext,
-  block: Block,
-  proven?: { readonly length: number; readonly slots?: number },
-): Promise<LoadedIndex> {
-  const known = block.index?.file;
-  const file = known ?? (await openForRepair(context, block));
+export async function recoverBlock(context: StoreContext, block: Block, known?: Known): Promise<LoadedIndex> {
+  const held = block.index?.file;
+  const file = held ?? (await openForRepair(context, block));
   try {
-    const walked = await walk(context, block, file, proven === undefined ? {} : { proven });
+    const walked = await walk(
+      context,
+      block,
+      file,
+      known === undefined ? {} : { proven: known.own, tolerant: true },
+    );
     const result = context.faults.has('truncate-at-first-bad') ? cutAtFirstHole(walked) : walked;
     const durable = await settle(context, block, file, result);
     const state = await block.ops.warm();
@@ -52,8 +67,8 @@ export async function recoverBlock(
     block.tail = new Tail({
       holes: result.holes,
       clean: false,
-      provenLength: result.provenLength,
-      digest: result.digest,
+      provenLength: Math.max(result.watermark, known?.provenLength ?? 0),
+      digest: result.holes.length > 0 ? undefined : result.digest,
       sha1s: result.sha1s,
     });
     block.tail.durable = durable;
@@ -71,7 +86,7 @@ export async function recoverBlock(
     context.changed(block.block);
     return index;
   } catch (error) {
-    if (known === undefined) await file.close();
+    if (held === undefined) await file.close();
     throw unreadable(context, block, error);
   }
 }
@@ -80,9 +95,12 @@ export async function walk(
   context: StoreContext,
   block: Block,
   file: DiskFile,
-  options: WalkOptions,
+  options: WalkOptions & {
+    /** What the disk cannot read counts as damaged: where it is known how far the records went. */
+    readonly tolerant?: boolean;
+  },
 ): Promise<Walked> {
-  const source = await sourceOfFile(file);
+  const source = options.tolerant ? await TolerantSource.of(file) : await sourceOfFile(file);
   let sha1s = Buffer.alloc(256 * SHA1_BYTES);
   const walked = await walkBlock(
     context.faults.has('eio-as-torn') ? zerosForErrors(source) : source,

@@ -1,4 +1,6 @@
 import { TfsError } from '../../common/errors.ts';
+import { RECORD_HEADER_BYTES, slotAt } from '../../common/format/record.ts';
+import { SLOT_MAX } from '../../common/ids.ts';
 import { BlockState } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -6,7 +8,8 @@ import { decodeRawRecords } from './raw-records.ts';
 
 /**
  * Puts records of another replica where this one has none: behind its valid part, or into a hole. Both replicas lived
- * in one session, so the bytes fit exactly or are refused. Durable when it resolves; the block is walked again before
+ * in one session, so the bytes fit exactly or are refused. They may start behind the start of a hole, where the records
+ * before them are nowhere to be had. Durable when it resolves; the block is walked again before
  * anything is concluded from it.
  */
 export async function fillBlock(
@@ -22,7 +25,7 @@ export async function fillBlock(
       `block ${block.block} is ${index ? 'not fenced' : 'not walked'}: nothing to repair`,
     );
   context.assertWritable();
-  const place = placeOf(block, start);
+  const place = placeOf(block, start, bytes);
   if (place === undefined)
     throw new TfsError('CONFLICT', `block ${block.block}: offset ${start} is neither its end nor a hole`);
   if (start + bytes.length > place.end)
@@ -41,10 +44,20 @@ export async function fillBlock(
   tail.repair = { offset: start + bytes.length, slot: place.slot + headers.length, end: place.end };
 }
 
-function placeOf(block: Block, start: number): { offset: number; slot: number; end: number } | undefined {
+function placeOf(
+  block: Block,
+  start: number,
+  bytes: Buffer,
+): { offset: number; slot: number; end: number } | undefined {
   const [index, tail] = [block.index!, block.tail!];
   if (tail.repair?.offset === start) return tail.repair;
-  if (start === index.length) return { offset: start, slot: index.count, end: block.superblock!.blockBytes };
-  const hole = tail.holes.find((candidate) => candidate.start === start);
-  return hole === undefined ? undefined : { offset: start, slot: hole.firstSlot, end: hole.end };
+  const end = block.superblock!.blockBytes;
+  const beyond = { start: index.length, end, firstSlot: index.count, slots: SLOT_MAX + 1 - index.count };
+  const hole = [...tail.holes, beyond].find((each) => each.start <= start && start < each.end);
+  if (hole === undefined || start === hole.start)
+    return hole && { offset: start, slot: hole.firstSlot, end: hole.end };
+  // Behind a record that is damaged everywhere only the header tells which one this is; its checksum vouches for it.
+  const slot = bytes.length < RECORD_HEADER_BYTES ? -1 : slotAt(bytes);
+  const isThere = slot > hole.firstSlot && slot < hole.firstSlot + hole.slots;
+  return isThere ? { offset: start, slot, end: hole.end } : undefined;
 }

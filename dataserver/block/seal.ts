@@ -1,72 +1,161 @@
-import { assert, isTfsError, TfsError } from '../../common/errors.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import { compareSeals } from '../../common/format/seal-rank.ts';
+import type { Hole } from '../../common/format/walk.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { type SealInfo, type SealOrder, STORE_DIRECTORIES } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import { writeIdx } from './load.ts';
 import { LoadedIndex } from './loaded-index.ts';
-import { recoverBlock, recovered, walk } from './recover.ts';
+import { applyNameFlags, knownOf, recoverBlock, recovered } from './recover.ts';
+import { surveyFor } from './survey.ts';
+import { markSuspect } from './suspect.ts';
 
 const COPY_BYTES = 1 << 20;
+
+/** The index of a sealed block, with its file, which is open for reading only. */
+export interface CachedIndex {
+  load(): Promise<unknown>;
+  unload(): void;
+}
+
+/**
+ * Makes a block ready for its seal: walked, and if it is sealed already, under a SEAL that stands below the ordered one,
+ * taken back into waiting. That is not durable: after a crash the old SEAL is in force until the order is repeated.
+ *
+ * @returns what does not verify here below the ordered length; nothing for a block that is sealed as ordered
+ */
+export async function prepareSeal(
+  context: StoreContext,
+  block: Block,
+  order: SealOrder,
+  cache: CachedIndex,
+): Promise<readonly Hole[]> {
+  if (block.seal !== undefined && isSame(block.seal, order)) return [];
+  await makeReady(context, block, order, cache);
+  return (await surveyFor(context, block, order)).holes;
+}
+
+async function makeReady(
+  context: StoreContext,
+  block: Block,
+  order: SealOrder,
+  cache: CachedIndex,
+): Promise<void> {
+  block.sound();
+  if (block.state === BlockState.OPEN) throw refused(block, order, 'it is not fenced');
+  if (block.seal !== undefined) await reopen(context, block, order, cache);
+  if (block.tail === undefined) await recovered(context, block);
+  else if (block.tail.stale) await recoverBlock(context, block, knownOf(block));
+}
 
 /**
  * Makes a block immutable. Order: surplus saved, SEAL op durable, preallocation cut, index file. A crash before the op
  * leaves an unsealed block, one after it a sealed block whose file is cut, and whose index is written, later.
  */
-export async function sealBlock(context: StoreContext, block: Block, order: SealOrder): Promise<SealInfo> {
-  const superblock = block.sound();
-  const refuse = (why: string): TfsError =>
-    new TfsError('CONFLICT', `block ${block.block} cannot be sealed at ${order.length}: ${why}`);
-  if (block.seal !== undefined) {
-    const { length, slots, digest } = block.seal;
-    if (length !== order.length || slots !== order.slots)
-      throw refuse(`it is sealed at ${length} with ${slots} records`);
-    if (order.digest !== undefined && !order.digest.equals(digest)) throw refuse('its digest is another one');
+export async function sealBlock(
+  context: StoreContext,
+  block: Block,
+  order: SealOrder,
+  cache: CachedIndex,
+): Promise<SealInfo> {
+  if (block.seal !== undefined && isSame(block.seal, order)) {
+    if (order.complete) await completeSeal(context, block);
     return block.seal;
   }
-  if (block.state === BlockState.OPEN) throw refuse('it is not fenced');
   context.assertWritable();
-  if (block.tail === undefined) await recovered(context, block);
-  else if (block.tail.stale) await recoverBlock(context, block, { length: block.tail.provenLength });
+  await makeReady(context, block, order, cache);
   const [index, tail] = [block.index!, block.tail!];
   if (!tail.durable) context.assertWritable();
-  if (order.length > superblock.blockBytes || index.length < order.length)
-    throw refuse(`its records end at ${index.length}`);
-  const hole = tail.holes.find(({ start }) => start < order.length);
-  if (hole !== undefined) throw refuse(`bytes ${hole.start} to ${hole.end} do not verify`);
-  if (tail.provenLength > order.length) {
-    const error = refuse(`${tail.provenLength} bytes are known to have been acknowledged`);
-    context.log.error({ block: block.block, err: error }, 'a seal below a watermark is refused');
-    throw error;
-  }
-  const slots = index.length === order.length ? index.count : index.slotAt(order.length);
-  const end = slots === index.count ? index.length : index.offsetOf(slots);
-  if (end !== order.length) throw refuse('no record ends there');
-  if (slots !== order.slots) throw refuse(`it holds ${slots} records up to there, not ${order.slots}`);
-  const digest =
-    index.length === order.length
-      ? tail.digest
-      : (await walk(context, block, index.file, { end: order.length, checkPayloads: false })).digest;
-  assert(digest !== undefined, 'a block without holes has a digest');
-  if (order.digest !== undefined && !order.digest.equals(digest)) throw refuse('its digest is another one');
+  forbidCut(context, block, order);
+  const survey = await surveyFor(context, block, order);
+  const { digest, slots, holes, words } = survey;
+  if (survey.length !== order.length)
+    throw refused(block, order, `no record ends there, but one at ${survey.length}`);
+  if (slots !== order.slots)
+    throw refused(block, order, `it holds ${slots} records up to there, not ${order.slots}`);
+  const isExpected = order.digest?.equals(digest) ?? (holes.length === 0 || order.mayLose);
+  const [hole] = holes;
+  if (!isExpected && hole !== undefined)
+    throw refused(block, order, `bytes ${hole.start} to ${hole.end} do not verify`);
+  if (!isExpected) throw refused(block, order, 'its digest is another one');
 
   if (index.length > order.length) await saveSurplus(context, block, index, order.length);
-  const seal: SealInfo = { length: order.length, slots, digest, epoch: order.epoch };
-  await block.ops.appendSeal(seal);
+  const lost = holes.reduce((sum, each) => sum + each.slots, 0);
+  await block.ops.appendSeal({
+    length: order.length,
+    slots,
+    digest,
+    epoch: order.epoch,
+    ...(order.complete ? { complete: true } : {}),
+    ...(lost > 0 ? { lost } : {}),
+  });
   // The commit point is behind: what follows can be done again from the SEAL and the records.
   block.provenLength = tail.provenLength;
-  const sealed = new LoadedIndex(index.file, index.words.slice(0, slots), slots, order.length);
-  sealed.aliases = index.aliases;
+  const sealed = new LoadedIndex(index.file, words, slots, order.length);
+  const state = await block.ops.warm();
+  applyNameFlags(sealed, state);
   block.index = sealed;
   block.tail = undefined;
   block.appends = undefined;
   block.state = BlockState.SEALED;
+  if (lost === 0) block.flags &= ~BlockFlag.SUSPECT;
+  else markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
   context.changed(block.block);
   await cut(context, block, sealed);
-  if (context.failure === undefined) await writeIdx(context, block, sealed.words, tail.sha1s(slots));
+  // Of an empty block there is nothing to keep for the next start.
+  if (context.failure === undefined && slots > 0) await writeIdx(context, block, sealed.words, survey.sha1s);
   return block.seal!;
 }
 
+/** The SEAL is known to be on every member: durable before anybody relies on it, so that nobody ever gives it up. */
+export async function completeSeal(context: StoreContext, block: Block): Promise<void> {
+  const { seal } = block;
+  if (seal === undefined || seal.complete) return;
+  context.assertWritable();
+  await block.ops.appendSeal({ ...seal, complete: true });
+}
+
+/** An order without a digest is one to find it out: of a block with lost records it may be another one by now. */
+const isSame = (seal: SealInfo, { length, slots, digest }: SealOrder): boolean =>
+  seal.length === length && seal.slots === slots && (digest?.equals(seal.digest) ?? seal.lost === undefined);
+
+async function reopen(
+  context: StoreContext,
+  block: Block,
+  order: SealOrder,
+  cache: CachedIndex,
+): Promise<void> {
+  const seal = block.seal!;
+  const { length, slots } = seal;
+  if (length === order.length && slots === order.slots) {
+    if (seal.lost === undefined) throw refused(block, order, 'its digest is another one');
+  } else if (compareSeals(order, seal) <= 0)
+    throw refused(block, order, `it is sealed at ${length} with ${slots} records`);
+  await cache.load();
+  forbidCut(context, block, order);
+  const { provenLength } = block;
+  context.log.warn(
+    { block: block.block, from: length, to: order.length, epoch: order.epoch },
+    'sealed otherwise by two leaders, or with records lost that were found: to be sealed again',
+  );
+  cache.unload();
+  block.state = BlockState.RECOVERED;
+  await recoverBlock(context, block, { provenLength, own: { length, slots } });
+}
+
+/** A watermark says that the bytes below it had been acknowledged: whoever wants them cut is wrong, whatever the reason. */
+function forbidCut(context: StoreContext, block: Block, order: SealOrder): void {
+  if (block.provenLength <= order.length || context.faults.has('seal-below-watermark')) return;
+  context.counters.refusedCuts++;
+  const error = refused(block, order, `${block.provenLength} bytes are known to have been acknowledged`);
+  context.log.error({ block: block.block, err: error }, 'a seal below a watermark is refused');
+  throw error;
+}
+
+function refused(block: Block, order: SealOrder, why: string): TfsError {
+  return new TfsError('CONFLICT', `block ${block.block} cannot be sealed at ${order.length}: ${why}`);
+}
 async function cut(context: StoreContext, block: Block, sealed: LoadedIndex): Promise<void> {
   try {
     await sealed.file.truncate(sealed.length);

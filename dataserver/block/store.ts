@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
+import type { Hole } from '../../common/format/walk.ts';
 import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
@@ -29,16 +30,17 @@ import { createBlock } from './create.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
 import { fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
+import type { LoadedIndex } from './loaded-index.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
-import { readForRepair } from './read-for-repair.ts';
+import { readForRepair, readNextSound } from './read-for-repair.ts';
 import { ReplicaReceiver } from './receive.ts';
 import { recordRefs, sha1sOf } from './record-refs.ts';
 import { applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
-import { sealBlock } from './seal.ts';
+import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
 import { Tail } from './tail.ts';
 import { Trash } from './trash.ts';
@@ -146,13 +148,14 @@ export class BlockStore {
   }
 
   totals(): StoreTotals {
-    let [openBlocks, files, aliases, suspects] = [0, 0, 0, 0];
+    let [openBlocks, files, aliases, lostRecords, suspects] = [0, 0, 0, 0, 0];
     let [bytes, indexBytes] = [this.#spares.bytes, this.#cache.bytes];
     for (const block of this.#blocks.values()) {
       if (block.state === BlockState.OPEN) openBlocks++;
       if (block.flags !== 0) suspects++;
       files += block.slots;
       aliases += block.ops.facts.aliases;
+      lostRecords += block.seal?.lost ?? 0;
       bytes += block.fileBytes;
       if (block.tail !== undefined) indexBytes += block.index?.bytes ?? 0;
     }
@@ -161,6 +164,7 @@ export class BlockStore {
       openBlocks,
       files,
       aliases,
+      lostRecords,
       bytes,
       spares: this.#spares.count,
       suspects,
@@ -307,7 +311,7 @@ export class BlockStore {
   async fence(block: BlockId, epoch: Epoch): Promise<FenceFacts> {
     const held = this.#of(block);
     this.#context.log.debug({ block, epoch }, 'fence');
-    return held.exclusively(() => fenceBlock(this.#context, held));
+    return held.exclusively(() => fenceBlock(this.#context, held, () => this.#loaded(held)));
   }
 
   /** Walks a RECOVERED block, unless that was done; changes nothing on the disk. */
@@ -322,11 +326,7 @@ export class BlockStore {
    */
   async readRaw(block: BlockId, generation: number, offset: number, length: number): Promise<RawRecords> {
     const held = this.#of(block);
-    if (generation !== held.generation)
-      throw new TfsError(
-        'CONFLICT',
-        `block ${block} is of generation ${held.generation} here, not ${generation}`,
-      );
+    this.#assertGeneration(held, generation);
     return this.#cache.use(held, (index) => readForRepair(this.#context, held, index, offset, length));
   }
 
@@ -365,9 +365,23 @@ export class BlockStore {
   }
 
   /**
+   * As {@link readRaw}, but only records that verify, from the first that starts in the range; `offset` says where that
+   * is. Empty where there is none.
+   */
+  async readSound(
+    block: BlockId,
+    generation: number,
+    range: { readonly offset: number; readonly length: number },
+  ): Promise<{ readonly offset: number; readonly bytes: Buffer }> {
+    const held = this.#of(block);
+    this.#assertGeneration(held, generation);
+    return this.#cache.use(held, (index) => readNextSound(this.#context, held, index, range));
+  }
+
+  /**
    * Repairs a FENCED or RECOVERED block with records of another replica: `start` is the end of its valid part, the
-   * start of a hole, or where the last repair ended. Verified before the write, durable when it resolves. The next
-   * `fence` tells what is left to do.
+   * start of a hole, or where the last repair ended; or somewhere behind those, where a record starts. Verified before
+   * the write, durable when it resolves. {@link missingFor} tells what is left to do.
    *
    * @throws TfsError CONFLICT when nothing is missing there, PROTOCOL for bytes that do not verify
    */
@@ -377,25 +391,31 @@ export class BlockStore {
   }
 
   /**
-   * Makes a FENCED or RECOVERED block immutable at `length`. Repeating it is harmless.
+   * What a FENCED or RECOVERED block lacks for this seal: spans to be filled before {@link seal}. A block that is sealed
+   * already, under a SEAL that stands below the ordered one, waits for its seal again.
+   *
+   * @throws TfsError CONFLICT as {@link seal}
+   */
+  async missingFor(block: BlockId, order: SealOrder): Promise<readonly Hole[]> {
+    const held = this.#of(block);
+    return held.exclusively(() => prepareSeal(this.#context, held, order, this.#cached(held)));
+  }
+
+  /**
+   * Makes a FENCED or RECOVERED block immutable at `length`. Repeating it is harmless. What does not verify is sealed as
+   * lost where the order allows it, or its digest says so.
    *
    * @throws TfsError CONFLICT where bytes below `length` are missing (fill first), the digest is another one,
-   *   a watermark proves more than `length`, or the block is sealed at another length
+   *   a watermark proves more than `length`, or the block is sealed otherwise under a SEAL that stands above the order
    */
   async seal(block: BlockId, order: SealOrder): Promise<SealInfo> {
     const held = this.#of(block);
     return held.exclusively(async () => {
-      const seal = await sealBlock(this.#context, held, order);
+      const seal = await sealBlock(this.#context, held, order, this.#cached(held));
       if (held.index !== undefined) this.#cache.put(held);
       this.#cache.warmed(held);
       return seal;
     });
-  }
-
-  /** The block's SEAL is known to be on every member of its write set: all its records are proven. */
-  setSealComplete(block: BlockId): void {
-    const held = this.#of(block);
-    if (held.seal !== undefined) held.provenLength = held.seal.length;
   }
 
   /**
@@ -437,6 +457,11 @@ export class BlockStore {
     await this.#spares.prepare(count, blockBytes);
   }
 
+  /** Orders that were refused because they would have cut what was acknowledged. */
+  get refusedCuts(): number {
+    return this.#context.counters.refusedCuts;
+  }
+
   async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
     return this.#context.disk.space();
   }
@@ -468,12 +493,26 @@ export class BlockStore {
     return held;
   }
 
+  #assertGeneration({ block, generation: own }: Block, generation: number): void {
+    if (generation === own) return;
+    throw new TfsError('CONFLICT', `block ${block} is of generation ${own} here, not ${generation}`);
+  }
+
+  #loaded(held: Block): Promise<LoadedIndex> {
+    return this.#cache.use(held, async (index) => index);
+  }
+
+  #cached(held: Block): CachedIndex {
+    return { load: () => this.#loaded(held), unload: () => this.#cache.forget(held) };
+  }
+
   #openFor(block: BlockId, session: Session): AppendQueue {
     const held = this.#of(block);
+    const { faults } = this.#context;
     if (held.superblock?.session === session) {
       if (held.state === BlockState.OPEN) return held.appends!;
-      if (this.#context.faults.has('append-after-restart') && held.tail !== undefined)
-        return this.#reopen(held);
+      if (held.state === BlockState.FENCED && faults.has('append-behind-fence')) return held.appends!;
+      if (faults.has('append-after-restart') && held.tail !== undefined) return this.#reopen(held);
     }
     throw new TfsError('SESSION_ENDED', `block ${block} is not open for session ${session} here`);
   }

@@ -79,7 +79,8 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
     if (source.size < claim.length)
       problems.push(`${at(source.size, claim.length)}: the file ends before them`);
     problems.push(...(await checkSuperblock(block, source)));
-    const records = new RecordCheck(claim, problems);
+    const damage: string[] = [];
+    const records = new RecordCheck(claim, damage);
     const walked = await walkBlock(source, seededAs(block.sound(), context.faults), {
       end: claim.length,
       proven: { length: claim.length, slots: claim.slots },
@@ -88,8 +89,13 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
     records.finish(walked.words);
     for (const { start, end } of source.unreadable)
       problems.push(`${at(start, end)}: the disk cannot read them`);
-    if (walked.digest !== undefined && claim.digest !== undefined && !walked.digest.equals(claim.digest))
+    const isAsSealed = claim.digest === undefined || walked.digest?.equals(claim.digest);
+    if (walked.holes.length === 0 && !isAsSealed)
       problems.push('the digest of its records is not the one of the block');
+    // What was sealed as lost no repair will bring back: it is said once, and not as damage of this replica.
+    const lost = isAsSealed ? (block.seal?.lost ?? 0) : 0;
+    if (lost > 0) problems.push(`${lost} records are lost: they verified on no replica when it was sealed`);
+    else problems.push(...damage);
     return { records: records.seen, bytes: claim.length, digest: walked.digest, problems };
   } finally {
     await file.close();

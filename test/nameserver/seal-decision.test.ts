@@ -145,9 +145,14 @@ describe('seal decision', (test) => {
     },
     {
       name: 'a member that is sealed already, after the others were waited for',
-      replies: [reply(500, { clean: false, seal: sealOf(500, 4) }), 30_000, reply(700)],
+      replies: [reply(500, { seal: sealOf(500, 4) }), 30_000, reply(700, { clean: false })],
       waitedMs: 30_000,
-      expect: { length: 500, epoch: epochOf(4), sealed: servers(1), holders: servers(3, 1) },
+      expect: { length: 500, epoch: epochOf(4), sealed: servers(1), holders: servers(1, 3) },
+    },
+    {
+      name: 'a member whose SEAL is not in force any more is sealed again',
+      replies: [reply(500, { clean: false, seal: sealOf(500, 4) }), reply(500, { seal: sealOf(500, 4) })],
+      expect: { length: 500, sealed: servers(2), holders: servers(2, 1) },
     },
     {
       name: 'one that cannot be read has answered, and is neither a source nor sealed',

@@ -202,7 +202,10 @@ describe('block store index', (test) => {
     const again = await openStore(disk.settled());
     t.defer(() => again.close());
     assert.equal(await proven(again), [true, false]);
-    again.setSealComplete(id);
+    await again.seal(id, { length, slots, digest, epoch: EPOCH, complete: true });
     assert.equal(await proven(again), [true, true]);
+    const later = await openStore(disk.settled());
+    t.defer(() => later.close());
+    assert.is(later.info(id)?.seal?.complete, undefined, 'of the other copy of the disk');
   });
 });

@@ -3,7 +3,7 @@ import type { FaultName } from '../../../dataserver/block/faults.ts';
 import { runCampaign, type Trouble } from '../../kit/crash-campaign.ts';
 import { describe } from '../../kit/suite.ts';
 
-const SEEDS_MAX = 8;
+const SEEDS_MAX = 24;
 Error.stackTraceLimit = 1;
 
 /** Each bug, the trouble that shows it, and how its discovery reads. */

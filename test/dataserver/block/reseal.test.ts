@@ -1,0 +1,160 @@
+import * as assert from 'uvu/assert';
+import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
+import type { Epoch, FileId } from '../../../common/ids.ts';
+import { BlockState } from '../../../common/wire/messages.ts';
+import type { BlockStore, SealOrder } from '../../../dataserver/block/store.ts';
+import { raw } from '../../kit/block-world.ts';
+import { BLOCK, BLOCK_PATH, IDX_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
+import { describe, type TestContext } from '../../kit/suite.ts';
+
+const ALL = { offset: 0, length: 0xffff_ffff };
+const SIZES = [300, 500, 40];
+
+async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
+  const error = await work.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (error !== undefined && !isTfsError(error)) throw error;
+  return isTfsError(error) ? error.code : undefined;
+}
+
+const at = (
+  world: ReplicaWorld,
+  slots: number,
+  epoch: number,
+  change: Partial<SealOrder> = {},
+): SealOrder => ({
+  length: world.startOf(slots),
+  slots,
+  digest: undefined,
+  epoch: epoch as Epoch,
+  ...change,
+});
+
+/** Two replicas of three acknowledged records; the first has two more that nobody was told of. */
+async function uneven(t: TestContext): Promise<{ world: ReplicaWorld; long: BlockStore; short: BlockStore }> {
+  const world = await ReplicaWorld.open(t, SIZES, { replicas: 2 });
+  const { writer } = world;
+  const [long, short] = world.replicas.map(({ store }) => store);
+  const batch = writer.batch([writer.random.bytes(80), writer.random.bytes(160)]);
+  await long!.appendRaw(BLOCK, writer.superblock.session, batch.offset, raw(batch), writer.acked);
+  for (const store of [long!, short!]) await store.fence(BLOCK, 1 as Epoch);
+  return { world, long: long!, short: short! };
+}
+
+async function fillAll(store: BlockStore, source: BlockStore, order: SealOrder): Promise<void> {
+  for (const { start, end } of await store.missingFor(BLOCK, order))
+    await store.fill(BLOCK, start, (await source.readRaw(BLOCK, 0, start, end - start)).bytes);
+}
+
+describe('a block that two leaders have sealed', (test) => {
+  test('at a shorter length gets the rest, under the newer epoch', async (t) => {
+    const { world, long, short } = await uneven(t);
+    await short.seal(BLOCK, at(world, 3, 4));
+    const { digest } = await long.seal(BLOCK, at(world, 5, 6));
+    const order = at(world, 5, 6, { digest });
+    await fillAll(short, long, order);
+    assert.is(short.info(BLOCK)!.state, BlockState.RECOVERED, 'it waits for its seal again');
+    assert.is(await codeOf(short.read(BLOCK, 5 as FileId, undefined, ALL, false)), 'DONT_KNOW');
+    await short.seal(BLOCK, order);
+    for (const [i, { disk }] of world.replicas.entries()) {
+      const files = [BLOCK_PATH, IDX_PATH].map((path) => disk.readFile(path));
+      const first = [BLOCK_PATH, IDX_PATH].map((path) => world.replicas[0]!.disk.readFile(path));
+      assert.equal(await Promise.all(files), await Promise.all(first));
+      await world.restart(i);
+      const { store } = world.replicas[i]!;
+      assert.equal([store.info(BLOCK)!.length, store.info(BLOCK)!.seal?.epoch], [world.startOf(5), 6]);
+      assert.equal((await store.verify(BLOCK)).problems, []);
+    }
+  });
+
+  test('at a longer length is cut, and what is cut is kept', async (t) => {
+    const { world, long, short } = await uneven(t);
+    await long.seal(BLOCK, at(world, 5, 4));
+    const before = await world.replicas[0]!.disk.readFile(BLOCK_PATH);
+    const { digest } = await short.seal(BLOCK, at(world, 3, 6));
+    await long.seal(BLOCK, at(world, 3, 6, { digest }));
+    const { disk } = world.replicas[0]!;
+    assert.is((await disk.readFile(BLOCK_PATH)).length, world.startOf(3));
+    const surplus = await disk.readFile(`surplus/65537.0.${world.startOf(3)}.surplus`);
+    assert.ok(surplus.equals(before.subarray(world.startOf(3))));
+    assert.is(await codeOf(long.read(BLOCK, 3 as FileId, undefined, ALL, false)), 'NOT_FOUND');
+    await world.restart(0);
+    assert.is(world.replicas[0]!.store.info(BLOCK)!.length, world.startOf(3));
+  });
+
+  test('obeys no older epoch, no other digest, and nothing at all below a watermark', async (t) => {
+    const { world, long, short } = await uneven(t);
+    await long.seal(BLOCK, at(world, 5, 6));
+    assert.is(await codeOf(long.seal(BLOCK, at(world, 3, 5))), 'CONFLICT');
+    assert.is(await codeOf(long.seal(BLOCK, at(world, 5, 7, { digest: Buffer.alloc(32) }))), 'CONFLICT');
+    await short.seal(BLOCK, at(world, 3, 6));
+    // Two records were acknowledged when the third was written: its header says so.
+    for (const again of [false, true]) {
+      if (again) await world.restart(1);
+      const { store } = world.replicas[1]!;
+      assert.is(await codeOf(store.missingFor(BLOCK, at(world, 1, 8))), 'CONFLICT');
+      assert.is(await codeOf(store.seal(BLOCK, at(world, 1, 8))), 'CONFLICT');
+      assert.is(store.info(BLOCK)!.state, BlockState.SEALED);
+      assert.is(store.refusedCuts, 2);
+    }
+  });
+
+  test('and knows that its seal is complete gives it up for none; any other gives way to a complete one', async (t) => {
+    const { world, long, short } = await uneven(t);
+    const { digest } = await long.seal(BLOCK, at(world, 5, 4));
+    await long.seal(BLOCK, at(world, 5, 4, { digest, complete: true }));
+    await short.seal(BLOCK, at(world, 3, 9));
+    await world.restart(0);
+    const kept = world.replicas[0]!.store;
+    assert.is(kept.info(BLOCK)!.seal?.complete, true, 'over a restart');
+    assert.is(await codeOf(kept.seal(BLOCK, at(world, 3, 9))), 'CONFLICT');
+    const order = at(world, 5, 4, { digest, complete: true });
+    await fillAll(short, kept, order);
+    await short.seal(BLOCK, order);
+    assert.equal([short.info(BLOCK)!.length, short.info(BLOCK)!.seal?.complete], [world.startOf(5), true]);
+  });
+
+  test('and is killed before it was sealed again is as it was', async (t) => {
+    const { world, long, short } = await uneven(t);
+    const old = await short.seal(BLOCK, at(world, 3, 4));
+    const { digest } = await long.seal(BLOCK, at(world, 5, 6));
+    await fillAll(short, long, at(world, 5, 6, { digest }));
+    const facts = await short.fence(BLOCK, 7 as Epoch);
+    assert.equal([facts.validLength, facts.clean, facts.seal?.epoch], [world.startOf(5), false, 4]);
+    await world.restart(1);
+    const { store } = world.replicas[1]!;
+    assert.is(store.info(BLOCK)!.state, BlockState.SEALED);
+    assert.ok(store.info(BLOCK)!.seal!.digest.equals(old.digest));
+    assert.equal((await store.verify(BLOCK)).problems, []);
+    assert.is((await world.replicas[1]!.disk.stat(BLOCK_PATH))?.size, world.startOf(3));
+  });
+
+  test('answers the reads that had begun', async (t) => {
+    const { world, long, short } = await uneven(t);
+    await short.seal(BLOCK, at(world, 3, 4));
+    const { digest } = await long.seal(BLOCK, at(world, 5, 6));
+    const order = at(world, 5, 6, { digest });
+    const reads = Array.from({ length: 20 }, async (_, i) => {
+      for (let turn = 0; turn < 10; turn++)
+        await short.read(BLOCK, (i % 3) as FileId, undefined, { offset: turn, length: 7 }, false);
+    });
+    await fillAll(short, long, order);
+    await short.seal(BLOCK, order);
+    await Promise.all(reads);
+  });
+
+  test('an empty block is sealed without an index file, and found again', async (t) => {
+    const world = await ReplicaWorld.open(t, [], { replicas: 1 });
+    const { store, disk } = world.replicas[0]!;
+    await store.fence(BLOCK, 1 as Epoch);
+    await store.seal(BLOCK, at(world, 0, 1));
+    assert.equal(disk.paths, [BLOCK_PATH, 'blocks/65537.0.ops']);
+    await world.restart(0);
+    const again = world.replicas[0]!.store;
+    assert.is(await codeOf(again.read(BLOCK, 0 as FileId, undefined, ALL, false)), 'NOT_FOUND');
+    assert.equal((await again.verify(BLOCK)).problems, []);
+    assert.equal(world.replicas[0]!.disk.paths, [BLOCK_PATH, 'blocks/65537.0.ops']);
+  });
+});
