@@ -74,6 +74,12 @@ export const WHOLE_READ_BYTES_MAX = MIB;
 /** A server drains and closes within this; the process manager kills it a little later. */
 export const STOP_MS_MAX = 15_000;
 export const KILL_AFTER_MS = 20_000;
+/** A DataServer that stops waits this long for the seal of what was being written on it. */
+export const LEAVE_MS_MAX = 5_000;
+/** And then this long for the word that the seals are complete. */
+export const LEAVE_PROVE_MS_MAX = 500;
+/** And this long for a NameServer to take note that it is gone. */
+export const FAREWELL_MS_MAX = 300;
 
 /**
  * The lock that says which NameServer tries to lead. A leader renews it every {@link LOCK_EVERY_MS}, so it lasts for
@@ -253,6 +259,10 @@ assert(SEAL_PATIENCE_MS < DEAD_MS, 'a clean copy makes a seal come sooner');
 assert(
   PRIMARY_SILENT_MS_MAX > SERVER_DOWN_AFTER_MS,
   'a primary counts as down before its blocks are taken from it',
+);
+assert(
+  LEAVE_MS_MAX + LEAVE_PROVE_MS_MAX + 2 * FAREWELL_MS_MAX + RPC_MS_DEFAULT < STOP_MS_MAX,
+  'a DataServer that waits for seals still stops in time',
 );
 assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed');
 assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');

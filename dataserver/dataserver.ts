@@ -1,4 +1,4 @@
-import { toTfsError } from '../common/errors.ts';
+import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
 import { RECONFIGURE_MS_MAX, TRASH_PURGE_MS } from '../common/limits.ts';
 import type { Timer } from '../common/seams/clock.ts';
@@ -13,6 +13,7 @@ import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
 import { Indexer } from './indexer.ts';
 import { Inspector } from './inspect.ts';
+import { untilSealed } from './leave.ts';
 import { nextIncarnation } from './mount.ts';
 import { mutate } from './mutate.ts';
 import { NameServers } from './nameservers.ts';
@@ -47,6 +48,7 @@ export class DataServer {
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
+  readonly #report: UplinkReport;
   readonly #startedAtMs: number;
   #closing = false;
   #trashTimer: Timer | undefined;
@@ -64,6 +66,7 @@ export class DataServer {
     rpc: RpcServer;
     peers: Peers;
     suspects: Suspects;
+    report: UplinkReport;
     repair: ReplicaRepair;
   }) {
     this.options = parts.options;
@@ -78,6 +81,7 @@ export class DataServer {
     this.#rpc = parts.rpc;
     this.#peers = parts.peers;
     this.#suspects = parts.suspects;
+    this.#report = parts.report;
     this.repair = parts.repair;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -223,6 +227,7 @@ export class DataServer {
       rpc,
       peers,
       suspects,
+      report,
       repair,
     });
     route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
@@ -276,21 +281,38 @@ export class DataServer {
         aliases: totals.aliases,
         bytes: totals.bytes,
         spares: totals.spares,
+        dedup: this.index.enabled,
         ...(reason === undefined ? {} : { reason }),
         ...(readOnly === undefined ? {} : { reason: readOnly.message }),
       },
     };
   }
 
-  /** Lets writes in flight finish, ends the sessions, tells the leader, closes the files. */
+  /** @throws TfsError CLOSED when it stops: what is begun here now would only have to be ended */
+  assertStays(): void {
+    if (this.#closing) throw new TfsError('CLOSED', `DataServer ${this.options.server} stops`);
+  }
+
+  /**
+   * Leaves: lets writes in flight finish, ends the sessions, waits for the seals of what was being written here, says
+   * that it is gone, closes the files.
+   */
   async close(): Promise<void> {
     if (this.#closing) return;
     this.#closing = true;
     this.#trashTimer?.cancel();
     this.repair.close();
+    const { store, nameservers } = this;
+    const { clock, log } = this.options;
+    // Told first, so that no new block is placed here; its own sessions end next, those of others when they are fenced.
+    this.#report.leaving = 'stopping';
+    nameservers.hurry();
     await this.pool.close();
+    await untilSealed({ store, clock, log, isLed: () => nameservers.inContact });
     await this.#rpc.drain();
-    await this.nameservers.close();
+    // Nothing is answered any more: others may go on as if its copies did not exist.
+    this.#report.leaving = 'gone';
+    await nameservers.close();
     await this.indexer.close();
     this.#suspects.close();
     await this.#peers.close();
@@ -344,7 +366,10 @@ function route(
   on(Op.READ, ['gateway'], (request) => reader.read(request));
   on(Op.CHECK, ['gateway'], (request) => reader.check(request));
   on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader, takeover }, request));
-  on(Op.CREATE_BLOCK, ['dataserver'], (request) => replica.create(request));
+  on(Op.CREATE_BLOCK, ['dataserver'], (request) => {
+    server.assertStays();
+    return replica.create(request);
+  });
   on(Op.APPEND, ['dataserver'], (request) => replica.append(request));
   on(Op.OPS, ['dataserver'], (request) => replica.ops(request));
   on(Op.READ_RAW, ['dataserver'], (request) => replica.readRaw(request));

@@ -26,6 +26,8 @@ export class UplinkReport implements UplinkSource {
   #space: { totalBytes: number; freeBytes: number };
   #spaceAt: number;
   #pool: SessionPool | undefined;
+  /** What heartbeats say of it from now on. */
+  leaving: Heartbeat['leaving'];
 
   private constructor(parts: ReportParts, space: { totalBytes: number; freeBytes: number }) {
     this.#parts = parts;
@@ -80,6 +82,7 @@ export class UplinkReport implements UplinkSource {
       blocks: totals.blocks,
       files: totals.files,
       aliases: totals.aliases,
+      ...(this.leaving === undefined ? {} : { leaving: this.leaving }),
     };
   }
 

@@ -1,6 +1,6 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { type BlockId, formatHostPort, type HostPort, type Millis, type ServerId } from '../common/ids.ts';
-import { HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { FAREWELL_MS_MAX, HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import {
@@ -24,6 +24,8 @@ import type { Peers } from '../common/wire/peers.ts';
 import type { PromiseKeeper } from './promise.ts';
 
 const RETRY_MS = 300;
+/** Not longer than two beats: a lost answer must not make this server look dead. */
+const HEARTBEAT_ANSWER_MS_MAX = 2 * HEARTBEAT_MS;
 
 /** What an uplink reports; gathered afresh for each message. */
 export interface UplinkSource {
@@ -126,10 +128,18 @@ export class Uplink {
     this.#wake?.();
   }
 
+  /** Says a last word, if the NameServer takes it. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#wake?.();
     await this.#running;
+    if (!this.#registered) return;
+    try {
+      await this.#heartbeat(FAREWELL_MS_MAX);
+    } catch (error) {
+      // It finds out from the silence.
+      this.#deps.log.debug({ reason: toTfsError(error).message }, 'a NameServer took no last word');
+    }
   }
 
   async #run(): Promise<void> {
@@ -138,7 +148,7 @@ export class Uplink {
         await this.#register();
         while (!this.#closed) {
           await this.#pause(HEARTBEAT_MS);
-          if (!this.#closed) await this.#heartbeat();
+          if (!this.#closed) await this.#heartbeat(HEARTBEAT_ANSWER_MS_MAX);
         }
       } catch (error) {
         this.#registered = false;
@@ -197,7 +207,7 @@ export class Uplink {
     this.#complaint = '';
   }
 
-  async #heartbeat(): Promise<void> {
+  async #heartbeat(answerMsMax: number): Promise<void> {
     const { peers, address, source, promise, clock } = this.#deps;
     const dirty = this.#dirty;
     this.#dirty = new Set();
@@ -215,8 +225,7 @@ export class Uplink {
       { ...source.heartbeat(), promise: promise.reign, sequence: this.#sequence, echo: this.#token },
       zHeartbeatReply,
       [encodeBlockEntries(entries)],
-      // Shorter than two beats: a lost answer must not make this server look dead.
-      2 * HEARTBEAT_MS,
+      answerMsMax,
     );
     const leads = await this.#obey(reply);
     this.#confirm(leads && reply.confirmed ? reply.stale : undefined, sentAt);

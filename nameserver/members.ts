@@ -53,6 +53,7 @@ export interface LiveMember {
   io: Heartbeat['io'];
   suspects: ReadonlySet<ServerId>;
   counts: { openBlocks: number; blocks: number; files: number; aliases: number };
+  leaving: Heartbeat['leaving'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
@@ -140,6 +141,7 @@ export class Members {
         io,
         suspects: new Set(),
         counts: NO_COUNTS,
+        leaving: undefined,
       };
       const isChanged =
         before === undefined ||
@@ -239,11 +241,14 @@ export class Members {
    * reign listens to nobody else. One that does not may listen to an older leader, until that has to notice that its
    * view is not complete any more: {@link PROVISIONAL_AFTER_MS} after `minWrite` servers have turned away from it.
    *
+   * One that has said its last word answers nobody: what comes after it has to be confirmed anew.
+   *
    * @returns Infinity while that cannot be told
    */
   unconfirmedFromMs(server: ServerId, reign: Reign, minWrite: number): number {
     const byMe = (this.#confirmedAtMs.get(server) ?? Number.NEGATIVE_INFINITY) + PROVISIONAL_AFTER_MS;
     const live = this.#live.get(server);
+    if (live?.leaving === 'gone') return Number.NEGATIVE_INFINITY;
     if (live !== undefined && hasPromised(live, reign)) return byMe;
     const turnedAtMs = [...this.#live.values()]
       .filter((one) => hasPromised(one, reign))
@@ -264,7 +269,8 @@ export class Members {
   }
 
   stateOf(server: ServerId): ServerInfo['state'] {
-    if (this.heardAgoMs(server) < SERVER_DOWN_AFTER_MS) return 'up';
+    const isGone = this.#live.get(server)?.leaving === 'gone';
+    if (!isGone && this.heardAgoMs(server) < SERVER_DOWN_AFTER_MS) return 'up';
     return this.#records.has(server) ? 'down' : 'missing';
   }
 
@@ -308,6 +314,7 @@ export class Members {
         ioHealthy: live?.io.healthy ?? false,
         readOnly: live?.io.readOnly ?? false,
         suspects: live?.suspects ?? new Set(),
+        leaving: live?.leaving !== undefined,
       };
     });
   }
@@ -337,6 +344,7 @@ export class Members {
       heartbeatAgeMs: Number.isFinite(heardAgoMs) ? Math.round(heardAgoMs) : -1,
       ...(live?.counts ?? NO_COUNTS),
       suspects: [...(live?.suspects ?? [])],
+      leaving: live?.leaving !== undefined,
     };
   }
 

@@ -217,11 +217,15 @@ export class NameServer {
       opsSync: this.opsSync,
       log,
       onMapChange: () => this.#mapVersion.bump(),
+      onLeaving: () => {
+        if (this.leads) this.#sweep.run(clock.monotonic());
+      },
     });
     this.#sweep = new Sweep({
       unsettled: map.unsettled,
       facts: (block) => map.facts(block),
       isCurrent: (server) => this.#isCurrent(server),
+      isLeaving: (server) => members.get(server)?.leaving === 'stopping',
       isFullSetPossible: (primary) => this.opener.isFullSetPossible(primary),
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),

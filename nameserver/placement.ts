@@ -15,6 +15,8 @@ export interface Candidate {
   readonly readOnly: boolean;
   /** Peers it cannot reach, or finds slow. */
   readonly suspects: ReadonlySet<ServerId>;
+  /** It stops. */
+  readonly leaving: boolean;
 }
 
 export interface PlacementAsk {
@@ -78,6 +80,7 @@ function ineligible(server: Candidate, primary: Candidate, ask: PlacementAsk): s
   // The primary has just spoken: it asks.
   if (server !== primary && server.heartbeatAgeMs >= ELIGIBLE_HEARTBEAT_AGE_MS_MAX)
     return `no heartbeat for ${(server.heartbeatAgeMs / 1000).toFixed(1)} s`;
+  if (server.leaving) return 'it stops';
   if (!server.promised) return 'has not promised this epoch yet';
   if (server.readOnly) return 'its disk takes no writes';
   if (!server.ioHealthy) return 'its disk is not healthy';

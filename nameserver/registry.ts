@@ -33,6 +33,8 @@ export interface RegistryDeps {
   readonly log: Log;
   /** The cluster map looks different from outside. */
   readonly onMapChange: () => void;
+  /** A DataServer stops: what is being written on it has to be sealed. */
+  readonly onLeaving: () => void;
 }
 
 /** What DataServers tell a NameServer about themselves and their blocks: registration, reports, heartbeats. */
@@ -82,13 +84,15 @@ export class Registry {
 
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
-    const { members, map, leadership, view, sealer, onMapChange } = this.#deps;
-    const { server, space, io, suspects, openBlocks, blocks, files, aliases } = message;
+    const { members, map, leadership, view, sealer, log, onMapChange } = this.#deps;
+    const { server, space, io, suspects, openBlocks, blocks, files, aliases, leaving } = message;
     const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message);
     const told = this.#answerPromise(live, this.#wasTold(live));
     const couldWrite = live.io.healthy && !live.io.readOnly;
+    const isNews = live.leaving !== leaving;
     Object.assign(live, {
+      leaving,
       space,
       io,
       suspects: new Set(suspects),
@@ -99,7 +103,9 @@ export class Registry {
     // It was silent and has not died: nothing but this beat says that it is back.
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
-    if (hasComeUp || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
+    if (hasComeUp || isNews || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
+    if (isNews) log.info({ server, leaving }, 'a DataServer leaves');
+    if (isNews && leaving === 'stopping') this.#deps.onLeaving();
     // No await from here on: what is confirmed is confirmed under the reign that is named.
     const leader = told.leader && leadership.reign?.epoch === told.reign.epoch;
     const stale = leader && isInStep && view.isComplete() ? map.staleOf(server) : undefined;

@@ -30,6 +30,8 @@ export interface Sight {
   readonly nowMs: number;
   /** Whether the whole table of this server is known as of its last heartbeat. */
   readonly isCurrent: (server: ServerId) => boolean;
+  /** Whether the server has said that it stops. */
+  readonly isLeaving: (server: ServerId) => boolean;
   /** Whether a new block of this primary would get all its replicas. */
   readonly isFullSetPossible: (primary: ServerId) => boolean;
 }
@@ -43,7 +45,7 @@ export interface Sight {
 export function look(
   facts: BlockFacts,
   before: Watched | undefined,
-  { nowMs, isCurrent, isFullSetPossible }: Sight,
+  { nowMs, isCurrent, isLeaving, isFullSetPossible }: Sight,
 ): { readonly watched: Watched; readonly seal: string | undefined } {
   const sinceMs = before?.whole === facts.whole ? before.sinceMs : nowMs;
   const forMs = nowMs - sinceMs;
@@ -83,6 +85,7 @@ export function look(
 
   /** Its write session is alive, for all that is known. */
   function reasonToEnd(): string | undefined {
+    if (members.some(({ server }) => isLeaving(server))) return 'a member of it stops';
     const primary = members.find(({ server }) => server === opsPrimary);
     const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
     if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';

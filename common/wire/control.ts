@@ -130,6 +130,11 @@ export const zHeartbeat = z.object({
   blocks: u32,
   files: z.number().int().min(0),
   aliases: z.number().int().min(0),
+  /**
+   * `stopping`: it ends its write sessions and wants what it holds sealed; it still answers. `gone`: its last word; it
+   * answers nothing any more.
+   */
+  leaving: z.enum(['stopping', 'gone']).optional(),
 });
 export type Heartbeat = z.infer<typeof zHeartbeat>;
 
@@ -444,6 +449,8 @@ const zServerInfo = z.object({
   aliases: z.number(),
   /** Peers that it could not reach, or found slow, in the last minute. */
   suspects: z.array(zServer).default([]),
+  /** It stops: nothing new is placed on it. */
+  leaving: z.boolean().default(false),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 

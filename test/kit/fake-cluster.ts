@@ -350,6 +350,7 @@ export class FakeCluster implements Caller {
         files: 0,
         aliases: 0,
         suspects: [],
+        leaving: false,
       })),
       blocks: zClusterMap.shape.blocks.parse({
         total: 3,

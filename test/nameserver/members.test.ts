@@ -155,6 +155,29 @@ describe('members', (test) => {
     assert.ok(members.noticeStates());
   });
 
+  test('a server that said its last word is down at once, and nobody has to fear its answers', async () => {
+    const world = new World();
+    const members = await world.open();
+    for (const id of [1, 2, 3]) await world.join(id);
+    for (const id of [1, 2]) members.confirmed(serverId(id));
+    members.get(serverId(1))!.leaving = 'stopping';
+    assert.is(members.stateOf(serverId(1)), 'up', 'it still answers');
+    assert.ok(members.reachable(serverId(1), REIGN));
+    assert.ok(members.unconfirmedFromMs(serverId(1), REIGN, 2) > world.clock.monotonic());
+    members.get(serverId(1))!.leaving = 'gone';
+    assert.is(members.stateOf(serverId(1)), 'down');
+    assert.is(members.reachable(serverId(1), REIGN), undefined);
+    assert.ok(members.unconfirmedFromMs(serverId(1), REIGN, 2) < world.clock.monotonic());
+    assert.ok(members.unconfirmedFromMs(serverId(2), REIGN, 2) > world.clock.monotonic());
+    assert.equal(
+      members.infos().map(({ leaving }) => leaving),
+      [true, false, false],
+    );
+    await world.join(1, registerOf(1, { incarnation: 2 }));
+    assert.is(members.stateOf(serverId(1)), 'up', 'its next life');
+    assert.is(members.infos()[0]?.leaving, false);
+  });
+
   test('missing is who is silent, has not reported everything, or has not promised this reign', async () => {
     const world = new World();
     const members = await world.open();

@@ -19,6 +19,7 @@ function candidate(id: number, overrides: Partial<Candidate> = {}): Candidate {
     ioHealthy: true,
     readOnly: false,
     suspects: NONE,
+    leaving: false,
     ...overrides,
   };
 }
@@ -97,6 +98,7 @@ describe('placement', (test) => {
     promised: fc.boolean(),
     ioHealthy: fc.boolean(),
     readOnly: fc.boolean(),
+    leaving: fc.boolean(),
     suspects: fc.uniqueArray(fc.constantFrom(...servers(1, 2, 3, 4, 5, 6)), { maxLength: 2 }),
   });
 
@@ -123,6 +125,7 @@ describe('placement', (test) => {
             server.promised &&
             server.ioHealthy &&
             !server.readOnly &&
+            !server.leaving &&
             server.freeBytes >= 100 &&
             (server === primary
               ? server.heartbeatAgeMs < Number.POSITIVE_INFINITY && !server.suspects.has(server.id)

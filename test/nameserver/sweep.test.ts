@@ -12,6 +12,7 @@ const B = blockId(0x2_0000);
 class World {
   readonly map = new BlockMap();
   readonly away = new Set<number>();
+  readonly leaving = new Set<number>();
   fullSet = true;
   nowMs = 0;
   sealed: [BlockId, string][] = [];
@@ -19,6 +20,7 @@ class World {
     unsettled: this.map.unsettled,
     facts: (block) => this.map.facts(block),
     isCurrent: (server) => !this.away.has(server),
+    isLeaving: (server) => this.leaving.has(server),
     isFullSetPossible: () => this.fullSet,
     enqueue: (block, why) => this.sealed.push([block, why]),
     isQueued: (block) => this.sealed.some(([queued]) => queued === block),
@@ -47,6 +49,15 @@ describe('sweep', (test) => {
     assert.is(world.until(100_000), undefined);
     world.report({ 1: BlockState.SEALED, 2: BlockState.SEALED, 3: BlockState.SEALED });
     assert.is(world.until(100_000), undefined);
+  });
+
+  test('a block is sealed as soon as one of its members says that it stops', () => {
+    const world = new World();
+    world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN }, [1, 2]);
+    world.leaving.add(3);
+    assert.is(world.until(20_000), undefined, 'not one of its members');
+    world.leaving.add(2);
+    assert.is(world.until(20_000), 0);
   });
 
   test('replicas in different states are sealed, and not while reports cross', () => {
