@@ -11,7 +11,7 @@ import {
 } from '../common/ids.ts';
 import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
-import { encodeOps, Op as WireOp } from '../common/wire/messages.ts';
+import { decodeOpsReply, encodeOps, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { BlockStore, Faults } from './block/store.ts';
 import type { Directory } from './directory.ts';
@@ -235,14 +235,22 @@ export class OpsSequencer {
       const ops = after < info.seq ? await store.opsAfter(block, after) : [];
       const header = encodeOps({ block, version: info.version, firstSeq: after + 1 });
       try {
-        await peers.call(
+        const reply = await peers.call(
           address,
           WireOp.OPS,
           header,
           ops.length > 0 ? [encodeOpBodies(ops)] : undefined,
           MEMBER_ACK_MS_MAX,
         );
-        lane.confirmed.set(member, Math.max(after, ...ops.map((op) => op.seq)));
+        const held = decodeOpsReply(reply.header);
+        const newest = ops.at(-1)?.seq ?? after;
+        // It says what it holds, and only that counts: whatever made it skip one, it must not be taken for done.
+        if (compareVersions(held.version, info.version) !== 0 || held.seq < newest)
+          throw new TfsError(
+            'UNAVAILABLE',
+            `DataServer ${member} holds block ${block} up to operation ${held.seq}, not ${newest}`,
+          );
+        lane.confirmed.set(member, newest);
         this.#failed.delete(member);
         return;
       } catch (error) {

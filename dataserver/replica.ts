@@ -18,7 +18,15 @@ import {
   zSeal,
   zSyncOps,
 } from '../common/wire/control.ts';
-import { BlockFlag, decodeAppend, decodeOps, EMPTY_BUFFER, encodeOps, Op } from '../common/wire/messages.ts';
+import {
+  BlockFlag,
+  decodeAppend,
+  decodeOps,
+  EMPTY_BUFFER,
+  encodeOps,
+  encodeOpsReply,
+  Op,
+} from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore, SealOrder } from './block/store.ts';
@@ -97,7 +105,7 @@ export class Replica {
     }
     // Without ops it is asked whether it holds everything: durably, after what a killed process may have left.
     await store.appendOps(block, payload.length > 0 ? opsIn(payload) : []);
-    return DONE;
+    return { header: encodeOpsReply({ version: info.version, seq: info.seq }) };
   }
 
   /** READ_RAW: records for another replica. */

@@ -419,6 +419,25 @@ export function decodeOps(b: Buffer): OpsRequest {
   };
 }
 
+/** epoch u48 · n u16 · seq u32: the newest operation that the member holds durably when it answers, and its version. */
+export interface OpsReply {
+  readonly version: Version;
+  readonly seq: number;
+}
+
+export function encodeOpsReply(m: OpsReply): Buffer {
+  const out = Buffer.allocUnsafe(12);
+  out.writeUIntLE(m.version.epoch, 0, 6);
+  out.writeUInt16LE(m.version.n, 6);
+  out.writeUInt32LE(m.seq, 8);
+  return out;
+}
+
+export function decodeOpsReply(b: Buffer): OpsReply {
+  exactly(b, 12, 'OPS reply');
+  return { version: { epoch: epochOf(b.readUIntLE(0, 6)), n: b.readUInt16LE(6) }, seq: b.readUInt32LE(8) };
+}
+
 // ---------------------------------------------------------------- LOCATE: which DataServers hold these blocks
 
 export const LOCATE_BLOCKS_MAX = 1024;

@@ -10,7 +10,7 @@ describe('keys', (test) => {
     const keys = [...ROLES.map((role) => ring.roleKey(role)!), ring.rendezvousKey].map((key) =>
       key.toString('hex'),
     );
-    assert.is(new Set(keys).size, 4);
+    assert.is(new Set(keys).size, 5);
     for (const key of keys) assert.is(key.length, 64);
   });
 
