@@ -314,8 +314,6 @@ export class OpsWorld {
 
   #attempt(): void {
     const random = this.#random;
-    const node = this.nodes.get(random.pick(IDS));
-    if (node === undefined) return;
     const fileId = random.pick([0, 1, 2]) as FileId;
     const kind = random.below(2) === 0 ? OpType.DELETE : OpType.UNDELETE;
     const attempt: Attempt = {
@@ -327,10 +325,21 @@ export class OpsWorld {
     };
     this.attempts.push(attempt);
     const opId = random.bytes(16);
+    // A client repeats what failed, with the same opId, and not always at the same server.
     const work = async (): Promise<void> => {
-      await node.takeover.ensure(BLOCK);
-      await node.ops.mutate(BLOCK, kind, fileId, opId);
-      if (node.dead) return;
+      for (let tries = random.below(3); ; tries--) {
+        const node = this.nodes.get(random.pick(IDS));
+        try {
+          if (node === undefined) throw new TfsError('CONNECTION_LOST', 'it is down');
+          await node.takeover.ensure(BLOCK);
+          await node.ops.mutate(BLOCK, kind, fileId, opId);
+          if (node.dead) throw new TfsError('CONNECTION_LOST', 'it died');
+          break;
+        } catch (error) {
+          if (tries <= 0) throw error;
+          for (let i = random.below(60); i > 0; i--) await turn();
+        }
+      }
       attempt.acked = true;
       attempt.endedAt = this.#events;
     };
