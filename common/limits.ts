@@ -109,6 +109,11 @@ export const SERVER_DOWN_AFTER_MS = 5_000;
 /** A probe write that takes this long makes a disk slow in the eyes of an operator; nothing is decided by it. */
 export const DISK_SLOW_MS = 500;
 export const SUSPECT_LINK_MS = 60_000;
+/** A disk whose probe writes take longer than this is slow, and so until they take less than that. */
+export const DISK_SLOW_MS = 300;
+export const DISK_STEADY_MS = 150;
+/** A disk that has become slow leaves the write sets it is in after this: by then the leader gives it no new ones. */
+export const SLOW_DISK_LEAVES_MS = 2_000;
 export const PROVISIONAL_AFTER_MS = 3_000;
 export const MEMBER_ACK_MS_MAX = 1_000;
 export const REAPPEND_MS_MAX = 3_000;
@@ -254,6 +259,7 @@ assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block f
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
 assert(LOCK_TTL_MS > 3 * LOCK_EVERY_MS + LOCK_CALL_MS_MAX, 'a leader that misses two answers keeps the lock');
 assert(PROMISE_ROUND_MS_MAX * 2 < NAMESERVER_CALL_MS_MAX, 'a question that waits for two rounds is answered');
+assert(DISK_STEADY_MS < DISK_SLOW_MS, 'a disk between the two stays what it is');
 assert(SERVER_DOWN_AFTER_MS > ELIGIBLE_HEARTBEAT_AGE_MS_MAX, 'a server is avoided before it is called down');
 assert(SEAL_PATIENCE_MS < DEAD_MS, 'a clean copy makes a seal come sooner');
 assert(

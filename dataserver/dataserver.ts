@@ -15,6 +15,7 @@ import { Indexer } from './indexer.ts';
 import { Inspector } from './inspect.ts';
 import { untilSealed } from './leave.ts';
 import { nextIncarnation } from './mount.ts';
+import { MountWatch } from './mount-watch.ts';
 import { mutate } from './mutate.ts';
 import { NameServers } from './nameservers.ts';
 import { OpsSequencer } from './ops-sequencer.ts';
@@ -28,10 +29,11 @@ import { Reconfigurer } from './reconfigure.ts';
 import { ReplicaRepair } from './repair.ts';
 import { Replica } from './replica.ts';
 import { SessionPool } from './session-pool.ts';
+import { SlowDisk } from './slow-disk.ts';
 import { Suspects } from './suspects.ts';
 import { Takeover } from './takeover.ts';
 import { Uplink } from './uplink.ts';
-import { UplinkReport } from './uplink-report.ts';
+import { readOnlyReason, UplinkReport } from './uplink-report.ts';
 
 /** The server of one mount: what it holds, what it answers, whom it reports to. */
 export class DataServer {
@@ -49,6 +51,7 @@ export class DataServer {
   readonly #peers: Peers;
   readonly #suspects: Suspects;
   readonly #report: UplinkReport;
+  readonly #slowDisk: SlowDisk;
   readonly #startedAtMs: number;
   #closing = false;
   #trashTimer: Timer | undefined;
@@ -68,6 +71,7 @@ export class DataServer {
     suspects: Suspects;
     report: UplinkReport;
     repair: ReplicaRepair;
+    slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
     this.incarnation = parts.incarnation;
@@ -83,6 +87,7 @@ export class DataServer {
     this.#suspects = parts.suspects;
     this.#report = parts.report;
     this.repair = parts.repair;
+    this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
 
@@ -108,10 +113,7 @@ export class DataServer {
       events: {
         changed: (block) => onChanged(block),
         ioError: (error) =>
-          log.error(
-            { err: error },
-            'the disk failed a write: this DataServer only reads from now on; replace the disk',
-          ),
+          log.error({ err: error }, `this DataServer only reads from now on: ${readOnlyReason(error)}`),
         corrupt: () => onCorrupt(),
       },
       ...(options.faults === undefined ? {} : { faults: options.faults }),
@@ -124,7 +126,17 @@ export class DataServer {
       role: 'dataserver',
       id: String(server),
     });
-    const probe = await DiskProbe.open({ disk, clock, log });
+    const watch = await MountWatch.open(disk, options.mountPath, incarnation);
+    const probe = await DiskProbe.open({
+      disk,
+      clock,
+      log,
+      look: () => watch.look(),
+      onLost: (error) => {
+        store.stopWriting(error);
+        if (error.code === 'REFUSED') options.onMountTaken(error);
+      },
+    });
     const suspects = new Suspects({ clock, peers });
     const report = await UplinkReport.open({ options, incarnation, store, promise, probe, suspects });
     const uplinks = options.nameservers.map(
@@ -184,7 +196,10 @@ export class DataServer {
       nameservers,
       promise,
       suspects,
+      unfit: () => unfit(store, probe),
+      onDiskLate: () => probe.doubt(),
     });
+    const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     report.attachPool(pool);
     onLeader = () => pool.leaderFound();
     const dedup = new Deduplicator({ server, store, index, ops, random });
@@ -229,10 +244,12 @@ export class DataServer {
       suspects,
       report,
       repair,
+      slowDisk,
     });
     route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
+    slowDisk.start();
     indexer.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
@@ -250,19 +267,22 @@ export class DataServer {
 
   status(): Status {
     const { options, store } = this;
-    const { healthy, reason } = this.probe.health;
-    const readOnly = store.readOnly;
+    const { io } = this.#report;
     const state = this.#closing
       ? 'stopping'
-      : readOnly !== undefined
+      : io.readOnly
         ? 'read-only'
-        : !healthy
+        : !io.healthy
           ? 'disk fails'
           : !this.nameservers.inContact
             ? 'no NameServer'
-            : this.pool.openCount === 0
-              ? 'opening blocks'
-              : 'ok';
+            : io.full
+              ? 'disk full'
+              : io.slow
+                ? 'disk slow'
+                : this.pool.openCount === 0
+                  ? 'opening blocks'
+                  : 'ok';
     const totals = store.totals();
     return {
       kind: 'dataserver',
@@ -282,8 +302,7 @@ export class DataServer {
         bytes: totals.bytes,
         spares: totals.spares,
         dedup: this.index.enabled,
-        ...(reason === undefined ? {} : { reason }),
-        ...(readOnly === undefined ? {} : { reason: readOnly.message }),
+        ...(io.reason === undefined ? {} : { reason: io.reason }),
       },
     };
   }
@@ -302,6 +321,7 @@ export class DataServer {
     this.#closing = true;
     this.#trashTimer?.cancel();
     this.repair.close();
+    this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
     // Told first, so that no new block is placed here; its own sessions end next, those of others when they are fenced.
@@ -338,6 +358,20 @@ export class DataServer {
       await clock.sleep(1000);
     }
   }
+}
+
+/** Why nothing new should be put on this disk now. */
+function unfit(store: BlockStore, probe: DiskProbe): TfsError | undefined {
+  if (store.readOnly !== undefined)
+    return new TfsError(
+      'READ_ONLY',
+      `the disk of this DataServer takes no writes: ${store.readOnly.message}`,
+    );
+  const { healthy, reason } = probe.health;
+  if (healthy) return undefined;
+  return new TfsError('RETRY_ELSEWHERE', `the disk of this DataServer is not fit: ${reason}`, {
+    retryAfterMs: 1000,
+  });
 }
 
 function route(

@@ -17,6 +17,7 @@ import { observe } from './metrics.ts';
 import { openMount } from './mount.ts';
 
 const id = process.env['TFS_SERVER'] ?? '';
+const LOG_FLUSH_MS = 100;
 
 await runServer({
   kind: 'dataserver',
@@ -65,7 +66,11 @@ await runServer({
       version: process.env['npm_package_version'] ?? '0.1.0',
       onRefused: (error) => {
         log.error({ err: error }, 'refused by the NameServer');
-        setTimeout(() => process.exit(EXIT_REFUSED), 100);
+        setTimeout(() => process.exit(EXIT_REFUSED), LOG_FLUSH_MS);
+      },
+      onMountTaken: (error) => {
+        log.error({ err: error }, 'the mount is served by another process');
+        setTimeout(() => process.exit(1), LOG_FLUSH_MS);
       },
     });
     const metrics = openMetrics({ kind: 'dataserver', id });

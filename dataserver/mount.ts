@@ -10,6 +10,7 @@ import { readDurable, writeDurable } from './durable-file.ts';
 /** Says whose disk this is; its presence is what makes a directory a mount. Written last by {@link formatMount}. */
 export const MOUNT_FILE = 'mount.tfs';
 const INCARNATION_FILE = 'incarnation.tfs';
+const WRITABLE_FILE = 'writable.tmp';
 export const MOUNT_DIRECTORIES = ['blocks', 'spare', 'surplus', 'trash', 'kv'] as const;
 /** What a freshly made file system may hold already. */
 const IGNORED = new Set(['lost+found']);
@@ -75,8 +76,8 @@ export async function readMount(path: string): Promise<MountIdentity | undefined
 /**
  * Opens the mount of a DataServer that is about to start.
  *
- * @throws TfsError REFUSED, which ends the process with exit code 78: the directory is missing, not formatted or not
- *   mounted, belongs to another cluster, or is another DataServer's disk
+ * @throws TfsError REFUSED, which ends the process with exit code 78: the directory is missing, not formatted, not
+ *   mounted or mounted read-only, belongs to another cluster, or is another DataServer's disk
  */
 export async function openMount({ path, clusterUuid, server }: MountOwner): Promise<{ disk: Disk }> {
   const isDirectory = await stat(path).then(
@@ -103,16 +104,37 @@ export async function openMount({ path, clusterUuid, server }: MountOwner): Prom
   await disk.mkdir('spare');
   await disk.mkdir('surplus');
   await disk.mkdir('trash');
+  await checkWritable(disk, path);
   return { disk };
+}
+
+/** Without a new incarnation on the disk a process could not even be told from its predecessor. */
+async function checkWritable(disk: Disk, path: string): Promise<void> {
+  try {
+    const file = await disk.open(WRITABLE_FILE, 'create');
+    await file.close();
+    await disk.unlink(WRITABLE_FILE);
+  } catch (error) {
+    if (!isTfsError(error, 'READ_ONLY')) throw error;
+    throw refused(
+      `${path} is mounted read-only, perhaps because the disk failed: look at the kernel log, check the disk, ` +
+        'remount it for writing and start this DataServer again',
+      error,
+    );
+  }
+}
+
+/** @returns 0 before the first start @throws TfsError CORRUPT, IO */
+export async function readIncarnation(disk: Disk): Promise<number> {
+  const stored = (await readDurable(disk, INCARNATION_FILE)) ?? { incarnation: 0 };
+  return z.object({ incarnation: z.number().int() }).parse(stored).incarnation;
 }
 
 /** Grows the mount's incarnation by one, durably, before anybody hears of it. */
 export async function nextIncarnation(disk: Disk): Promise<Incarnation> {
-  let last = 0;
+  let last: number;
   try {
-    last = z
-      .object({ incarnation: z.number().int() })
-      .parse((await readDurable(disk, INCARNATION_FILE)) ?? { incarnation: 0 }).incarnation;
+    last = await readIncarnation(disk);
   } catch (error) {
     if (!isTfsError(error, 'CORRUPT')) throw error;
     throw refused(

@@ -40,4 +40,9 @@ export interface DataServerOptions {
   readonly faults?: Faults;
   /** This server may not run: the process should end with exit code 78. */
   readonly onRefused: (error: TfsError) => void;
+  /**
+   * Another process has begun to serve the mount: this one must end at once, and write nothing more. It may be started
+   * again: then the mount's lock decides.
+   */
+  readonly onMountTaken: (error: TfsError) => void;
 }

@@ -21,6 +21,10 @@ export interface SessionPoolDeps extends OpenBlockDeps {
   readonly openBlocks: number;
   readonly memberAckMs: number;
   readonly log: Log;
+  /** Why nothing new should be put on this disk now; undefined while it takes writes. */
+  readonly unfit: () => TfsError | undefined;
+  /** The own disk did not store a batch in time. */
+  readonly onDiskLate: () => void;
 }
 
 /**
@@ -64,7 +68,8 @@ export class SessionPool {
    * Resolves when the record is durable on every member of a write set.
    *
    * @throws TfsError RETRY_ELSEWHERE after {@link REAPPEND_MS_MAX} without success; details: `avoid`, the members
-   *   that failed. TOO_LARGE when it fits no block. READ_ONLY when this disk takes no writes.
+   *   that failed; at once where this disk hangs or has no room. TOO_LARGE when it fits no block. READ_ONLY when this
+   *   disk takes no writes.
    */
   async append(record: NewRecord): Promise<Stored> {
     const { clock } = this.#deps;
@@ -73,8 +78,8 @@ export class SessionPool {
     for (;;) {
       if (this.#closed)
         throw new TfsError('RETRY_ELSEWHERE', 'this DataServer is stopping', { retryAfterMs: 500 });
-      if (this.#deps.store.readOnly)
-        throw new TfsError('READ_ONLY', 'the disk of this DataServer takes no writes');
+      const unfit = this.#deps.unfit();
+      if (unfit !== undefined) throw unfit;
       const session = this.#pick(record.size);
       if (session !== undefined) {
         try {
@@ -85,7 +90,7 @@ export class SessionPool {
         }
       }
       const leftMs = giveUpAt - clock.monotonic();
-      if (leftMs <= 0) throw this.#giveUp(last);
+      if (leftMs <= 0 || (session === undefined && this.#isHopeless)) throw this.#giveUp(last);
       this.#maintain();
       if (session === undefined) await this.#change(leftMs);
     }
@@ -103,11 +108,16 @@ export class SessionPool {
     this.#sessions.find((session) => session.spec.block === block)?.end('fenced');
   }
 
+  /** Their blocks wait for their seal; others are opened where that is possible. */
+  endAll(reason: 'io' | 'stop'): void {
+    for (const session of [...this.#sessions]) session.end(reason);
+  }
+
   /** Ends every session; the blocks wait for their seal. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
-    for (const session of [...this.#sessions]) session.end('stop');
+    this.endAll('stop');
     this.#notify();
     // One try: a leader that does not hear it finds out from the restart.
     await this.#report();
@@ -136,13 +146,14 @@ export class SessionPool {
 
   #maintain(): void {
     if (this.#closed) return;
-    const { clock, openBlocks, blockBytes, store } = this.#deps;
+    const { clock, openBlocks, blockBytes, unfit } = this.#deps;
     const now = clock.monotonic();
+    if (unfit() !== undefined) this.endAll('io');
     for (const session of [...this.#sessions]) {
       if (now - session.openedAtMs > OPEN_BLOCK_AGE_MS_MAX) session.end('age');
     }
     const roomy = this.#sessions.filter((session) => session.roomBytes >= blockBytes * NEARLY_FULL).length;
-    if (!store.readOnly && now >= this.#openNotBeforeMs) {
+    if (unfit() === undefined && now >= this.#openNotBeforeMs) {
       for (let missing = openBlocks - roomy - this.#opening; missing > 0; missing--) void this.#open();
     }
     if (this.#ended.size > 0) void this.#report();
@@ -192,8 +203,9 @@ export class SessionPool {
     });
   }
 
-  #onEnd({ session, reason, failed }: SessionEnd): void {
+  #onEnd({ session, reason, failed, error }: SessionEnd): void {
     const { spec } = session;
+    if (reason === 'io' && isTfsError(error, 'DEADLINE')) this.#deps.onDiskLate();
     this.#sessions = this.#sessions.filter((other) => other !== session);
     for (const member of spec.others) {
       if (failed.includes(member.id)) {
@@ -241,9 +253,14 @@ export class SessionPool {
     }
   }
 
+  /** The leader says that this server itself cannot be in a write set now. */
+  get #isHopeless(): boolean {
+    return this.#openError?.code === 'NO_WRITE_SET' && this.#openError.details?.['domains'] === 0;
+  }
+
   #giveUp(last: TfsError | undefined): TfsError {
     const why = last ?? this.#openError;
-    const message = `no block could take the picture within ${REAPPEND_MS_MAX} ms${why ? `: ${why.message}` : ''}`;
+    const message = `no block can take the picture now${why ? `: ${why.message}` : ''}`;
     return new TfsError('RETRY_ELSEWHERE', message, {
       cause: why,
       details: { avoid: this.#deps.suspects.all },

@@ -44,6 +44,8 @@ export interface SessionEnd {
   readonly session: WriteSession;
   readonly reason: EndReason;
   readonly failed: readonly ServerId[];
+  /** What ended it, where that was an error. */
+  readonly error?: unknown;
 }
 
 export interface SessionSpec {
@@ -158,7 +160,7 @@ export class WriteSession {
   }
 
   /** Ends the session; appends in flight may still finish, queued ones are given back. */
-  end(reason: EndReason, failed: readonly ServerId[] = []): void {
+  end(reason: EndReason, failed: readonly ServerId[] = [], cause?: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
     const waiting = this.#queue;
@@ -166,7 +168,7 @@ export class WriteSession {
     this.#queuedBytes = 0;
     const error = sessionEnded(this.spec.block);
     for (const { reject } of waiting) reject(error);
-    this.#deps.onEnd({ session: this, reason, failed });
+    this.#deps.onEnd({ session: this, reason, failed, error: cause });
   }
 
   async #commit(): Promise<void> {
@@ -181,7 +183,7 @@ export class WriteSession {
       if (failure !== undefined) {
         const error = sessionEnded(this.spec.block, failure.error);
         for (const { reject } of batch) reject(error);
-        this.end(failure.reason, failure.failed);
+        this.end(failure.reason, failure.failed, failure.error);
         break;
       }
       this.#ackedLength = offset + bytes;
@@ -262,7 +264,8 @@ export class WriteSession {
     const sends = spec.others.map((member) =>
       peers.call(member.address, Op.APPEND, frame, buffers, memberAckMs),
     );
-    const local = store.appendBatch(spec.block, spec.session, { offset, headers, buffers, bytes });
+    const batch = { offset, headers, buffers, bytes };
+    const local = this.#inTime(store.appendBatch(spec.block, spec.session, batch));
     const [own, ...answers] = await Promise.allSettled([local, ...sends]);
     if (own.status === 'fulfilled' && answers.every((answer) => answer.status === 'fulfilled'))
       return undefined;
@@ -280,6 +283,17 @@ export class WriteSession {
     if (own.status === 'rejected')
       return { reason: isTfsError(own.reason, 'SESSION_ENDED') ? 'member' : 'io', failed, error: own.reason };
     return { reason: 'member', failed, error };
+  }
+
+  /** The own disk gets no more time than the others: one that hangs must not hold up what could go elsewhere. */
+  #inTime(work: Promise<void>): Promise<void> {
+    const { clock, memberAckMs } = this.#deps;
+    return new Promise((resolve, reject) => {
+      const timer = clock.after(memberAckMs, () =>
+        reject(new TfsError('DEADLINE', `the own disk has not stored a batch within ${memberAckMs} ms`)),
+      );
+      work.finally(() => timer.cancel()).then(resolve, reject);
+    });
   }
 
   #stored(header: RecordHeader): Stored {

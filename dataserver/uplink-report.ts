@@ -1,3 +1,4 @@
+import type { TfsError } from '../common/errors.ts';
 import type { BlockId, Incarnation } from '../common/ids.ts';
 import type { Heartbeat, Register } from '../common/wire/control.ts';
 import type { BlockEntry } from '../common/wire/messages.ts';
@@ -10,6 +11,7 @@ import type { Suspects } from './suspects.ts';
 import type { UplinkSource } from './uplink.ts';
 
 const SPACE_EVERY_MS = 2000;
+const REASON_CHARS_MAX = 500;
 
 interface ReportParts {
   readonly options: DataServerOptions;
@@ -64,25 +66,39 @@ export class UplinkReport implements UplinkSource {
   }
 
   heartbeat(): Omit<Heartbeat, 'sequence' | 'promise' | 'echo'> {
-    const { options, incarnation, store, probe, suspects } = this.#parts;
+    const { options, incarnation, store, suspects } = this.#parts;
     const totals = store.totals();
-    const readOnly = store.readOnly;
-    const health = probe.health;
     return {
       server: options.server,
       incarnation,
       space: this.#measured(),
-      io: {
-        ...health,
-        readOnly: readOnly !== undefined,
-        ...(readOnly === undefined ? {} : { reason: readOnly.message }),
-      },
+      io: this.io,
       suspects: suspects.all,
       openBlocks: this.#pool?.openCount ?? 0,
       blocks: totals.blocks,
       files: totals.files,
       aliases: totals.aliases,
       ...(this.leaving === undefined ? {} : { leaving: this.leaving }),
+    };
+  }
+
+  /** What the disk is fit for. Of several reasons the one that a person has to act on first. */
+  get io(): Heartbeat['io'] {
+    const { options, store, probe } = this.#parts;
+    const { healthy, slow, probeMs, reason } = probe.health;
+    const { freeBytes } = this.#space;
+    const full = freeBytes < options.blockBytes;
+    const failure = store.readOnly;
+    const why =
+      (failure && readOnlyReason(failure)) ??
+      (healthy && full ? fullReason(freeBytes, options.blockBytes) : reason);
+    return {
+      healthy,
+      readOnly: failure !== undefined,
+      probeMs,
+      slow,
+      full,
+      ...(why === undefined ? {} : { reason: why.slice(0, REASON_CHARS_MAX) }),
     };
   }
 
@@ -132,3 +148,10 @@ export class UplinkReport implements UplinkSource {
     return [...highest].map(([page, counter]) => ({ page, counter }));
   }
 }
+
+/** A kernel that failed a write may have dropped others: that the disk takes writes again proves nothing about them. */
+export const readOnlyReason = ({ message }: TfsError): string =>
+  `it only reads, until its disk is mended, mounted again or replaced and this DataServer restarted: ${message}`;
+
+const fullReason = (freeBytes: number, blockBytes: number): string =>
+  `the disk is full: ${freeBytes} bytes are free and a block takes ${blockBytes}; free some space or add a DataServer`;

@@ -313,6 +313,7 @@ export class Members {
         promised: live !== undefined && hasPromised(live, reign),
         ioHealthy: live?.io.healthy ?? false,
         readOnly: live?.io.readOnly ?? false,
+        slow: live?.io.slow ?? false,
         suspects: live?.suspects ?? new Set(),
         leaving: live?.leaving !== undefined,
       };

@@ -131,7 +131,7 @@ export class BlockOpener {
       'NO_WRITE_SET',
       `a new block needs ${minWrite} failure domains (cluster.minWrite) and ${domains} can take one: ${why}. ` +
         'Start or repair those servers, or lower cluster.minWrite',
-      { retryAfterMs: 1000 },
+      { retryAfterMs: 1000, details: { domains } },
     );
   }
 }

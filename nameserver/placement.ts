@@ -13,6 +13,8 @@ export interface Candidate {
   readonly promised: boolean;
   readonly ioHealthy: boolean;
   readonly readOnly: boolean;
+  /** Its disk takes long for every write. */
+  readonly slow: boolean;
   /** Peers it cannot reach, or finds slow. */
   readonly suspects: ReadonlySet<ServerId>;
   /** It stops. */
@@ -36,16 +38,30 @@ export interface PlacementAsk {
 export type Placement =
   | { readonly ok: true; readonly members: readonly ServerId[] }
   /** `why` names each server that was left out and the reason. */
-  | { readonly ok: false; readonly domains: number; readonly why: string };
+  | {
+      readonly ok: false;
+      /** With an eligible server; 0 where the primary itself is not eligible. */
+      readonly domains: number;
+      readonly why: string;
+    };
 
 /**
  * Chooses the write set of a new block: the primary and servers of other failure domains, K = min(replicas, domains
  * with an eligible server). More free space makes a server more likely, in proportion, and nothing makes it certain:
- * always taking the emptiest would send every new block to the newest disk.
- *
- * Weighted drawing without replacement by keys u^(1/w): Efraimidis and Spirakis, 2006.
+ * always taking the emptiest would send every new block to the newest disk. Servers with a slow disk, which every upload
+ * to the block would wait for, are eligible only where the others are fewer than `minWrite`.
  */
 export function place(ask: PlacementAsk): Placement {
+  const fast = placeAmong(ask, false);
+  if (fast.ok || !ask.servers.some((server) => server.slow)) return fast;
+  const isPrimarySlow = ask.servers.find(({ id }) => id === ask.primary)?.slow ?? false;
+  // Other primaries can do without it.
+  if (isPrimarySlow && fastDomains(ask) >= ask.minWrite) return fast;
+  return placeAmong(ask, true);
+}
+
+/** Weighted drawing without replacement by keys u^(1/w): Efraimidis and Spirakis, 2006. */
+function placeAmong(ask: PlacementAsk, withSlow: boolean): Placement {
   const primary = ask.servers.find((server) => server.id === ask.primary);
   const reasons: string[] = [];
   const refuse = (domains: number): Placement => ({ ok: false, domains, why: reasons.join('; ') });
@@ -54,13 +70,15 @@ export function place(ask: PlacementAsk): Placement {
     return refuse(0);
   }
   const drawn: { readonly server: Candidate; readonly key: number }[] = [];
+  let isPrimaryFit = false;
   for (const server of ask.servers) {
-    const why = ineligible(server, primary, ask);
+    const why =
+      ineligible(server, primary, ask) ?? (server.slow && !withSlow ? 'its disk is slow' : undefined);
     if (why !== undefined) reasons.push(`server ${server.id}: ${why}`);
-    else if (server !== primary)
-      drawn.push({ server, key: Math.log(1 - ask.random()) / Math.max(1, server.freeBytes) });
+    else if (server === primary) isPrimaryFit = true;
+    else drawn.push({ server, key: Math.log(1 - ask.random()) / Math.max(1, server.freeBytes) });
   }
-  if (ineligible(primary, primary, ask) !== undefined) return refuse(0);
+  if (!isPrimaryFit) return refuse(0);
   drawn.sort((a, b) => b.key - a.key || a.server.id - b.server.id);
 
   const members = [primary.id];
@@ -74,19 +92,34 @@ export function place(ask: PlacementAsk): Placement {
   return members.length >= ask.minWrite ? { ok: true, members } : refuse(domains.size);
 }
 
+/** Failure domains that a block of another primary could use. */
+function fastDomains(ask: PlacementAsk): number {
+  const domains = new Set<string>();
+  for (const server of ask.servers)
+    if (!server.slow && unfit(server, ask, false) === undefined) domains.add(server.domain);
+  return domains.size;
+}
+
 /** @returns why this server cannot be a member, for the person who has to change that */
 function ineligible(server: Candidate, primary: Candidate, ask: PlacementAsk): string | undefined {
-  if (server.heartbeatAgeMs === Number.POSITIVE_INFINITY) return 'not heard since this NameServer leads';
   // The primary has just spoken: it asks.
-  if (server !== primary && server.heartbeatAgeMs >= ELIGIBLE_HEARTBEAT_AGE_MS_MAX)
+  const why = unfit(server, ask, server === primary);
+  if (why !== undefined) return why;
+  if (ask.avoid.has(server.id)) return `server ${primary.id} cannot work with it now`;
+  if (primary.suspects.has(server.id)) return `server ${primary.id} found it slow or unreachable`;
+  if (server.suspects.has(primary.id)) return `it found server ${primary.id} slow or unreachable`;
+  return undefined;
+}
+
+/** @returns why this server cannot be a member of any write set */
+function unfit(server: Candidate, { blockBytes }: PlacementAsk, isAsking: boolean): string | undefined {
+  if (server.heartbeatAgeMs === Number.POSITIVE_INFINITY) return 'not heard since this NameServer leads';
+  if (!isAsking && server.heartbeatAgeMs >= ELIGIBLE_HEARTBEAT_AGE_MS_MAX)
     return `no heartbeat for ${(server.heartbeatAgeMs / 1000).toFixed(1)} s`;
   if (server.leaving) return 'it stops';
   if (!server.promised) return 'has not promised this epoch yet';
   if (server.readOnly) return 'its disk takes no writes';
   if (!server.ioHealthy) return 'its disk is not healthy';
-  if (server.freeBytes < ask.blockBytes) return `only ${server.freeBytes} bytes free`;
-  if (ask.avoid.has(server.id)) return `server ${primary.id} cannot work with it now`;
-  if (primary.suspects.has(server.id)) return `server ${primary.id} found it slow or unreachable`;
-  if (server.suspects.has(primary.id)) return `it found server ${primary.id} slow or unreachable`;
+  if (server.freeBytes < blockBytes) return `only ${server.freeBytes} bytes free`;
   return undefined;
 }

@@ -89,7 +89,7 @@ export class Registry {
     const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message);
     const told = this.#answerPromise(live, this.#wasTold(live));
-    const couldWrite = live.io.healthy && !live.io.readOnly;
+    const before = live.io;
     const isNews = live.leaving !== leaving;
     Object.assign(live, {
       leaving,
@@ -103,7 +103,7 @@ export class Registry {
     // It was silent and has not died: nothing but this beat says that it is back.
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
-    if (hasComeUp || isNews || couldWrite !== (io.healthy && !io.readOnly)) onMapChange();
+    if (hasComeUp || isNews || isFitOtherwise(before, io)) onMapChange();
     if (isNews) log.info({ server, leaving }, 'a DataServer leaves');
     if (isNews && leaving === 'stopping') this.#deps.onLeaving();
     // No await from here on: what is confirmed is confirmed under the reign that is named.
@@ -156,3 +156,10 @@ export class Registry {
     return live !== undefined && live.toldEpoch === this.#deps.leadership.reign?.epoch;
   }
 }
+
+/** Whether clients should treat the disk in another way than before. */
+const isFitOtherwise = (a: Heartbeat['io'], b: Heartbeat['io']): boolean =>
+  a.healthy !== b.healthy ||
+  a.readOnly !== b.readOnly ||
+  (a.slow ?? false) !== (b.slow ?? false) ||
+  (a.full ?? false) !== (b.full ?? false);

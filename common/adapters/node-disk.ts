@@ -82,6 +82,20 @@ export class NodeDisk implements Disk {
     }
   }
 
+  async identity(path: string): Promise<string | undefined> {
+    const full = this.#full(path);
+    try {
+      const { dev, ino, birthtimeNs } = await call<fs.BigIntStats>(`stat ${full}`, (done) =>
+        fs.stat(full, { bigint: true }, done),
+      );
+      // The number of a removed file may be given to the next one.
+      return `${dev}:${ino}:${birthtimeNs}`;
+    } catch (error) {
+      if (isTfsError(error, 'NOT_FOUND')) return undefined;
+      throw error;
+    }
+  }
+
   async syncDirectory(directory: string): Promise<void> {
     const full = directory === '' ? this.#root : this.#full(directory);
     const fd = await call<number>(`open ${full}`, (done) => fs.open(full, O_RDONLY, done));

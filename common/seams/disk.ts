@@ -24,6 +24,11 @@ export interface Disk {
   /** File names in a directory, in name order, without directories; an empty path is the mount itself. */
   list(directory: string): Promise<string[]>;
   stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined>;
+  /**
+   * Which file the name stands for: the same text as long as it is the same file on the same file system, also when it
+   * was written; undefined where there is none.
+   */
+  identity(path: string): Promise<string | undefined>;
   syncDirectory(directory: string): Promise<void>;
   space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }>;
 }

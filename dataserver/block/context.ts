@@ -75,7 +75,11 @@ export class StoreContext {
   }
 
   open(name: string, mode: OpenMode): Promise<DiskFile> {
-    return this.disk.open(inBlocks(name), mode);
+    return this.disk.open(inBlocks(name), mode).catch(gone);
+  }
+
+  readFile(name: string): Promise<Buffer> {
+    return this.disk.readFile(inBlocks(name)).catch(gone);
   }
 
   /** Makes names in the blocks directory durable. */
@@ -103,6 +107,14 @@ export class StoreContext {
       if (!isTfsError(error, 'NOT_FOUND')) this.log.warn({ err: error, path }, 'cannot remove a file');
     }
   }
+}
+
+/** A file that the store knows of and does not find says nothing about the names in it: only that this disk lost it. */
+function gone(error: unknown): never {
+  if (!isTfsError(error, 'NOT_FOUND')) throw error;
+  throw new TfsError('IO', `${error.message}: the disk has lost a file, or is not mounted any more`, {
+    cause: error,
+  });
 }
 
 export const inBlocks = (name: string): string => `${STORE_DIRECTORIES.blocks}/${name}`;

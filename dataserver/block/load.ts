@@ -172,7 +172,7 @@ async function readPart(
   position: number,
   length: number | undefined,
 ): Promise<Buffer> {
-  if (length === undefined) return context.disk.readFile(inBlocks(name));
+  if (length === undefined) return context.readFile(name);
   const file = await context.open(name, 'read');
   try {
     const bytes = Buffer.allocUnsafe(length);

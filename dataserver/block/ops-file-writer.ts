@@ -136,7 +136,7 @@ export class OpsFileWriter {
     const [n, length] = [this.#n, this.#goodLength];
     let bytes: Buffer;
     try {
-      bytes = await this.#context.disk.readFile(inBlocks(this.fileName));
+      bytes = await this.#context.readFile(this.fileName);
     } catch (error) {
       // A shorter file has taken its place meanwhile.
       if (n !== this.#n) return this.read();

@@ -129,6 +129,11 @@ export class BlockStore {
     return this.#context.failure;
   }
 
+  /** Takes no more writes, as after one that failed: the disk is not what it was. */
+  stopWriting(why: TfsError): void {
+    this.#context.failed(why, 'the mount');
+  }
+
   get blocks(): readonly BlockId[] {
     return [...this.#blocks.keys()];
   }

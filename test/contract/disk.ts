@@ -180,6 +180,23 @@ export function diskContract(name: string, place: (t: TestContext) => Promise<Di
       await throws(() => disk.syncDirectory('..'));
     });
 
+    test('a name stands for the same file until another takes its place', async (t) => {
+      const disk = await place(t);
+      assert.is(await disk.identity('a'), undefined);
+      const file = await disk.open('a', 'create');
+      const first = await disk.identity('a');
+      assert.is(typeof first, 'string');
+      await file.writeDurable([Buffer.from('x')], 0);
+      await file.close();
+      assert.is(await disk.identity('a'), first);
+      await (await disk.open('b', 'create')).close();
+      assert.is.not(await disk.identity('b'), first);
+      await disk.rename('b', 'a');
+      assert.is.not(await disk.identity('a'), first);
+      await disk.unlink('a');
+      assert.is(await disk.identity('a'), undefined);
+    });
+
     test('space is told', async (t) => {
       const { totalBytes, freeBytes } = await (await place(t)).space();
       assert.ok(totalBytes > 0 && freeBytes >= 0 && freeBytes <= totalBytes);

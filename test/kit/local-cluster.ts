@@ -56,13 +56,21 @@ export class LocalCluster {
       mounts = 3,
       replicas = 3,
       minWrite = 2,
-    }: { mounts?: number; replicas?: number; minWrite?: number } = {},
+      prepareMount,
+    }: {
+      mounts?: number;
+      replicas?: number;
+      minWrite?: number;
+      /** Runs before a mount is formatted. */
+      prepareMount?: (id: number, path: string) => Promise<void>;
+    } = {},
   ): Promise<LocalCluster> {
     const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), { mounts, replicas, minWrite });
     t.defer(() => cluster.close());
     cluster.#base = await freePorts(2 + mounts);
     await cluster.startNameServer();
     for (let id = 1; id <= mounts; id++) {
+      await prepareMount?.(id, cluster.mountPath(id));
       await formatMount({ path: cluster.mountPath(id), clusterUuid, server: serverId(id) });
       await cluster.startServer(id);
     }
@@ -148,6 +156,9 @@ export class LocalCluster {
       pid: process.pid,
       version: 'test',
       onRefused: (error) => {
+        throw error;
+      },
+      onMountTaken: (error) => {
         throw error;
       },
       ...overrides,

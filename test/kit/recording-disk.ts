@@ -59,6 +59,7 @@ export class RecordingDisk implements Disk {
   readonly #durableNames: Map<string, Inode>;
   readonly #directories: Set<string>;
   #pendingNames: NameChange[] = [];
+  readonly #inodeNumbers = new Map<Inode, number>();
 
   constructor(names: Map<string, Inode> = new Map(), directories: Iterable<string> = ['']) {
     this.#names = names;
@@ -156,6 +157,19 @@ export class RecordingDisk implements Disk {
     this.begin('read', `stat ${path}`);
     const inode = this.#names.get(path);
     return inode === undefined ? undefined : { size: inode.content.length, mtimeMs: 0 };
+  }
+
+  async identity(path: string): Promise<string | undefined> {
+    check(path);
+    this.begin('read', `stat ${path}`);
+    const inode = this.#names.get(path);
+    if (inode === undefined) return undefined;
+    let number = this.#inodeNumbers.get(inode);
+    if (number === undefined) {
+      number = this.#inodeNumbers.size + 1;
+      this.#inodeNumbers.set(inode, number);
+    }
+    return String(number);
   }
 
   async syncDirectory(directory: string): Promise<void> {

@@ -18,6 +18,7 @@ function candidate(id: number, overrides: Partial<Candidate> = {}): Candidate {
     promised: true,
     ioHealthy: true,
     readOnly: false,
+    slow: false,
     suspects: NONE,
     leaving: false,
     ...overrides,
@@ -67,6 +68,26 @@ describe('placement', (test) => {
     assert.ok(place(ask([candidate(1, { heartbeatAgeMs: 60_000 }), candidate(2)])).ok, 'who asks is alive');
     assert.not(place(ask([candidate(1, { readOnly: true }), candidate(2), candidate(3)])).ok);
     assert.not(place(ask([candidate(2), candidate(3)])).ok, 'the primary is not registered');
+  });
+
+  test('a slow disk is in a write set only where fewer than minWrite others are', () => {
+    const slow = { slow: true };
+    const membersOf = (list: readonly Candidate[], overrides: Partial<PlacementAsk> = {}) => {
+      const placed = place(ask(list, overrides));
+      return placed.ok ? [...placed.members].sort() : placed.domains;
+    };
+    assert.equal(membersOf([candidate(1), candidate(2), candidate(3, slow)]), servers(1, 2));
+    assert.equal(membersOf([candidate(1), candidate(2, slow), candidate(3, slow)]), servers(1, 2, 3));
+    assert.is(
+      membersOf([candidate(1, slow), candidate(2), candidate(3)]),
+      0,
+      'other primaries do without it',
+    );
+    const silent = { heartbeatAgeMs: ELIGIBLE_HEARTBEAT_AGE_MS_MAX };
+    assert.equal(membersOf([candidate(1, slow), candidate(2), candidate(3, silent)]), servers(1, 2));
+    assert.equal(membersOf([candidate(1, slow)], { minWrite: 1 }), servers(1));
+    const [one, two] = [candidate(1), candidate(2)];
+    assert.is(membersOf([one, { ...two, readOnly: true }, candidate(3, { ...slow, readOnly: true })]), 1);
   });
 
   test('one domain holds one replica, however many servers it has', () => {

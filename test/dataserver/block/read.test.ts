@@ -241,4 +241,16 @@ describe('block store reads', (test) => {
       assert.ok(found.paths.includes('blocks/65537.0.idx'), 'the index file is written again');
     }
   });
+
+  test('a picture whose block file has vanished is not "not found": the disk lost it, others may have it', async (t) => {
+    const { disk, store, records } = await world(t, [100]);
+    await seal(store);
+    await store.close();
+    const again = await openStore(disk);
+    t.defer(() => again.close());
+    await disk.unlink(PATH);
+    const { cookie } = records[0]!;
+    assert.is(await codeOf(() => again.read(ID, idOf(records[0]!), cookie, ALL, false)), 'IO');
+    assert.is(await codeOf(() => again.check(ID, idOf(records[0]!))), 'IO');
+  });
 });
