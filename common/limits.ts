@@ -106,8 +106,6 @@ export const HEARTBEAT_MS = 1_000;
 /** A DataServer is chosen for new blocks only while its last heartbeat is younger. */
 export const ELIGIBLE_HEARTBEAT_AGE_MS_MAX = 2_500;
 export const SERVER_DOWN_AFTER_MS = 5_000;
-/** A probe write that takes this long makes a disk slow in the eyes of an operator; nothing is decided by it. */
-export const DISK_SLOW_MS = 500;
 export const SUSPECT_LINK_MS = 60_000;
 /** A disk whose probe writes take longer than this is slow, and so until they take less than that. */
 export const DISK_SLOW_MS = 300;

@@ -143,7 +143,7 @@ function diskOf({ io }: ServerInfo): string {
   if (io.readOnly) return `read-only${reason}`;
   if (!io.healthy) return `fails${reason}`;
   const probe = `${Math.round(io.probeMs)} ms`;
-  return io.probeMs >= DISK_SLOW_MS ? `slow, ${probe}` : `healthy, ${probe}`;
+  return io.slow === true || io.probeMs >= DISK_SLOW_MS ? `slow, ${probe}` : `healthy, ${probe}`;
 }
 
 function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {

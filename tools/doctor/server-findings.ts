@@ -95,13 +95,13 @@ function disk({ id, io, space, mount }: ServerInfo, blockBytes: number): Finding
       itself: 'when it is full nothing new is placed on it',
       todo: 'add a mount before that: docs/operations.md',
     });
-  if (io.probeMs >= DISK_SLOW_MS)
+  if (io.slow === true || io.probeMs >= DISK_SLOW_MS)
     findings.push({
       ...one,
       code: 'disk-slow',
       what: `the disk of DataServer ${id} is slow: a write of 512 bytes took ${Math.round(io.probeMs)} ms`,
       why: `it is overloaded, or fails`,
-      itself: 'whoever waits longer than a second for it places new blocks elsewhere for a minute',
+      itself: 'it is read from last, and takes part in new blocks only where too few others can',
       todo: `iostat -x 1; smartctl -a on the disk of ${mount}`,
     });
   return findings;
