@@ -109,6 +109,10 @@ export class StoreContext {
   }
 }
 
+/** Whether a file that the store knows of is not there. */
+export const isGone = (error: unknown): boolean =>
+  isTfsError(error, 'IO') && isTfsError(error.cause, 'NOT_FOUND');
+
 /** A file that the store knows of and does not find says nothing about the names in it: only that this disk lost it. */
 function gone(error: unknown): never {
   if (!isTfsError(error, 'NOT_FOUND')) throw error;

@@ -7,7 +7,7 @@ import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { VerifyReport } from './api.ts';
 import type { Block } from './block.ts';
-import type { StoreContext } from './context.ts';
+import { isGone, type StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
 import { mendIdx } from './load.ts';
 import type { LoadedIndex } from './loaded-index.ts';
@@ -71,7 +71,7 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
   try {
     file = await context.open(block.fileName, 'read');
   } catch (error) {
-    const why = isTfsError(error, 'NOT_FOUND') ? 'its file is gone' : toTfsError(error).message;
+    const why = isGone(error) ? 'its file is gone' : toTfsError(error).message;
     return { ...NOTHING_READ, problems: [...problems, why] };
   }
   try {
