@@ -1,4 +1,4 @@
-import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
+import { TfsError, toTfsError } from '../../common/errors.ts';
 import { slotFlags, slotOffset } from '../../common/format/slot-word.ts';
 import { encodeSuperblock } from '../../common/format/superblock.ts';
 import { type WalkedRecord, walkBlock } from '../../common/format/walk.ts';
