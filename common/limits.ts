@@ -172,6 +172,8 @@ export const TRASH_PURGE_MS = 10_000;
 export const VERIFIES_RUNNING_MAX = 2;
 /** Reading all of one replica. */
 export const VERIFY_MS_MAX = 120_000;
+/** A table that differs from what was reported, time and again, is asked for at most this often. */
+export const DRIFT_REPORT_MS_MIN = 30_000;
 export const CHECKPOINT_MS = 3_000;
 /** More new series of block ids than this in an hour is an alarm. */
 export const NEW_SERIES_PER_HOUR_MAX = 8;

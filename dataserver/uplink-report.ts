@@ -71,6 +71,7 @@ export class UplinkReport implements UplinkSource {
     return {
       server: options.server,
       incarnation,
+      digest: store.digest,
       space: this.#measured(),
       io: this.io,
       suspects: suspects.all,

@@ -4,6 +4,7 @@ import { type BlockEntry, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf, withFlags, withState } from './replica-word.ts';
+import { TableDigests } from './table-digests.ts';
 
 /** What a report changed, as bits. */
 export const Effect = {
@@ -42,6 +43,7 @@ export class BlockMap {
   /** Blocks that are not sealed on all members: few, because only OPEN blocks become them. */
   readonly unsettled = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
+  readonly #digests = new TableDigests();
   /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
   readonly #stale = new Map<ServerId, Set<BlockId>>();
 
@@ -149,6 +151,11 @@ export class BlockMap {
     page.touch(row);
   }
 
+  /** `tableDigest` of all that the server is known to hold. */
+  digestOf(server: ServerId): number {
+    return this.#digests.of(server);
+  }
+
   /** Replicas of this server that may lack what was acknowledged: they do not hold, or do not belong to, the newest configuration. */
   staleOf(server: ServerId): readonly BlockId[] {
     return [...(this.#stale.get(server) ?? [])];
@@ -240,6 +247,7 @@ export class BlockMap {
   loaded(page: BlockPage, fromRow: number, toRow: number): void {
     for (let row = fromRow; row < Math.min(toRow, page.rows); row++) {
       if (!page.has(row)) continue;
+      page.countInline(row);
       for (let i = 0; i < page.wordCount(row); i++)
         this.#setWord(page, row, i, (page.word(row, i) | Replica.UNCONFIRMED) & ~Replica.DOUBTED);
       const wasOpening = (page.state[row]! & ~SUSPECT_BIT) === Whole.OPENING;
@@ -260,7 +268,7 @@ export class BlockMap {
     const number = pageOf(block);
     let page = this.#pages[number];
     if (page === undefined) {
-      page = new BlockPage(number);
+      page = new BlockPage(number, this.#digests);
       this.#pages[number] = page;
     }
     page.reserve(rowOf(block));

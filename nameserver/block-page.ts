@@ -1,6 +1,8 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId } from '../common/ids.ts';
 import { COUNTERS_PER_SERIES } from '../common/limits.ts';
+import { sameReport } from './replica-word.ts';
+import type { TableDigests } from './table-digests.ts';
 
 /** Replicas kept in the columns; more go into a map, which few blocks need. */
 export const INLINE_REPLICAS = 3;
@@ -56,10 +58,13 @@ export class BlockPage {
   words = new Uint32Array(0);
   /** Segments that changed since the last checkpoint. */
   readonly dirty = new Uint8Array(SEGMENTS_PER_PAGE);
+  readonly #digests: TableDigests;
   #more = new Map<number, number[]>();
 
-  constructor(number: number) {
+  /** @param digests told of every change of a replica */
+  constructor(number: number, digests: TableDigests) {
     this.number = number;
+    this.#digests = digests;
   }
 
   /** Makes room for the row; doubles, so that growing is rare. */
@@ -95,7 +100,14 @@ export class BlockPage {
       : this.#more.get(row)![i - INLINE_REPLICAS]!;
   }
 
+  /** @param word of the same server as the one that is there */
   setWord(row: number, i: number, word: number): void {
+    const before = this.word(row, i);
+    if (!sameReport(before, word)) this.#digests.change(idOf(this.number, row), before, word);
+    this.#putWord(row, i, word);
+  }
+
+  #putWord(row: number, i: number, word: number): void {
     if (i < INLINE_REPLICAS) this.words[row * INLINE_REPLICAS + i] = word;
     else this.#more.get(row)![i - INLINE_REPLICAS] = word >>> 0;
   }
@@ -111,6 +123,7 @@ export class BlockPage {
   addWord(row: number, word: number): number {
     const count = this.shape[row]! & 15;
     if (count === REPLICA_WORDS_MAX) return -1;
+    this.#digests.change(idOf(this.number, row), 0, word);
     if (count >= INLINE_REPLICAS) {
       const more = this.#more.get(row);
       if (more === undefined) this.#more.set(row, [word >>> 0]);
@@ -124,7 +137,8 @@ export class BlockPage {
   removeWord(row: number, i: number): void {
     const last = (this.shape[row]! & 15) - 1;
     assert(i <= last, 'only a word that is there is removed');
-    if (i !== last) this.setWord(row, i, this.word(row, last));
+    this.#digests.change(idOf(this.number, row), this.word(row, i), 0);
+    if (i !== last) this.#putWord(row, i, this.word(row, last));
     if (last >= INLINE_REPLICAS) {
       const more = this.#more.get(row)!;
       more.pop();
@@ -147,10 +161,18 @@ export class BlockPage {
   }
 
   clear(row: number): void {
+    for (let i = 0; i < this.wordCount(row); i++)
+      this.#digests.change(idOf(this.number, row), this.word(row, i), 0);
     this.#more.delete(row);
     this.words.fill(0, row * INLINE_REPLICAS, (row + 1) * INLINE_REPLICAS);
     for (const column of [this.length, this.seq, this.epochLow, this.epochHigh, this.n]) column[row] = 0;
     for (const column of [this.generation, this.dead, this.state, this.shape]) column[row] = 0;
+  }
+
+  /** The first words of a row, which were put into the column without {@link addWord}, count from now on. */
+  countInline(row: number): void {
+    const count = Math.min(INLINE_REPLICAS, this.wordCount(row));
+    for (let i = 0; i < count; i++) this.#digests.change(idOf(this.number, row), 0, this.word(row, i));
   }
 
   epoch(row: number): number {

@@ -302,6 +302,11 @@ export class Members {
     });
   }
 
+  /** Of how many servers exactly what they hold is known. */
+  get inStep(): number {
+    return [...this.#live.values()].filter(({ table }) => table.isEqual).length;
+  }
+
   candidates(reign: Reign): Candidate[] {
     return this.known.map((id) => {
       const live = this.#live.get(id);

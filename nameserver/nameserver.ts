@@ -215,6 +215,7 @@ export class NameServer {
       view,
       sealer: this.sealer,
       opsSync: this.opsSync,
+      clock,
       log,
       onMapChange: () => this.#mapVersion.bump(),
       onLeaving: () => {

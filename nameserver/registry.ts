@@ -1,5 +1,7 @@
 import type { ServerId } from '../common/ids.ts';
+import { DRIFT_REPORT_MS_MIN } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
 import {
   compareReigns,
   type Heartbeat,
@@ -30,6 +32,7 @@ export interface RegistryDeps {
   readonly view: View;
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
+  readonly clock: Clock;
   readonly log: Log;
   /** The cluster map looks different from outside. */
   readonly onMapChange: () => void;
@@ -40,6 +43,8 @@ export interface RegistryDeps {
 /** What DataServers tell a NameServer about themselves and their blocks: registration, reports, heartbeats. */
 export class Registry {
   readonly #deps: RegistryDeps;
+  /** Monotonic: when a server's table was last asked for because its digest differed. */
+  readonly #comparedAtMs = new Map<ServerId, number>();
 
   constructor(deps: RegistryDeps) {
     this.#deps = deps;
@@ -99,7 +104,10 @@ export class Registry {
       counts: { openBlocks, blocks, files, aliases },
     });
     const isInStep = live.table.beat(message.sequence);
-    if (isInStep) await this.#take(server, entries);
+    const taking = isInStep ? this.#take(server, entries) : undefined;
+    // Before anything is waited for: the digest is that of the table with these entries.
+    const resync = !isInStep || this.#hasDrifted(live, message.digest);
+    await taking;
     // It was silent and has not died: nothing but this beat says that it is back.
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();
@@ -108,7 +116,7 @@ export class Registry {
     if (isNews && leaving === 'stopping') this.#deps.onLeaving();
     // No await from here on: what is confirmed is confirmed under the reign that is named.
     const leader = told.leader && leadership.reign?.epoch === told.reign.epoch;
-    const stale = leader && isInStep && view.isComplete() ? map.staleOf(server) : undefined;
+    const stale = leader && live.table.isEqual && view.isComplete() ? map.staleOf(server) : undefined;
     // One that has not promised yet may listen to another leader.
     const obeys = compareReigns(live.promise, told.reign) === 0;
     const confirmed = obeys && stale !== undefined && stale.length <= STALE_BLOCKS_MAX;
@@ -116,7 +124,7 @@ export class Registry {
     return {
       reign: told.reign,
       leader,
-      resync: !isInStep,
+      resync,
       members: members.known,
       token: members.token(),
       confirmed,
@@ -139,6 +147,20 @@ export class Registry {
     }
     if (isOlderThanIds) await view.doubt();
     await members.learn(named);
+  }
+
+  /** @returns whether a new report is needed although no message is known to be lost */
+  #hasDrifted({ table, record }: LiveMember, digest: number | undefined): boolean {
+    const { map, clock, log } = this.#deps;
+    const server = record.id;
+    if (!table.compare(digest === map.digestOf(server))) return false;
+    const now = clock.monotonic();
+    if (now - (this.#comparedAtMs.get(server) ?? Number.NEGATIVE_INFINITY) < DRIFT_REPORT_MS_MIN)
+      return false;
+    this.#comparedAtMs.set(server, now);
+    log.warn({ server }, 'the table of a DataServer is not what it reported: asking for all of it');
+    table.reset();
+    return true;
   }
 
   /** @returns what to tell the server: the reign that this NameServer leads under, or the one the server obeys already */

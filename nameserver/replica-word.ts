@@ -39,6 +39,14 @@ export const withState = (word: number, state: BlockState | 0): number =>
 export const isStale = (word: number): boolean =>
   stateOf(word) !== 0 && ((word & (Replica.STALE | Replica.DOUBTED)) !== 0 || (word & Replica.MEMBER) === 0);
 
+/** @returns bits of {@link BlockFlag} */
+export const flagsOf = (word: number): number =>
+  (word & Replica.SUSPECT ? BlockFlag.SUSPECT : 0) | (word & Replica.QUARANTINED ? BlockFlag.QUARANTINED : 0);
+
+/** What a report says of a replica and its digest tells apart. */
+export const sameReport = (a: number, b: number): boolean =>
+  ((a ^ b) & (STATE_MASK | Replica.SUSPECT | Replica.QUARANTINED)) === 0;
+
 /** @param flags bits of {@link BlockFlag} */
 export function withFlags(word: number, flags: number): number {
   let next = word & ~(Replica.SUSPECT | Replica.QUARANTINED);

@@ -7,10 +7,28 @@ export class TableStream {
   #state: 'none' | 'reporting' | 'current' = 'none';
   #nextPage = 0;
   #sequence = 0;
+  #isEqual = false;
+  #unequalBeats = 0;
 
   /** Whether everything the server holds is known, up to its last heartbeat. */
   get isCurrent(): boolean {
     return this.#state === 'current';
+  }
+
+  /** Whether what is known is what the server holds, as its newest digest shows. */
+  get isEqual(): boolean {
+    return this.isCurrent && this.#isEqual;
+  }
+
+  /**
+   * What the server says it holds is or is not what is known of it. Once may come of messages that crossed.
+   *
+   * @returns whether it was not for the second time in a row
+   */
+  compare(isEqual: boolean): boolean {
+    this.#isEqual = isEqual;
+    this.#unequalBeats = isEqual ? 0 : this.#unequalBeats + 1;
+    return this.#unequalBeats >= 2;
   }
 
   /**
@@ -31,6 +49,8 @@ export class TableStream {
     this.#state = page.last ? 'current' : 'reporting';
     this.#nextPage = page.page + 1;
     this.#sequence = page.sequence;
+    this.#isEqual = false;
+    this.#unequalBeats = 0;
     return isFirst ? 'first' : 'next';
   }
 

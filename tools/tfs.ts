@@ -10,6 +10,7 @@ import { register as registerFsck } from './commands/fsck.ts';
 import { register as registerGet } from './commands/get.ts';
 import { register as registerImport } from './commands/import.ts';
 import { register as registerMutations } from './commands/mutate.ts';
+import { register as registerPromote } from './commands/promote.ts';
 import { register as registerPut } from './commands/put.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
 import { register as registerStat } from './commands/stat.ts';
@@ -37,6 +38,7 @@ for (const register of [
   registerImport,
   registerStatus,
   registerDoctor,
+  registerPromote,
   registerFormat,
   registerVerify,
   registerFsck,

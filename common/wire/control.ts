@@ -464,6 +464,8 @@ export const zClusterMap = z.object({
   completeView: z.boolean(),
   /** DataServers of which it does not know everything. */
   missing: z.array(zServer).default([]),
+  /** DataServers of which exactly what they hold is known, as digests show. */
+  inStep: z.number().int().default(0),
   safeMode: z.boolean(),
   mapVersion: u32,
   replicas: z.number().int(),

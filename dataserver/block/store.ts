@@ -6,6 +6,7 @@ import type { Hole } from '../../common/format/walk.ts';
 import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { tableDigest } from '../../common/wire/table-digest.ts';
 import {
   type Batch,
   type BlockInfo,
@@ -141,6 +142,11 @@ export class BlockStore {
   /** As reported to a NameServer. */
   entries(): BlockEntry[] {
     return Array.from(this.#blocks.values(), (block) => block.entry());
+  }
+
+  /** Of {@link entries}, without making them. */
+  get digest(): number {
+    return tableDigest(this.#blocks.values());
   }
 
   entry(block: BlockId): BlockEntry | undefined {

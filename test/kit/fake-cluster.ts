@@ -328,6 +328,7 @@ export class FakeCluster implements Caller {
       leader: ns.leader,
       completeView: true,
       missing: [],
+      inStep: 3,
       safeMode: false,
       mapVersion: this.mapVersion,
       replicas: 3,

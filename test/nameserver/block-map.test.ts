@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import { type BlockId, blockId, epochOf, type ServerId } from '../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { tableDigest } from '../../common/wire/table-digest.ts';
 import { type CopyCounts, countCopies, noCopies } from '../../nameserver/block-facts.ts';
 import { BlockMap, Effect } from '../../nameserver/block-map.ts';
 import { SEGMENT_ROWS, SEGMENTS_PER_PAGE, Whole } from '../../nameserver/block-page.ts';
@@ -348,6 +349,13 @@ function agree(map: BlockMap, naive: NaiveMap): void {
       return replica !== undefined && replica.state !== 0 && (replica.stale || !replica.member);
     });
     assert.equal([...map.staleOf(server)].sort(), stale.map(([block]) => block).sort());
+    const held = [...naive.blocks].flatMap(([block, { replicas }]) => {
+      const replica = replicas.get(server);
+      if (replica === undefined || replica.state === 0) return [];
+      const flags = replica.good ? 0 : replica.readable ? BlockFlag.SUSPECT : BlockFlag.QUARANTINED;
+      return [{ block, state: replica.state as BlockState, flags }];
+    });
+    assert.is(map.digestOf(server), tableDigest(held));
   }
   assert.equal(countsOf(map, 2), naiveCounts(naive, 2));
 }

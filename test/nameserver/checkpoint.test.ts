@@ -48,6 +48,7 @@ describe('checkpoint', (test) => {
       );
     }
     assert.equal(loaded.counts, map.counts);
+    for (const server of ALL) assert.is(loaded.digestOf(server), map.digestOf(server));
     assert.is(highest.get(2), 0xffff);
     assert.is(highest.get(7), 1);
   });

@@ -31,6 +31,7 @@ import { Keyring } from '../../common/wire/keys.ts';
 import { type BlockEntry, BlockState, encodeBlockEntries, Op } from '../../common/wire/messages.ts';
 import { Peers } from '../../common/wire/peers.ts';
 import { RpcServer } from '../../common/wire/rpc-server.ts';
+import { tableDigest } from '../../common/wire/table-digest.ts';
 import type { ManualClock } from '../kit/manual-clock.ts';
 import type { MemoryNet } from '../kit/memory-net.ts';
 import { countingRandom, SECRET } from '../kit/wire-world.ts';
@@ -180,6 +181,7 @@ export class FakeDataServer {
       promise: this.promise,
       sequence: ++link.sequence,
       io: this.io,
+      digest: tableDigest(this.blocks.values()),
       ...(link.echo === undefined ? {} : { echo: link.echo }),
     });
     const payload = encodeBlockEntries(changes);

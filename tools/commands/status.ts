@@ -87,7 +87,7 @@ function processTable(processes: readonly SeenProcess[]): string {
 }
 
 function nameserverTable(answers: readonly NameServerAnswer[]): string {
-  const titles = ['NAMESERVER', 'ROLE', 'EPOCH', 'VIEW', 'SERVERS UP', 'BLOCKS'];
+  const titles = ['NAMESERVER', 'ROLE', 'EPOCH', 'VIEW', 'SERVERS UP', 'TABLES', 'BLOCKS'];
   const rows = answers.map(({ id, map, whyNot }) => {
     if (map === undefined) return [String(id), 'unreachable', '', whyNot ?? ''];
     const { missing, servers } = map;
@@ -99,6 +99,7 @@ function nameserverTable(answers: readonly NameServerAnswer[]): string {
       String(map.reign.epoch),
       map.leader && map.safeMode ? `${view} (safe mode)` : view,
       `${servers.filter(({ state }) => state === 'up').length} of ${servers.length}`,
+      `${map.inStep} of ${servers.length} exact`,
       String(map.blocks.total),
     ];
   });
