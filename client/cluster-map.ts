@@ -3,7 +3,14 @@ import { formatHostPort, type HostPort, type Millis, type ServerId } from '../co
 import { CLUSTER_MAP_REFRESH_MS, CLUSTER_MAP_REFRESH_MS_MIN } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
-import { type ClusterMap, decodeControl, encodeControl, zClusterMap } from '../common/wire/control.ts';
+import {
+  type ClusterMap,
+  compareReigns,
+  decodeControl,
+  encodeControl,
+  type Reign,
+  zClusterMap,
+} from '../common/wire/control.ts';
 import { Op } from '../common/wire/messages.ts';
 import type { NameServers } from './nameservers.ts';
 import type { Weighted } from './rendezvous.ts';
@@ -23,6 +30,8 @@ export interface ClusterMapCacheOptions {
  */
 export class ClusterMapCache {
   #current: ClusterMap | undefined;
+  /** The highest that anyone claimed to lead under. */
+  #reign: Reign | undefined;
   #addresses = new Map<ServerId, HostPort>();
   #weighted: readonly Weighted[] = [];
   #writable: ReadonlySet<ServerId> = new Set();
@@ -120,21 +129,28 @@ export class ClusterMapCache {
     });
   }
 
-  /** Asks all NameServers at once; the leader's answer counts as soon as it is there, another's if there is none. */
+  /**
+   * Asks all NameServers at once; the leader's answer counts as soon as it is there, another's if there is none. Two may
+   * claim to lead, when one was deposed and has not heard of it: the higher reign counts, also if its answer comes later.
+   */
   async #ask(): Promise<ClusterMap> {
     this.#askedAt = this.#options.clock.monotonic();
     const { nameservers } = this.#options;
     const failures: string[] = [];
     let cause: unknown;
+    let leader: ClusterMap | undefined;
+    let isDone = false;
     const best = await new Promise<ClusterMap | undefined>((resolve) => {
       let waiting = nameservers.ordered.length;
       let fallback: ClusterMap | undefined;
       for (const address of nameservers.ordered) {
         this.#askOne(address)
           .then((map) => {
-            if (map.leader) {
+            if (map.leader && this.#isHighest(map.reign)) {
               nameservers.leads(address);
-              resolve(map);
+              leader = map;
+              if (isDone) this.#adopt(map);
+              else resolve(map);
             } else if (fallback === undefined || map.mapVersion > fallback.mapVersion) fallback = map;
           })
           .catch((error: unknown) => {
@@ -147,14 +163,23 @@ export class ClusterMapCache {
           });
       }
     });
-    if (best !== undefined) {
-      this.#adopt(best);
-      return best;
+    isDone = true;
+    const found = leader ?? best;
+    if (found !== undefined) {
+      this.#adopt(found);
+      return found;
     }
     throw new TfsError('UNAVAILABLE', `no NameServer answers (${failures.join('; ')})`, {
       cause,
       retryAfterMs: 1000,
     });
+  }
+
+  /** Whether nobody is known to lead under a higher reign. */
+  #isHighest(reign: Reign): boolean {
+    if (this.#reign !== undefined && compareReigns(reign, this.#reign) < 0) return false;
+    this.#reign = reign;
+    return true;
   }
 
   async #askOne(address: HostPort): Promise<ClusterMap> {

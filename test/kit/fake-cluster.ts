@@ -8,6 +8,7 @@ import {
   ALIAS_BIT,
   type BlockId,
   type Cookie,
+  epochOf,
   type FileId,
   type HostPort,
   type ServerId,
@@ -86,6 +87,7 @@ export class FakeServer {
 export class FakeNameServer {
   address: HostPort;
   leader: boolean;
+  epoch = 1;
   down = false;
   /** Nothing is answered before it settles, as by a process that was stopped. */
   stopped: Promise<void> | undefined;
@@ -324,7 +326,7 @@ export class FakeCluster implements Caller {
     return {
       clusterUuid: FAKE_UUID,
       clusterDigit: 1,
-      reign: { epoch: 1 as ClusterMap['reign']['epoch'], nameserver: 0 },
+      reign: { epoch: epochOf(ns.epoch), nameserver: this.nameservers.indexOf(ns) },
       leader: ns.leader,
       completeView: true,
       missing: [],

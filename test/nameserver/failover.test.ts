@@ -5,6 +5,7 @@ import { compareReigns, encodeControl, zPromoteReply, zStatus } from '../../comm
 import { LocateState, Op } from '../../common/wire/messages.ts';
 import { Whole } from '../../nameserver/block-page.ts';
 import { describe } from '../kit/suite.ts';
+import type { FakeDataServer } from './fake-dataserver.ts';
 import { World } from './world.ts';
 
 const UNKNOWN = blockId(0x7ff0_1234);
@@ -73,6 +74,26 @@ describe('two NameServers', (test) => {
     );
     assert.equal([status.role, status.state], ['standby', 'ok']);
     assert.ok(world.data.every(({ confirmedBy }) => confirmedBy?.epoch === leader.reign.epoch));
+  });
+
+  test('a table that drifted apart unnoticed is asked for again, and counts as known when it is equal', async (t) => {
+    const world = await pair(t);
+    const { leader } = world;
+    const standby = world.nameservers[1 - idOf(world, leader)]!;
+    const block = await new Ledger(world).open();
+    await world.pass(2000);
+    const inStep = () => [leader, standby].map((server) => server.status().details?.['inStep']);
+    assert.equal(inStep(), [3, 3]);
+    const [one] = world.data as [FakeDataServer];
+    // As a bug would do it: no message says that the block is gone.
+    one.blocks.delete(block);
+    await world.pass(1000);
+    assert.equal(inStep(), [2, 2]);
+    assert.is(one.confirmedBy, undefined, 'what is not known is not confirmed');
+    await world.pass(4000);
+    assert.equal(inStep(), [3, 3]);
+    assert.is(standby.map.facts(block)?.replicas.find(({ server }) => server === 1)?.state, 0);
+    assert.equal(one.confirmedBy, leader.reign);
   });
 
   test('the leader is killed: the other one commands within 2 s, sessions go on', async (t) => {
