@@ -162,6 +162,21 @@ export const DOUBT_MS_MAX = 10_000;
 export const OPS_MEMBER_FAILED_MS = 2_000;
 /** A question to the sequencer's own server before another member asks to take its place. */
 export const SEQUENCER_PING_MS_MAX = 300;
+/** Replicas that the leader has made whole at a time; of them on one DataServer. */
+export const REPAIRS_RUNNING_MAX = 8;
+export const REPAIRS_PER_SERVER_MAX = 2;
+/** Damaged replicas that are seen to at a time; more wait in the map. */
+export const REPAIR_TASKS_MAX = 1024;
+/** A repair copies one block, perhaps all of it from another server. */
+export const REPAIR_MS_MAX = 300_000;
+export const REPAIR_RETRY_MS_MIN = 500;
+export const REPAIR_RETRY_MS_MAX = 60_000;
+/** Records that nobody had are asked for again this much later: a disk may have come back. */
+export const REPAIR_LOST_RETRY_MS = 600_000;
+/** After a repair, until the replica's own report is sure to have come. */
+export const REPAIRED_QUIET_MS = 3_000;
+/** A member that does not report a block may be about to. */
+export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */
 export const READ_RAW_MS_MAX = 15_000;
 /** A damaged file is kept this long after it was replaced, unless the disk is nearly full. */

@@ -42,6 +42,8 @@ export class BlockMap {
   readonly counts: BlockCounts = { total: 0, open: 0, sealed: 0, awaitingSeal: 0, suspect: 0 };
   /** Blocks that are not sealed on all members: few, because only OPEN blocks become them. */
   readonly unsettled = new Set<BlockId>();
+  /** Blocks with a replica that is suspect or quarantined. */
+  readonly suspect = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
   readonly #digests = new TableDigests();
   /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
@@ -368,6 +370,8 @@ export class BlockMap {
     const block = idOf(page.number, row);
     if (whole === Whole.SEALED) this.unsettled.delete(block);
     else this.unsettled.add(block);
+    if (suspect !== 0) this.suspect.add(block);
+    else this.suspect.delete(block);
     page.touch(row);
     return true;
   }
@@ -406,6 +410,7 @@ export class BlockMap {
     this.#count(page.state[row]!, -1);
     this.counts.total--;
     this.unsettled.delete(idOf(page.number, row));
+    this.suspect.delete(idOf(page.number, row));
     page.clear(row);
     page.touch(row);
   }

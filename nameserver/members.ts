@@ -221,6 +221,12 @@ export class Members {
     return memberOf(live.record);
   }
 
+  /** Whether its disk took the last probe write, and all others. */
+  canWrite(server: ServerId): boolean {
+    const io = this.#live.get(server)?.io;
+    return io?.healthy === true && !io.readOnly;
+  }
+
   /** Where it was last, up or not. */
   address(server: ServerId): Member | undefined {
     const record = this.#records.get(server);

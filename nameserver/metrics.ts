@@ -3,7 +3,7 @@ import type { NameServer } from './nameserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: NameServer): void {
-  const { map, members, sealer, opsSync, configurer, opener, view, checkpoint } = server;
+  const { map, members, sealer, opsSync, repairer, configurer, opener, view, checkpoint } = server;
   const gauge = (name: string, help: string, value: () => number) => metrics.observed(name, help, value);
   gauge('tfs_blocks', 'Blocks known', () => map.counts.total);
   gauge('tfs_open_blocks', 'Blocks being written', () => map.counts.open);
@@ -54,5 +54,15 @@ export function observe(metrics: Metrics, server: NameServer): void {
     'Configurations that could not be begun since the start',
     () => configurer.stats.failures,
   );
+  gauge('tfs_repairs', 'Replicas made whole since the start', () => repairer.stats.repaired);
+  gauge('tfs_repairs_waiting', 'Replicas that are to be made whole', () => repairer.waiting);
+  gauge('tfs_repair_failures', 'Repairs that had to be tried again', () => repairer.stats.failures);
+  gauge(
+    'tfs_repair_records_fetched',
+    'Records that repairs took from other replicas since the start',
+    () => repairer.stats.fetched,
+  );
+  gauge('tfs_lost_records', 'Records that verify on no replica', () => repairer.lostRecords);
+  gauge('tfs_repair_alarms', 'Replicas that cannot be made whole', () => repairer.stats.alarms);
   gauge('tfs_checkpoint_failing', '1 while the map cannot be stored', () => (checkpoint.failing ? 1 : 0));
 }

@@ -18,6 +18,7 @@ import type { Keyring } from '../common/wire/keys.ts';
 import type { LocateReply } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { RpcServer } from '../common/wire/rpc-server.ts';
+import { AbsentScan } from './absent-scan.ts';
 import { blockFigures } from './block-figures.ts';
 import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
@@ -37,6 +38,8 @@ import { Overview } from './overview.ts';
 import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
+import { Repairer } from './repair.ts';
+import { repairCommandsOver } from './repair-commands.ts';
 import { SealCoordinator } from './seal.ts';
 import { SEAL_TIMES, type SealTimes } from './seal-decision.ts';
 import { Series } from './series.ts';
@@ -102,6 +105,7 @@ export class NameServer {
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
+  readonly repairer: Repairer;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -109,6 +113,7 @@ export class NameServer {
   readonly #sweep: Sweep;
   readonly #mapVersion: MapVersion;
   readonly #short: ShortCount;
+  readonly #absent: AbsentScan;
   readonly #locator: Locator;
   readonly #overview: Overview;
   #server: RpcServer | undefined;
@@ -183,6 +188,14 @@ export class NameServer {
       domainOf: (server) => members.domainOf(server),
       unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at, minWrite),
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
+    });
+    this.#absent = new AbsentScan(map, () => members.known.filter((server) => this.#isCurrent(server)));
+    this.repairer = new Repairer({
+      ...orders,
+      commands: repairCommandsOver(peers, (error) => leadership.refused(error)),
+      absent: this.#absent.found,
+      isCurrent: (server) => this.#isCurrent(server),
+      canWrite: (server) => members.canWrite(server),
     });
     this.rounds = new PromiseRounds({
       members,
@@ -308,7 +321,12 @@ export class NameServer {
   async close(): Promise<void> {
     await this.leadership.close();
     for (const timer of this.#timers) timer.cancel();
-    const closing = [this.sealer.close(), this.opsSync.close(), this.configurer.close()];
+    const closing = [
+      this.sealer.close(),
+      this.opsSync.close(),
+      this.configurer.close(),
+      this.repairer.close(),
+    ];
     await this.#server?.drain();
     // What they still wait for fails now.
     await this.#peers.close();
@@ -337,6 +355,8 @@ export class NameServer {
     this.sealer.pump();
     this.opsSync.pump();
     this.configurer.pump();
+    this.#absent.step();
+    this.repairer.pump();
   }
 
   /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */

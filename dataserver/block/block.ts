@@ -34,6 +34,8 @@ export class Block implements BlockInfo {
   fileBytes: number;
   /** Those who wait for the index: no eviction before they have it. */
   users = 0;
+  /** Damage was found that a walk of the records does not see: only a repair of the whole file clears it. */
+  unsound = false;
   #deadBytes = 0;
   #deadBytesStale = true;
   #sealedProven = SUPERBLOCK_BYTES;

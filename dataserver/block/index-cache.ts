@@ -93,7 +93,7 @@ export class IndexCache {
     block.index = index;
     this.put(block);
     if (old === undefined) return;
-    old.retired = true;
+    old.retire();
     this.#settle(this.#closed(old));
   }
 
@@ -103,7 +103,7 @@ export class IndexCache {
     if (at < 0) return;
     this.#ring.splice(at, 1);
     if (at < this.#hand) this.#hand--;
-    block.index!.retired = true;
+    block.index!.retire();
     this.#drop(block);
   }
 

@@ -5,6 +5,12 @@ import type { DiskFile } from '../../common/seams/disk.ts';
 
 const WORDS_MIN = 256;
 
+interface FileUse {
+  retired: boolean;
+  holders: number;
+  onIdle: (() => void) | undefined;
+}
+
 /**
  * What reading a block needs: its open file and one word for each record. Of a sealed block the words never move;
  * of an OPEN one they grow, always together with `count` and `length` and only by what is durable.
@@ -20,11 +26,8 @@ export class LoadedIndex {
   aliases: AliasTable | undefined;
   /** Read since the eviction hand last passed. */
   touched = true;
-  /** Another one has taken its place, with another file: what this one reads says nothing about the block any more. */
-  retired = false;
-  /** Those who read the file in several steps. */
-  #holders = 0;
-  #onIdle: (() => void) | undefined;
+  /** Of the file, so shared with the indexes that came before and after this one over the same file. */
+  #use: FileUse = { retired: false, holders: 0, onIdle: undefined };
 
   constructor(file: DiskFile, words: Uint32Array, count: number, length: number) {
     this.file = file;
@@ -33,28 +36,44 @@ export class LoadedIndex {
     this.length = length;
   }
 
+  /** Over the same open file, with other words: whoever still reads through the old one keeps the file open. */
+  static over(before: LoadedIndex, words: Uint32Array, count: number, length: number): LoadedIndex {
+    const index = new LoadedIndex(before.file, words, count, length);
+    index.#use = before.#use;
+    return index;
+  }
+
   static empty(file: DiskFile): LoadedIndex {
     return new LoadedIndex(file, new Uint32Array(WORDS_MIN), 0, SUPERBLOCK_BYTES);
   }
 
-  /** The file stays open until as many {@link release}s. */
+  /** Another file has taken its place: what is read through this one says nothing about the block any more. */
+  get retired(): boolean {
+    return this.#use.retired;
+  }
+
+  retire(): void {
+    this.#use.retired = true;
+  }
+
+  /** For reads in several steps: the file stays open until as many {@link release}s. */
   hold(): void {
-    this.#holders++;
+    this.#use.holders++;
   }
 
   release(): void {
-    if (--this.#holders === 0) this.#onIdle?.();
+    if (--this.#use.holders === 0) this.#use.onIdle?.();
   }
 
   get held(): boolean {
-    return this.#holders > 0;
+    return this.#use.holders > 0;
   }
 
   /** Resolves when nobody holds it. */
   async idle(): Promise<void> {
     if (!this.held) return;
     await new Promise<void>((resolve) => {
-      this.#onIdle = resolve;
+      this.#use.onIdle = resolve;
     });
   }
 

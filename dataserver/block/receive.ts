@@ -247,6 +247,7 @@ export class ReplicaReceiver {
     applyNameFlags(index, state);
     block.state = BlockState.SEALED;
     block.flags = built.whole && built.lost === 0 ? 0 : BlockFlag.SUSPECT;
+    block.unsound = block.flags !== 0;
     block.fileBytes = seal.length;
     block.provenLength = built.provenLength;
     block.namesChanged();

@@ -62,7 +62,11 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     const result = context.faults.has('truncate-at-first-bad') ? cutAtFirstHole(walked) : walked;
     const durable = await settle(context, block, file, result);
     const state = await block.ops.warm();
-    const index = new LoadedIndex(file, result.words, result.words.length, result.validLength);
+    const columns = [result.words, result.words.length, result.validLength] as const;
+    const index =
+      block.index === undefined
+        ? new LoadedIndex(file, ...columns)
+        : LoadedIndex.over(block.index, ...columns);
     applyNameFlags(index, state);
     block.tail = new Tail({
       holes: result.holes,
@@ -74,7 +78,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     block.tail.durable = durable;
     block.index = index;
     if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
-    else block.flags &= ~BlockFlag.SUSPECT;
+    else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
     if (result.holes.length > 0 || result.tornRecords > 0) {
       context.log.warn(
         { block: block.block, length: result.validLength, holes: result.holes, torn: result.tornRecords },

@@ -92,7 +92,7 @@ export async function sealBlock(
   });
   // The commit point is behind: what follows can be done again from the SEAL and the records.
   block.provenLength = tail.provenLength;
-  const sealed = new LoadedIndex(index.file, words, slots, order.length);
+  const sealed = LoadedIndex.over(index, words, slots, order.length);
   const state = await block.ops.warm();
   applyNameFlags(sealed, state);
   block.index = sealed;

@@ -46,6 +46,7 @@ export async function verifyBlock(
   if (problems.length === 0) {
     if (state === BlockState.SEALED) await mendIdx(context, block);
   } else if (!index.retired) {
+    block.unsound = true;
     const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
     markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${problems[0]}${more}`));
   }

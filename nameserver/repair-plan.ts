@@ -1,0 +1,51 @@
+import type { ServerId } from '../common/ids.ts';
+import { BlockState } from '../common/wire/messages.ts';
+import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
+
+export interface RepairSight {
+  /** Whether the server obeys, and its whole table is known as of its last heartbeat. */
+  readonly isCurrent: (server: ServerId) => boolean;
+  /** Whether its disk takes writes. */
+  readonly canWrite: (server: ServerId) => boolean;
+}
+
+export interface RepairPlan {
+  /** Has the bad replica, or should have one. */
+  readonly target: ServerId;
+  readonly isAbsent: boolean;
+  /** Best first: what is whole and up to date before what is suspect, which still has good records. */
+  readonly sources: readonly ServerId[];
+  /** Everyone who may have a record of this block is among them: what they lack is lost. */
+  readonly isEveryone: boolean;
+}
+
+/**
+ * Which replicas of a sealed block are to be made whole, each in its place, and from whom. A block that is sealed
+ * nowhere is left to its seal, which makes good what is damaged before it.
+ */
+export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSight): RepairPlan[] {
+  const { replicas } = facts;
+  const sources = replicas
+    .filter(({ server, state, readable }) => state === BlockState.SEALED && readable && isCurrent(server))
+    .sort((a, b) => rankOf(a) - rankOf(b))
+    .map(({ server }) => server);
+  return replicas
+    .filter((replica) => isBad(replica) && isCurrent(replica.server) && canWrite(replica.server))
+    .flatMap(({ server: target, state }) => {
+      const others = sources.filter((server) => server !== target);
+      // Damage beside the records, such as to its superblock, a replica can make good alone.
+      const from = others.length > 0 ? others : sources;
+      const isEveryone = replicas.every(({ server }) => server === target || others.includes(server));
+      return from.length > 0 ? [{ target, isAbsent: state === 0, sources: from, isEveryone }] : [];
+    });
+}
+
+/** A member that does not hold the block, what cannot be read, what is sealed and damaged. */
+function isBad({ member, state, readable, good }: ReplicaFacts): boolean {
+  if (state === 0) return member;
+  return !readable || (state === BlockState.SEALED && !good);
+}
+
+/** Whole before suspect before that: the newest configuration and operations, which an ops log can be taken from. */
+const rankOf = ({ good, stale, behind }: ReplicaFacts): number =>
+  (good ? 0 : 4) + (stale ? 2 : 0) + (behind ? 1 : 0);
