@@ -20,6 +20,7 @@ export class GatewayMetrics {
   readonly #retries;
   readonly #hedges;
   readonly #corrupt;
+  readonly #damaged;
   #published = { hits: 0, misses: 0 };
 
   static open(options: { readonly id: string; readonly processMetrics?: boolean }): GatewayMetrics {
@@ -53,6 +54,10 @@ export class GatewayMetrics {
     this.#corrupt = metrics.counter('tfs_gateway_corrupt_reads_total', 'Answers with wrong bytes', [
       'server',
     ]);
+    this.#damaged = metrics.counter(
+      'tfs_gateway_damaged_answers_total',
+      'Requests for a picture of which every replica is damaged: somebody has to look',
+    );
   }
 
   /** For a server of metrics: the same registry, brought up to date before it is written out. */
@@ -109,6 +114,10 @@ export class GatewayMetrics {
 
   corrupt(server: number): void {
     this.#corrupt.inc({ server });
+  }
+
+  damaged(): void {
+    this.#damaged.inc();
   }
 
   #publish(): void {

@@ -176,6 +176,7 @@ export class PictureServer {
     this.#parts.onError(thrown, requestId);
     const error = sendError(request, response, thrown, requestId);
     this.#parts.metrics.served(error.httpStatus, 0);
+    if (error.code === 'CORRUPT') this.#parts.metrics.damaged();
   }
 }
 

@@ -38,6 +38,21 @@ describe('GET of a picture', (test) => {
     assert.is(reads, 1, 'the second one came from memory');
   });
 
+  test('a picture that is damaged on every replica is a 500 that an alarm can be set on, never a 404', async (t) => {
+    const gw = await FakeGateway.open(t);
+    const name = await gw.store(picture());
+    for (const server of gw.cluster.servers) server.damage = 'told';
+    const got = await gw.get(`/images/${name}`);
+    assert.is(got.status, 500);
+    assert.is(JSON.parse(got.body.toString()).code, 'CORRUPT');
+    assert.is(got.headers['cache-control'], 'no-store');
+    const metrics = (await gw.get('/metrics')).body.toString('utf8');
+    assert.match(metrics, /^tfs_gateway_damaged_answers_total\{.*\} 1$/m);
+    // One good one is enough.
+    gw.cluster.servers[0]!.damage = 'none';
+    assert.is((await gw.get(`/images/${name}`)).status, 200);
+  });
+
   test('an answer that no replica confirms is not for a cache to keep, cold or hot', async (t) => {
     const gw = await FakeGateway.open(t);
     const [cold, hot] = [await gw.store(picture()), await gw.store(picture())];
