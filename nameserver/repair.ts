@@ -193,7 +193,7 @@ export class Repairer {
     throw new TfsError('UNAVAILABLE', `${lost} records verify on no replica that answers`);
   }
 
-  /** Those who answer and hold the block as it was sealed. @throws TfsError when there is none, or they contradict */
+  /** Those who answer and hold the block as it was sealed. @throws TfsError when there is none, or they contradict each other */
   async #sourcesOf(
     { block, generation }: BlockFacts,
     { sources }: RepairPlan,
@@ -209,7 +209,10 @@ export class Repairer {
       const found = head.value.seal;
       if (found === undefined) continue;
       if (seal !== undefined && (seal.length !== found.length || seal.digest !== found.digest))
-        throw new TfsError('CORRUPT', `replicas of block ${block} were sealed differently`);
+        throw new TfsError(
+          'CONFLICT',
+          `replicas of block ${block} were sealed differently: they are sealed anew first`,
+        );
       seal = seal === undefined || found.epoch > seal.epoch ? found : seal;
       members.push(reached[i]!);
     }
