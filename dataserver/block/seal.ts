@@ -99,8 +99,9 @@ export async function sealBlock(
   block.tail = undefined;
   block.appends = undefined;
   block.state = BlockState.SEALED;
-  if (lost === 0) block.flags &= ~BlockFlag.SUSPECT;
-  else markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
+  if (lost > 0)
+    markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
+  else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
   context.changed(block.block);
   await cut(context, block, sealed);
   // Of an empty block there is nothing to keep for the next start.
