@@ -144,6 +144,18 @@ export class ProcessCluster {
     for (const process of this.#processes.values()) process.supervised = on;
   }
 
+  /** Resolves when every process has got ready in a life that goes on. */
+  async untilReady(withinMs = 60_000): Promise<void> {
+    const deadlineAt = performance.now() + withinMs;
+    for (const [name, process] of this.#processes) {
+      while (!(await process.isReady())) {
+        if (performance.now() > deadlineAt)
+          throw new Error(`${name} is not ready after ${withinMs} ms: ${this.log(name).slice(-2000)}`);
+        await sleep(20);
+      }
+    }
+  }
+
   async startAll(): Promise<void> {
     await Promise.all(this.names.map((name) => this.startOne(name)));
   }

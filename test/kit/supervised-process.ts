@@ -52,9 +52,15 @@ export class SupervisedProcess {
     await this.#ready;
   }
 
-  /** Whether the present life got ready; rejects when it ended before. */
-  get ready(): Promise<void> {
-    return this.#ready;
+  /** Whether it runs and got ready, when that is decided. */
+  async isReady(): Promise<boolean> {
+    const child = this.#child;
+    if (child === undefined) return false;
+    const isReady = await this.#ready.then(
+      () => true,
+      () => false,
+    );
+    return isReady && this.#child === child;
   }
 
   /** A supervised process comes back after a signal that ends it. */

@@ -18,6 +18,8 @@ export interface LoadOptions {
   readonly putsPerSecond?: number;
   readonly getsPerSecond?: number;
   readonly seed?: number;
+  /** Whether some of what was deleted is brought back; yes when absent. */
+  readonly undeletes?: boolean;
 }
 
 /** Of one kind of request, since the load began. */
@@ -197,7 +199,8 @@ export class VerifyingLoad {
 
   /** Deletes a name, and now and then brings back one that was deleted before. */
   async #mutate(): Promise<void> {
-    const wanted = this.#random.float() < UNDELETE_SHARE ? 'deleted' : 'live';
+    const { undeletes = true } = this.#options;
+    const wanted = undeletes && this.#random.float() < UNDELETE_SHARE ? 'deleted' : 'live';
     const known = this.#pickFor(wanted);
     if (known === undefined) return;
     const { name } = known;
