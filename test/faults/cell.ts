@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { keyOf } from '../kit/cluster-probe.ts';
 import type { FaultWindow } from '../kit/history.ts';
 import { checkHistory, type Violation } from '../kit/history-checker.ts';
 import { readBack } from '../kit/read-back.ts';
@@ -75,6 +76,9 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
   if (cell.writesGoOn && load.puts.longestGapMs > PAUSE_MS_MAX)
     faults.push(`uploads stood still for ${seconds(load.puts.longestGapMs)}`);
   faults.push(...load.unexpected);
+  const wrong = [...violations, ...back.violations];
+  const blocks = new Set(wrong.map(({ name }) => keyOf(name).block));
+  if (blocks.size > 0) faults.push(...(await scene.probe.describeBlocks(blocks)));
   return {
     cell: cell.name,
     ...figuresOf(load),
@@ -82,7 +86,7 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
     settledMs: back.settledMs,
     names: back.names,
     replicas: back.replicas,
-    violations: [...violations, ...back.violations],
+    violations: wrong,
     faults,
   };
 }

@@ -16,6 +16,9 @@ import {
 } from '../../common/wire/control.ts';
 import { Keyring, type Role } from '../../common/wire/keys.ts';
 import {
+  type BlockEntry,
+  blockStateName,
+  decodeBlockEntries,
   decodeLocateReply,
   decodeReadReply,
   encodeLocate,
@@ -151,6 +154,28 @@ export class ClusterProbe {
     return message;
   }
 
+  /** What a DataServer holds, as it reports it. @throws TfsError when it does not answer */
+  async entriesOf(server: ServerId): Promise<BlockEntry[]> {
+    const address = this.addressOf(`ds${server}`);
+    const ask = encodeControl({});
+    const reply = await this.#as('operator').call(address, Op.LIST_BLOCKS, ask, undefined, READ_MS_MAX);
+    return decodeBlockEntries(reply.payload);
+  }
+
+  /** How each DataServer holds these blocks, a line for each replica: for people who look for what went wrong. */
+  async describeBlocks(blocks: ReadonlySet<BlockId>): Promise<string[]> {
+    const lines: string[] = [];
+    for (const { id } of this.#cluster.config.mounts) {
+      try {
+        for (const entry of await this.entriesOf(id as ServerId))
+          if (blocks.has(entry.block)) lines.push(`server ${id}: ${describeEntry(entry)}`);
+      } catch (error) {
+        lines.push(`server ${id}: ${toTfsError(error).message}`);
+      }
+    }
+    return lines;
+  }
+
   /** As some server or tool of the cluster; its answer's header is JSON. */
   async ask(role: Role, to: ProcessName, op: number, message: object): Promise<Record<string, unknown>> {
     const reply = await this.#as(role).call(
@@ -197,5 +222,18 @@ export function keyOf(name: string) {
   if (key === undefined) throw new Error(`${name} is not a name`);
   return key;
 }
+
+const describeEntry = ({
+  block,
+  state,
+  flags,
+  length,
+  seq,
+  version,
+  opsPrimary,
+  members,
+}: BlockEntry): string =>
+  `block ${block} ${blockStateName(state)}${flags === 0 ? '' : ` flags ${flags}`} length ${length} seq ${seq} ` +
+  `version (${version.epoch}, ${version.n}) of ${opsPrimary}, members ${members.join(' ')}`;
 
 const compare = (a: Reign, b: Reign): number => a.epoch - b.epoch || a.nameserver - b.nameserver;
