@@ -1,4 +1,4 @@
-import type { ServerId, Version } from '../ids.ts';
+import { compareVersions, type ServerId, type Version } from '../ids.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { type Configuration, compareOps, NO_OP_ID, type Op, OpType } from './op.ts';
 import {
@@ -26,8 +26,9 @@ export interface NextConfiguration extends Configuration {
  *
  * A log is the work of one sequencer after another, each of which began with everything that its members held. So of
  * two logs one is usually the beginning of the other. Where each has operations that the other lacks, all of them
- * count, in the order of (version, seq); and because nobody ordered those of one against those of the other, a name
- * that either side left deleted or hidden is deleted or hidden.
+ * count, in the order of (version, seq): those of an older version, which a member that was left out kept to itself,
+ * were never acknowledged, and must not undo what was acknowledged without it. Only operations of one and the same
+ * version that two sequencers gave out are in no order: a name that either of them left deleted or hidden stays so.
  *
  * @param logs at least one, with a configuration in each
  */
@@ -48,16 +49,32 @@ export function beginConfiguration(logs: readonly OpsLogContent[], next: NextCon
 /** The state of all operations of all logs together; without the facts that each replica has for itself. */
 export function mergeLogs(whole: readonly OpsLogContent[]): OpsState {
   const logs = whole.map(sinceSnapshot);
-  const merged = cloneOpsState(foldAll(unionOf(logs)));
-  for (const log of logs) {
-    for (const other of logs) {
-      const own = missingIn(other, log);
-      if (own.length > 0 && missingIn(log, other).length > 0) bury(merged, log, own);
-    }
-  }
+  const disputed = disputedVersions(logs);
+  const merged = emptyOpsState();
+  const union = unionOf(logs);
+  union.forEach((op, i) => {
+    foldOp(merged, op, { repeats: true });
+    const following = union[i + 1];
+    const isLastOfVersion = following === undefined || compareVersions(following.version, op.version) !== 0;
+    if (isLastOfVersion && disputed.some((version) => compareVersions(version, op.version) === 0))
+      for (const log of logs) bury(merged, log, op.version);
+  });
   merged.seal = undefined;
   merged.generation = undefined;
-  return merged;
+  return cloneOpsState(merged);
+}
+
+/** Versions under which each of two logs has operations that the other lacks. */
+function disputedVersions(logs: readonly OpsLogContent[]): Version[] {
+  const disputed: Version[] = [];
+  logs.forEach((log, i) => {
+    for (const other of logs.slice(i + 1)) {
+      const theirs = new Set(missingIn(log, other).map(({ version }) => versionKey(version)));
+      for (const { version } of missingIn(other, log))
+        if (theirs.delete(versionKey(version))) disputed.push(version);
+    }
+  });
+  return disputed;
 }
 
 /** A SNAPSHOT for another replica: a SEAL or a generation is a fact about one replica, which no other may take over. */
@@ -67,11 +84,12 @@ export function withoutFacts(op: Op): Op {
   return { ...op, state: { ...op.state, seal: undefined, generation: undefined } };
 }
 
-/** Names that this log, by operations that another one lacks, left deleted or hidden, stay so. */
-function bury(merged: OpsState, log: OpsLogContent, own: readonly Op[]): void {
-  const state = foldAll(log);
-  for (const op of own) {
-    if (!('fileId' in op)) continue;
+/** Names that this log touched under that version, and left deleted or hidden then, are so. */
+function bury(merged: OpsState, log: OpsLogContent, version: Version): void {
+  const until = log.filter((op) => compareVersions(op.version, version) <= 0);
+  const state = foldAll(until);
+  for (const op of until) {
+    if (!('fileId' in op) || compareVersions(op.version, version) !== 0) continue;
     const flags = (nameFlagsOf(state, op.fileId) ?? 0) & (NameFlag.DELETED | NameFlag.HIDDEN);
     const before = nameFlagsOf(merged, op.fileId);
     if (before !== undefined && (before | flags) !== before) setNameFlags(merged, op.fileId, before | flags);
@@ -80,10 +98,14 @@ function bury(merged: OpsState, log: OpsLogContent, own: readonly Op[]): void {
 
 /** Operations of `log` that `other` does not have, neither by themselves nor folded into the SNAPSHOT it begins with. */
 function missingIn(other: OpsLogContent, log: OpsLogContent): Op[] {
-  const places = new Set(other.map(placeOf));
+  const known = new Set(other.flatMap((op) => [placeOf(op), identityOf(op)]));
   const first = other[0];
   const folded = first?.type === OpType.SNAPSHOT ? first : undefined;
-  return log.filter((op) => !places.has(placeOf(op)) && (folded === undefined || compareOps(op, folded) > 0));
+  return log.filter(
+    (op) =>
+      !known.has(op.type === OpType.SNAPSHOT ? placeOf(op) : identityOf(op)) &&
+      (folded === undefined || compareOps(op, folded) > 0),
+  );
 }
 
 /** A SNAPSHOT stands for everything before it, also where it was not the first in its file. */
@@ -93,16 +115,12 @@ function sinceSnapshot(log: OpsLogContent): OpsLogContent {
 }
 
 function unionOf(logs: readonly OpsLogContent[]): Op[] {
-  const byPlace = new Map<string, Op>();
-  for (const log of logs) {
-    for (const op of log) {
-      const place = placeOf(op);
-      const known = byPlace.get(place);
-      // The place of a SNAPSHOT is that of the newest operation in it: beside that operation alone it says more.
-      if (known === undefined || op.type === OpType.SNAPSHOT) byPlace.set(place, op);
-    }
-  }
-  return [...byPlace.values()].sort(compareOps);
+  const all = new Map(logs.flatMap((log) => log.map((op) => [identityOf(op), op])));
+  // The place of a SNAPSHOT is that of the newest operation in it: beside that operation alone it says more.
+  const snapshots = new Set([...all.values()].filter(({ type }) => type === OpType.SNAPSHOT).map(placeOf));
+  return [...all.values()]
+    .filter((op) => op.type === OpType.SNAPSHOT || !snapshots.has(placeOf(op)))
+    .sort(compareOps);
 }
 
 function foldAll(ops: readonly Op[]): OpsState {
@@ -111,7 +129,10 @@ function foldAll(ops: readonly Op[]): OpsState {
   return state;
 }
 
-const placeOf = ({ version, seq }: Op): string => `${version.epoch}.${version.n}.${seq}`;
+const versionKey = ({ epoch, n }: Version): string => `${epoch}.${n}`;
+const placeOf = ({ version, seq }: Op): string => `${versionKey(version)}.${seq}`;
+/** Two sequencers of one version give the same places to different requests. */
+const identityOf = (op: Op): string => `${placeOf(op)}.${op.type}.${op.opId.toString('hex')}`;
 
 function compareEnds(a: OpsLogContent, b: OpsLogContent): number {
   const [lastA, lastB] = [a.at(-1), b.at(-1)];

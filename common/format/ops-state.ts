@@ -63,10 +63,16 @@ export const emptyOpsState = (): OpsState => ({
   recentOps: undefined,
 });
 
-/** Adds one operation to a state, in place. Depends on nothing else, so that every replica gets the same. */
-export function foldOp(state: OpsState, op: Op): FoldResult {
+/**
+ * Adds one operation to a state, in place. Depends on nothing else, so that every replica gets the same.
+ *
+ * @param how `repeats`: an operation whose opId, or whose place, is known does what it says all the same. For logs that
+ *   are put together: a request may have reached two sequencers, and what the later one did was answered.
+ */
+export function foldOp(state: OpsState, op: Op, how: { readonly repeats?: boolean } = {}): FoldResult {
   if (op.type === OpType.SEAL || op.type === OpType.GEN_COMMIT) return foldFact(state, op);
-  if (compareOps(op, state) <= 0) return 'old';
+  const order = compareOps(op, state);
+  if (order < 0 || (order === 0 && how.repeats !== true)) return 'old';
   if (op.type === OpType.SNAPSHOT) {
     // Facts stand outside the sequence: a snapshot from another replica must not undo those of this one.
     const { seal, generation } = state;
@@ -87,7 +93,7 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
       for (const slot of op.slots) setSlotFlags(state, slot, slotFlagsOf(state, slot) | NameFlag.PURGED);
       return 'applied';
     case OpType.ALIAS:
-      if (!remember(state, op.opId, { type: op.type, fileId: op.aliasId })) return 'duplicate';
+      if (!remember(state, op.opId, { type: op.type, fileId: op.aliasId }, how)) return 'duplicate';
       // An alias never lands on purged bytes, whatever a merge has put before it.
       if ((slotFlagsOf(state, op.target) & NameFlag.PURGED) === 0) {
         state.aliases ??= new AliasTable();
@@ -95,7 +101,7 @@ export function foldOp(state: OpsState, op: Op): FoldResult {
       }
       return 'applied';
     default:
-      if (!remember(state, op.opId, { type: op.type, fileId: op.fileId })) return 'duplicate';
+      if (!remember(state, op.opId, { type: op.type, fileId: op.fileId }, how)) return 'duplicate';
       mutate(state, op.type, op.fileId);
       return 'applied';
   }
@@ -194,11 +200,16 @@ export function setSlotFlags(state: OpsState, slot: Slot, nameFlags: number): vo
 }
 
 /** @returns false for an op id that is there already; the zero id is nobody's */
-export function remember(state: OpsState, opId: Buffer, what: RecentOp): boolean {
+export function remember(
+  state: OpsState,
+  opId: Buffer,
+  what: RecentOp,
+  { repeats = false }: { readonly repeats?: boolean } = {},
+): boolean {
   const key = opId.toString('hex');
   if (/^0+$/.test(key)) return true;
   state.recentOps ??= new Map();
-  if (state.recentOps.has(key)) return false;
+  if (state.recentOps.has(key) && !repeats) return false;
   state.recentOps.set(key, what);
   if (state.recentOps.size > RECENT_OPS_MAX) {
     for (const oldest of state.recentOps.keys()) {

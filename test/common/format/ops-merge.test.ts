@@ -96,32 +96,74 @@ describe('merging of operations', (test) => {
     }
   });
 
-  test('what two sides did without knowing of each other all counts, and a tombstone of either stays', () => {
+  test('what a member that was left out kept to itself counts, and undoes nothing that was done without it', () => {
     const common = grow(START, at(1, 1), mutation(OpType.DELETE, Y));
-    const one = grow(
+    const leftOut = grow(
       common,
       at(1, 1),
       mutation(OpType.DELETE, X),
+      mutation(OpType.HIDE, Y),
       alias(0x8000_0001, 3),
-      mutation(OpType.UNDELETE, Y),
     );
-    const other = grow(
+    const others = grow(
       common,
       at(2, 1),
       cfg,
-      mutation(OpType.HIDE, X),
+      mutation(OpType.DELETE, X),
       mutation(OpType.UNDELETE, X),
+      mutation(OpType.UNDELETE, Y),
       alias(0x8000_0002, 4),
+    );
+    for (const logs of [
+      [leftOut, others],
+      [others, leftOut],
+    ]) {
+      const state = folded([...logs[0]!, beginConfiguration(logs, next(1))]);
+      assert.is(flags(state, X), 0, 'the undelete was acknowledged, the older delete never');
+      assert.is(flags(state, Y), NameFlag.HIDDEN);
+      assert.is(state.aliases?.count, 2);
+    }
+  });
+
+  test('a request that reached two sequencers is what the later one made of it', () => {
+    const [put, remove] = [{ opId: random.bytes(16) }, { opId: random.bytes(16) }];
+    const told = 0x8000_0002 as FileId;
+    const repeated = (log: Op[], op: OpContent, { opId }: { opId: Buffer }, version: Op['version']) => [
+      ...log,
+      { ...grow(log, version, op).at(-1)!, opId },
+    ];
+    let leftOut = repeated([...START], alias(0x8000_0001, 3), put, at(1, 1));
+    leftOut = repeated(leftOut, mutation(OpType.DELETE, X), remove, at(1, 1));
+    let others = repeated(grow(START, at(2, 1), cfg), alias(told, 3), put, at(2, 1));
+    others = grow(others, at(2, 1), mutation(OpType.UNDELETE, X));
+    others = repeated(others, mutation(OpType.DELETE, X), remove, at(2, 1));
+    const state = mergeLogs([leftOut, others]);
+    assert.is(flags(state, told), 0, 'the name that the client was told is there');
+    assert.is(flags(state, X), NameFlag.DELETED, 'the acknowledged delete came after the undelete');
+    assert.equal(state.recentOps?.get(put.opId.toString('hex')), { type: OpType.ALIAS, fileId: told });
+  });
+
+  test('what two sequencers did under one version is in no order: a tombstone of either stays', () => {
+    const common = grow(START, at(2, 1), cfg);
+    const one = grow(common, at(2, 1), mutation(OpType.DELETE, X), mutation(OpType.HIDE, Y));
+    const other = grow(
+      common,
+      at(2, 1),
+      mutation(OpType.HIDE, Y),
+      mutation(OpType.REVEAL, Y),
+      mutation(OpType.UNDELETE, X),
     );
     for (const logs of [
       [one, other],
       [other, one],
     ]) {
-      const state = folded([...logs[0]!, beginConfiguration(logs, next(1))]);
-      assert.is(flags(state, X), NameFlag.DELETED | NameFlag.HIDDEN);
-      assert.is(flags(state, Y), 0, 'only one side touched it');
-      assert.is(state.aliases?.count, 2);
+      const state = mergeLogs(logs);
+      assert.is(flags(state, X), NameFlag.DELETED);
+      assert.is(flags(state, Y), NameFlag.HIDDEN);
     }
+    // A version that began later knew of both.
+    const later = grow(other, at(2, 2), cfg, mutation(OpType.UNDELETE, X));
+    assert.is(flags(mergeLogs([one, later]), X), 0);
   });
 
   test('a log that was folded stands for what it was folded from', () => {
