@@ -105,13 +105,21 @@ export class Deduplicator {
     if (state === undefined || (state.aliases?.count ?? 0) >= ALIASES_PER_BLOCK_MAX) return undefined;
     const { aliases } = state;
     const aliasId = this.#freeAliasId((id) => aliases !== undefined && aliases.find(id) >= 0);
-    const cookie = cookieOf(random.u32() & 0x7fff_ffff);
-    await ops.alias(place.block, { aliasId, cookie, target: found.slot, opId: record.opId });
+    const alias = { aliasId, cookie: cookieOf(random.u32() & 0x7fff_ffff), target: found.slot };
+    const logged = await ops.alias(place.block, { ...alias, opId: record.opId });
+    if (logged !== aliasId) return this.#earlierAlias(record, { block: place.block, fileId: logged });
     index.addOp(record.opId, { block: place.block, fileId: aliasId });
-    return this.#reply({ block: place.block, fileId: aliasId }, cookie, found.header.mtimeMs, {
+    return this.#reply({ block: place.block, fileId: aliasId }, alias.cookie, found.header.mtimeMs, {
       deduplicated: true,
       replayed: false,
     });
+  }
+
+  /** An earlier try of the same request is in the log, and not in the index because nobody answered it. */
+  async #earlierAlias(record: NewRecord, place: Place): Promise<PutReply | undefined> {
+    const replayed = await this.#replayAlias(record, place);
+    if (replayed !== undefined) this.#deps.index.addOp(record.opId, place);
+    return replayed;
   }
 
   #freeAliasId(taken: (id: FileId) => boolean): FileId {

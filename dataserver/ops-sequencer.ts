@@ -39,7 +39,9 @@ export interface OpsSequencerDeps {
 interface Waiting {
   /** Absent to push what is there. */
   readonly content: (OpContent & { readonly opId: Buffer }) | undefined;
-  readonly resolve: () => void;
+  /** The name that an earlier op of the same opId concerns, when there is one. */
+  earlier: FileId | undefined;
+  readonly resolve: (earlier: FileId | undefined) => void;
   readonly reject: (error: TfsError) => void;
 }
 
@@ -77,11 +79,15 @@ export class OpsSequencer {
     this.#deps = deps;
   }
 
-  alias(
+  /**
+   * @returns the id of the alias: that of an earlier op with this opId if the log holds one, which may never have been
+   *   acknowledged, and only that one exists then
+   */
+  async alias(
     block: BlockId,
     alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer },
-  ): Promise<void> {
-    return this.#submit(block, { type: OpType.ALIAS, ...alias });
+  ): Promise<FileId> {
+    return (await this.#submit(block, { type: OpType.ALIAS, ...alias })) ?? alias.aliasId;
   }
 
   /** Whether all of these took what they were given last: if not, an operation would have to wait for one of them. */
@@ -95,23 +101,23 @@ export class OpsSequencer {
     for (const member of members) this.#failed.delete(member);
   }
 
-  mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
-    return this.#submit(block, { type, fileId, opId });
+  async mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
+    await this.#submit(block, { type, fileId, opId });
   }
 
   /** Resolves when every member holds all the ops that this log holds now. */
-  confirm(block: BlockId): Promise<void> {
-    return this.#submit(block, undefined);
+  async confirm(block: BlockId): Promise<void> {
+    await this.#submit(block, undefined);
   }
 
-  #submit(block: BlockId, content: Waiting['content']): Promise<void> {
+  #submit(block: BlockId, content: Waiting['content']): Promise<FileId | undefined> {
     return new Promise((resolve, reject) => {
       let lane = this.#lanes.get(block);
       if (lane === undefined) {
         lane = { waiting: [], running: false, confirmed: new Map() };
         this.#lanes.set(block, lane);
       }
-      lane.waiting.push({ content, resolve, reject });
+      lane.waiting.push({ content, earlier: undefined, resolve, reject });
       if (!lane.running) void this.#run(block, lane);
     });
   }
@@ -128,7 +134,7 @@ export class OpsSequencer {
         await this.#insist(block, () => this.#push(block, lane));
         // The ack: every op of the batch is durable in this log and in that of every other member, at least minWrite
         // of them together.
-        for (const { resolve } of batch) resolve();
+        for (const { resolve, earlier } of batch) resolve(earlier);
       } catch (error) {
         const failure = toTfsError(error);
         for (const { reject } of batch) reject(failure);
@@ -145,13 +151,16 @@ export class OpsSequencer {
     if (info.opsPrimary !== server) throw this.#notMine(block, info.opsPrimary);
     const state = await store.opsState(block);
     const ops: Op[] = [];
-    const seen = new Set<string>();
-    for (const { content } of batch) {
+    const seen = new Map<string, FileId>();
+    for (const waiting of batch) {
+      const { content } = waiting;
       if (content === undefined) continue;
       // An op that is in the log already is not repeated: the request came twice.
       const key = content.opId.toString('hex');
-      if (seen.has(key) || state.recentOps?.has(key)) continue;
-      seen.add(key);
+      waiting.earlier = seen.get(key) ?? state.recentOps?.get(key)?.fileId;
+      if (waiting.earlier !== undefined) continue;
+      if (content.type === OpType.ALIAS) seen.set(key, content.aliasId);
+      else if ('fileId' in content) seen.set(key, content.fileId);
       ops.push({
         ...content,
         version: info.version,

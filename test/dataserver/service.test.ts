@@ -4,7 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import type { Stored } from '../../client/client.ts';
 import { isTfsError, TfsError } from '../../common/errors.ts';
-import { epochOf } from '../../common/ids.ts';
+import { OpType } from '../../common/format/ops.ts';
+import { type Cookie, epochOf, type FileId, type Slot } from '../../common/ids.ts';
 import { BlockState } from '../../common/wire/messages.ts';
 import { LocalCluster } from '../kit/local-cluster.ts';
 import { staleLeader } from '../kit/stale-leader.ts';
@@ -80,6 +81,31 @@ describe('data server', (test) => {
     assert.is(e.name, d.name);
     assert.is(e.replayed, true);
     assert.is(e.deduplicated, true);
+  });
+
+  test('a second name whose first try was never answered: the repeat is told the name that is in the log', async (t) => {
+    const cluster = await LocalCluster.start(t);
+    const body = randomBytes(5000);
+    const { key, members } = await cluster.client.put(body);
+    const { store } = cluster.servers.get(members[0]!)!;
+    const { version, seq } = store.info(key.block)!;
+    const opId = randomBytes(16);
+    // The first try reached the log of the sequencer alone.
+    const aliasId = 0x8000_0123 as FileId;
+    const names = { aliasId, cookie: 77 as Cookie, target: key.fileId as number as Slot };
+    await store.appendOps(key.block, [
+      { type: OpType.ALIAS, version, seq: seq + 1, atMs: 0, opId, ...names },
+    ]);
+    const told = await cluster.client.put(body, { opId });
+    assert.equal(told.key, { block: key.block, fileId: aliasId, cookie: 77 });
+    assert.ok((await whole(cluster, told.name)).equals(body));
+    for (const id of members)
+      assert.is(await cluster.servers.get(id)!.store.check(key.block, aliasId), 0, `it is on server ${id}`);
+    // At the same time: one of them is in the log, and both are told which.
+    const twice = randomBytes(16);
+    const both = await Promise.all([1, 2].map(() => cluster.client.put(body, { opId: twice })));
+    for (const { name } of both) assert.ok((await whole(cluster, name)).equals(body));
+    assert.is(both[0]!.name, both[1]!.name);
   });
 
   test('every record of one content answers a repeat of its own request', async (t) => {
