@@ -40,7 +40,11 @@ export function observe(metrics: Metrics, server: NameServer): void {
     'Blocks with a replica that holds what its seal denies',
     () => sealer.contradicted,
   );
-  gauge('tfs_lost_records', 'Records sealed as lost since the start', () => sealer.stats.lostRecords);
+  gauge(
+    'tfs_records_sealed_as_lost',
+    'Records sealed as lost since the start',
+    () => sealer.stats.lostRecords,
+  );
   gauge('tfs_blocks_forgotten', 'Blocks that no member held', () => sealer.stats.forgotten);
   gauge('tfs_ops_syncs', 'Replicas told to fetch operations', () => opsSync.stats.syncs);
   gauge('tfs_ops_behind_blocks', 'Blocks with a replica that is behind', () => opsSync.waiting);
