@@ -66,7 +66,7 @@ export function observe(metrics: Metrics, server: NameServer): void {
     'Records that repairs took from other replicas since the start',
     () => repairer.stats.fetched,
   );
-  gauge('tfs_lost_records', 'Records that verify on no replica', () => repairer.lostRecords);
+  gauge('tfs_unrepaired_records', 'Records that a repair found on no replica', () => repairer.lostRecords);
   gauge('tfs_repair_alarms', 'Replicas that cannot be made whole', () => repairer.stats.alarms);
   gauge('tfs_checkpoint_failing', '1 while the map cannot be stored', () => (checkpoint.failing ? 1 : 0));
 }
