@@ -85,7 +85,8 @@ describe('verification of a replica', (test) => {
     const { store } = world.replicas[0]!;
     const damaged = [0, 3, 4, 5, 17, 39];
     for (const slot of damaged) world.flip(0, world.startOf(slot) + (slot % 2 === 0 ? 20 : 90));
-    const { problems } = await store.verify(BLOCK);
+    const { problems, digest } = await store.verify(BLOCK);
+    assert.is(digest, undefined);
     assert.equal(
       problems.map((line) => spanOf(line).start).sort((a, b) => a - b),
       damaged.map((slot) => world.startOf(slot)),
