@@ -18,6 +18,7 @@ import { nextIncarnation } from './mount.ts';
 import { MountWatch } from './mount-watch.ts';
 import { mutate } from './mutate.ts';
 import { NameServers } from './nameservers.ts';
+import { Nonces } from './nonces.ts';
 import { OpsSequencer } from './ops-sequencer.ts';
 import type { DataServerOptions } from './options.ts';
 import { DiskProbe } from './probe.ts';
@@ -99,6 +100,7 @@ export class DataServer {
     const { disk, clock, random, server, log, clusterUuid } = options;
     const incarnation = await nextIncarnation(disk);
     const promise = await PromiseKeeper.open(disk);
+    const nonces = await Nonces.open(disk, log);
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
     let onCorrupt: () => void = () => undefined;
     let onLeader: () => void = () => undefined;
@@ -118,6 +120,7 @@ export class DataServer {
       },
       ...(options.faults === undefined ? {} : { faults: options.faults }),
     });
+    promise.makeRoom = () => store.releaseReserve();
     const peers = Peers.open({
       net: options.net,
       clock,
@@ -140,9 +143,11 @@ export class DataServer {
     const suspects = new Suspects({ clock, peers });
     const report = await UplinkReport.open({ options, incarnation, store, promise, probe, suspects });
     const uplinks = options.nameservers.map(
-      (address) =>
+      ({ id: nameserver, host, port }) =>
         new Uplink({
-          address,
+          nameserver,
+          address: { host, port },
+          nonces,
           server,
           peers,
           clock,

@@ -49,7 +49,11 @@ await runServer({
       server,
       address: { host: mount.host, port: mount.port },
       adminPort: mount.adminPort,
-      nameservers: config.nameservers.map(({ host, port }) => ({ host, port })),
+      nameservers: config.nameservers.map(({ id: nameserver, host, port }) => ({
+        id: nameserver,
+        host,
+        port,
+      })),
       disk,
       mountPath: mount.path,
       kv,

@@ -9,12 +9,17 @@ import type { Random } from '../common/seams/random.ts';
 import type { Keyring } from '../common/wire/keys.ts';
 import type { Faults } from './block/store.ts';
 
+/** 0 or 1, and where it is. */
+export interface NameServerAddress extends HostPort {
+  readonly id: number;
+}
+
 export interface DataServerOptions {
   readonly clusterUuid: string;
   readonly server: ServerId;
   readonly address: HostPort;
   readonly adminPort: number;
-  readonly nameservers: readonly HostPort[];
+  readonly nameservers: readonly NameServerAddress[];
   /** The mount, opened and checked. */
   readonly disk: Disk;
   readonly mountPath: string;

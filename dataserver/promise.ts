@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { TfsError } from '../common/errors.ts';
+import { isTfsError, TfsError } from '../common/errors.ts';
 import { epochOf, type ServerId, serverId } from '../common/ids.ts';
 import type { Disk } from '../common/seams/disk.ts';
 import { compareReigns, type Reign, zReign } from '../common/wire/control.ts';
@@ -17,6 +17,8 @@ const zFile = z.object({
  * Beside it: every DataServer this one has heard of, from which a wiped NameServer learns whom to wait for.
  */
 export class PromiseKeeper {
+  /** Frees some space on a full disk, if it can: whoever cannot promise obeys nobody, and could not even delete. */
+  makeRoom: (() => Promise<boolean>) | undefined;
   readonly #disk: Disk;
   #reign: Reign;
   #members: ReadonlySet<ServerId>;
@@ -70,7 +72,13 @@ export class PromiseKeeper {
   }
 
   async #store(reign: Reign, members: ReadonlySet<ServerId>): Promise<void> {
-    await writeDurable(this.#disk, PROMISE_FILE, { reign, members: [...members].sort((a, b) => a - b) });
+    const promise = { reign, members: [...members].sort((a, b) => a - b) };
+    try {
+      await writeDurable(this.#disk, PROMISE_FILE, promise);
+    } catch (error) {
+      if (!isTfsError(error, 'DISK_FULL') || !(await this.makeRoom?.())) throw error;
+      await writeDurable(this.#disk, PROMISE_FILE, promise);
+    }
     // Only now: a promise that a crash could take back must not be shown to anyone.
     this.#reign = reign;
     this.#members = members;

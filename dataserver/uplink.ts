@@ -1,4 +1,4 @@
-import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
+import { type ErrorCode, isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { type BlockId, formatHostPort, type HostPort, type Millis, type ServerId } from '../common/ids.ts';
 import { FAREWELL_MS_MAX, HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
@@ -21,11 +21,14 @@ import {
   Op,
 } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
+import type { Nonces } from './nonces.ts';
 import type { PromiseKeeper } from './promise.ts';
 
 const RETRY_MS = 300;
 /** Not longer than two beats: a lost answer must not make this server look dead. */
 const HEARTBEAT_ANSWER_MS_MAX = 2 * HEARTBEAT_MS;
+
+const DISK_ERRORS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['IO', 'READ_ONLY', 'DISK_FULL']);
 
 /** What an uplink reports; gathered afresh for each message. */
 export interface UplinkSource {
@@ -39,7 +42,10 @@ export interface UplinkSource {
 }
 
 export interface UplinkDeps {
+  /** Its id. */
+  readonly nameserver: number;
   readonly address: HostPort;
+  readonly nonces: Nonces;
   readonly server: ServerId;
   readonly peers: Peers;
   readonly clock: Clock;
@@ -164,14 +170,17 @@ export class Uplink {
   }
 
   async #register(): Promise<void> {
-    const { peers, address, source, promise, server, clock } = this.#deps;
+    const { peers, address, nameserver, source, promise, nonces, server, clock } = this.#deps;
     this.#dirty.clear();
     // What was said of the replicas was said of what had been reported before.
     this.#stale = undefined;
     this.#token = undefined;
     const sentAt = clock.monotonic();
-    const register = source.register();
+    const nonce = nonces.of(nameserver);
+    const register = { ...source.register(), ...(nonce === undefined ? {} : { nonce }) };
     const { message: reply } = await peers.callControl(address, Op.REGISTER, register, zRegisterReply);
+    // Before anything is acknowledged under this registration.
+    if (reply.nonce !== undefined) await nonces.keep(nameserver, reply.nonce);
     const leads = await this.#obey(reply);
     // Changes from here on are in the dirty set as well as, perhaps, in the report: the later word wins.
     const entries = source.entries();
@@ -241,15 +250,17 @@ export class Uplink {
   async #obey(reply: RegisterReply | HeartbeatReply): Promise<boolean> {
     const { promise, log } = this.#deps;
     this.#token = reply.token;
-    await promise.learnMembers(reply.members);
-    if (!reply.leader) return false;
     const before = promise.reign;
     try {
+      await promise.learnMembers(reply.members);
+      if (!reply.leader) return false;
       await promise.accept(reply.reign);
     } catch (error) {
-      if (!isTfsError(error, 'STALE_EPOCH')) throw error;
+      const failure = toTfsError(error);
+      // A disk that takes no writes can promise nothing. What it holds is reported all the same, and may be read.
+      if (!DISK_ERRORS.has(failure.code) && failure.code !== 'STALE_EPOCH') throw error;
       // The next heartbeat shows it what was promised.
-      log.debug({ reason: error.message }, 'a NameServer thinks that it leads');
+      log.debug({ reason: failure.message }, 'nothing is promised to a NameServer that leads');
       return false;
     }
     // A new leader need not wait a beat for the promise.

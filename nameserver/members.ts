@@ -3,6 +3,7 @@ import { TfsError } from '../common/errors.ts';
 import { type HostPort, type Incarnation, type ServerId, serverId } from '../common/ids.ts';
 import { PROVISIONAL_AFTER_MS, SERVER_DOWN_AFTER_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import type { Random } from '../common/seams/random.ts';
 import {
   compareReigns,
   type Heartbeat,
@@ -19,6 +20,7 @@ import {
   type MemberRecord,
   recordOf,
   sameAddress,
+  withNonce,
   zMemberRecord,
 } from './registration.ts';
 import { TableStream } from './table-stream.ts';
@@ -67,6 +69,7 @@ const NOWHERE: HostPort = { host: 'unknown', port: 1 };
 export class Members {
   readonly #store: NameStore;
   readonly #clock: Clock;
+  readonly #random: Random;
   readonly #configured: ReadonlyMap<ServerId, ConfiguredMember>;
   readonly #records: Map<ServerId, MemberRecord>;
   readonly #known: Set<ServerId>;
@@ -77,12 +80,13 @@ export class Members {
   #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(
-    deps: { store: NameStore; clock: Clock; configured: readonly ConfiguredMember[] },
+    deps: { store: NameStore; clock: Clock; random: Random; configured: readonly ConfiguredMember[] },
     records: readonly MemberRecord[],
     known: readonly ServerId[],
   ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
+    this.#random = deps.random;
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
     this.#known = new Set([...this.#configured.keys(), ...this.#records.keys(), ...known]);
@@ -92,6 +96,7 @@ export class Members {
   static async open(deps: {
     readonly store: NameStore;
     readonly clock: Clock;
+    readonly random: Random;
     readonly configured: readonly ConfiguredMember[];
   }): Promise<Members> {
     const records: MemberRecord[] = [];
@@ -118,7 +123,8 @@ export class Members {
       const before = this.#records.get(server);
       const heardAgoMs = this.heardAgoMs(server);
       checkRegistration(register, { clusterUuid, before: before && { record: before, heardAgoMs } });
-      const record = recordOf(register);
+      const nonces = withNonce(before?.nonces, register.nonce, this.#random.bytes(4));
+      const record = recordOf(register, nonces);
       await this.#store.write(memberKey(server), record, `the registration of server ${server}`);
       this.#records.set(server, record);
       this.#known.add(server);

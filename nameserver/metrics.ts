@@ -45,6 +45,11 @@ export function observe(metrics: Metrics, server: NameServer): void {
     'Records sealed as lost since the start',
     () => sealer.stats.lostRecords,
   );
+  gauge(
+    'tfs_replicas_lost',
+    'Replicas that a DataServer had reported and has no more, since the start',
+    () => server.registry.stats.lostReplicas,
+  );
   gauge('tfs_blocks_forgotten', 'Blocks that no member held', () => sealer.stats.forgotten);
   gauge('tfs_ops_syncs', 'Replicas told to fetch operations', () => opsSync.stats.syncs);
   gauge('tfs_ops_behind_blocks', 'Blocks with a replica that is behind', () => opsSync.waiting);

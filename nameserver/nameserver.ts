@@ -129,7 +129,7 @@ export class NameServer {
     const store = new NameStore(kv);
     const map = new BlockMap();
     const checkpoint = new Checkpoint({ kv, map, log });
-    const members = await Members.open({ store, clock, configured });
+    const members = await Members.open({ store, clock, random, configured });
     const keeper = await ReignKeeper.open(store, { nameserver: id, log });
     const peers = Peers.open({ net, clock, random, keyring, role: 'nameserver', id: String(id) });
     const leadership: Leadership = new Leadership({

@@ -4,6 +4,18 @@ import { formatHostPort, type HostPort, incarnationOf, serverId } from '../commo
 import { ELIGIBLE_HEARTBEAT_AGE_MS_MAX } from '../common/limits.ts';
 import { compareReigns, type Register, zReign } from '../common/wire/control.ts';
 
+/**
+ * What tells a disk from an older copy of itself: each registration leaves a new nonce on it. The two given last are
+ * good, because an answer may be lost or overtaken, and so is the one that was shown when the last was given.
+ */
+const zNonces = z.object({
+  /** Newest first. */
+  given: z.array(z.string()).max(2),
+  /** Absent while none was ever shown: then none need be. */
+  shown: z.string().optional(),
+});
+export type Nonces = z.infer<typeof zNonces>;
+
 /** What a NameServer keeps durably of each DataServer that ever registered. */
 export const zMemberRecord = z.object({
   id: z.number().transform(serverId),
@@ -16,6 +28,7 @@ export const zMemberRecord = z.object({
   capacityBytes: z.number(),
   blockBytes: z.number(),
   promise: zReign,
+  nonces: zNonces.optional(),
 });
 export type MemberRecord = z.infer<typeof zMemberRecord>;
 
@@ -29,7 +42,8 @@ export interface Registered {
  * Whether a DataServer may join as what it says it is.
  *
  * A mount that was restored from an older copy has forgotten what it acknowledged; it shows by an incarnation or a
- * promise that is not above the ones it showed before. Its data must not count as a replica again.
+ * promise that is not above the ones it showed before, or by the nonce of an earlier registration. Its data must not
+ * count as a replica again.
  *
  * @throws TfsError REFUSED, with what to do
  */
@@ -65,9 +79,37 @@ export function checkRegistration(
       `server ${server} shows promise ${register.promise.epoch}, and ${record.promise.epoch} was seen before: ` +
         `its mount was restored from an older copy: ${again}`,
     );
+  if (isSetBack(record.nonces, register.nonce))
+    throw refused(
+      `server ${server} shows ${register.nonce === undefined ? 'no nonce' : 'the nonce'} of an earlier registration ` +
+        `than its last: its mount ${register.mount} was set back to an older copy, which lacks what was acknowledged ` +
+        `since: ${again}`,
+    );
 }
 
-export function recordOf(register: Register): MemberRecord {
+/**
+ * Whether a disk that shows this is older than the one that registered last. One that shows what this NameServer has
+ * not given yet is newer than its own records, which were set back themselves.
+ */
+export function isSetBack(known: Nonces | undefined, shown: string | undefined): boolean {
+  if (known === undefined) return false;
+  if (shown === undefined) return known.shown !== undefined;
+  if (known.given.includes(shown) || shown === known.shown) return false;
+  return countOf(shown) <= countOf(known.given[0]);
+}
+
+/** @param random 4 bytes @returns with a new nonce first in `given`, 16 hex digits: a count, and what nobody can guess */
+export function withNonce(known: Nonces | undefined, shown: string | undefined, random: Buffer): Nonces {
+  const count = Math.max(countOf(known?.given[0]), countOf(shown)) + 1;
+  const nonce = count.toString(16).padStart(8, '0') + random.toString('hex');
+  const given = [nonce, ...(known?.given.slice(0, 1) ?? [])];
+  return shown === undefined ? { given } : { given, shown };
+}
+
+const countOf = (nonce: string | undefined): number =>
+  nonce === undefined ? 0 : Number.parseInt(nonce.slice(0, 8), 16);
+
+export function recordOf(register: Register, nonces: Nonces): MemberRecord {
   const { incarnation, pid, address, adminPort, mount, domain, capacityBytes, blockBytes, promise } =
     register;
   return {
@@ -81,6 +123,7 @@ export function recordOf(register: Register): MemberRecord {
     capacityBytes,
     blockBytes,
     promise,
+    nonces,
   };
 }
 

@@ -42,6 +42,8 @@ export interface RegistryDeps {
 
 /** What DataServers tell a NameServer about themselves and their blocks: registration, reports, heartbeats. */
 export class Registry {
+  /** Replicas that were reported once and are not there any more, since the start. */
+  readonly stats = { lostReplicas: 0 };
   readonly #deps: RegistryDeps;
   /** Monotonic: when a server's table was last asked for because its digest differed. */
   readonly #comparedAtMs = new Map<ServerId, number>();
@@ -65,7 +67,16 @@ export class Registry {
       { server, incarnation: message.incarnation, promise: message.promise.epoch, epoch: reign.epoch },
       'a DataServer registered',
     );
-    return { reign, leader, members: members.known, replicas, minWrite, token: members.token() };
+    const nonce = live.record.nonces?.given[0];
+    return {
+      reign,
+      leader,
+      members: members.known,
+      replicas,
+      minWrite,
+      token: members.token(),
+      ...(nonce === undefined ? {} : { nonce }),
+    };
   }
 
   /** One page of the whole table. @throws TfsError UNREGISTERED */
@@ -83,7 +94,14 @@ export class Registry {
     await this.#take(server, entries);
     if (!message.last) return;
     const gone = map.endReport(server);
-    if (gone > 0) log.warn({ server, gone }, 'a DataServer has fewer blocks than it had');
+    if (gone > 0) {
+      this.stats.lostReplicas += gone;
+      log.error(
+        { server, blocks: gone },
+        'a DataServer does not have blocks any more that it had reported: its disk lost them, or was set back to an older ' +
+          'copy; other replicas have them. Look at its disk, and have what it still holds verified: tfs verify',
+      );
+    }
     sealer.serverIsBack(server);
   }
 

@@ -473,6 +473,11 @@ export class BlockStore {
     return this.#context.counters.refusedCuts;
   }
 
+  /** Gives some of the space kept for operations back to a full disk. @returns whether there was some */
+  releaseReserve(): Promise<boolean> {
+    return this.#reserve.release();
+  }
+
   async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {
     return this.#context.disk.space();
   }

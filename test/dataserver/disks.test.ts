@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
@@ -91,6 +91,17 @@ describe('disks that fail', (test) => {
       .get(2)!
       .store.read(block, fileId, cookie, { offset: 0, length: 1e6 }, false);
     assert.ok(payload.equals(held.body), 'it still reads');
+    // A new leader cannot be promised anything, but hears what is there to be read.
+    await cluster.stopNameServer();
+    await cluster.startNameServer();
+    await until('it is heard again', async () => (await infoOf(cluster, 2)).state === 'up');
+    const { block: known } = held.stored.key;
+    await until(
+      'its replica is known',
+      () =>
+        (cluster.nameserver.map.locate(known)?.members as readonly number[] | undefined)?.includes(2) ===
+        true,
+    );
     disk.unwritable = undefined;
     await sleep(1500);
     assert.is((await infoOf(cluster, 2)).io.readOnly, true, 'nobody can say what was lost meanwhile');
@@ -172,7 +183,10 @@ describe('disks that fail', (test) => {
     const deleted = uploads.acked.filter(({ stored }) => ids(stored).includes(3)).slice(0, 10);
     assert.is(deleted.length, 10);
     for (const { stored } of deleted) await cluster.client.remove(stored.name);
-    // What raises the epoch has to be promised durably, on this disk as on the others.
+    // What raises the epoch has to be promised durably, on this disk as on the others, to the last byte.
+    assert.throws(() => {
+      for (;;) appendFileSync(filler, Buffer.alloc(4096));
+    }, /ENOSPC/);
     await cluster.stopNameServer();
     await cluster.startNameServer();
     await until('it is heard again', async () => (await infoOf(cluster, 3)).state === 'up');

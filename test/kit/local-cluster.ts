@@ -135,7 +135,7 @@ export class LocalCluster {
       server: serverId(id),
       address: this.#address(id),
       adminPort: 1,
-      nameservers: [this.#address(0)],
+      nameservers: [{ id: 0, ...this.#address(0) }],
       disk,
       mountPath: path,
       kv: await LeveldownKv.open({ directory: join(path, 'kv') }),

@@ -8,6 +8,7 @@ import { View } from '../../nameserver/view.ts';
 import { captureLog } from '../kit/capture-log.ts';
 import { ManualClock } from '../kit/manual-clock.ts';
 import { MemoryKvMedium } from '../kit/memory-kv.ts';
+import { SeededRandom } from '../kit/seeded-random.ts';
 import { describe } from '../kit/suite.ts';
 import { servers } from './entries.ts';
 import { addressOf, registerOf, reignOf, UUID } from './messages.ts';
@@ -26,6 +27,7 @@ class World {
     this.members = await Members.open({
       store: this.store,
       clock: this.clock,
+      random: new SeededRandom(1),
       configured: configured.map((id) => ({
         id: serverId(id),
         address: addressOf(id),
