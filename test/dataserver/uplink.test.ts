@@ -8,11 +8,13 @@ import {
   type Reign,
   type Report,
   zHeartbeat,
+  zRegister,
   zReport,
 } from '../../common/wire/control.ts';
 import { EMPTY_BUFFER, Op } from '../../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../../common/wire/rpc-server.ts';
 import { NameServers } from '../../dataserver/nameservers.ts';
+import { Nonces } from '../../dataserver/nonces.ts';
 import { PromiseKeeper } from '../../dataserver/promise.ts';
 import { promiseOrder } from '../../dataserver/promise-order.ts';
 import { Uplink } from '../../dataserver/uplink.ts';
@@ -37,6 +39,9 @@ class ScriptedNameServer {
   resync = false;
   token = 100;
   registrations = 0;
+  /** What registrations showed, and what they are given. */
+  readonly shown: (string | undefined)[] = [];
+  nonce: string | undefined;
   readonly heartbeats: Heartbeat[] = [];
   readonly reports: Report[] = [];
   /** Awaited before a heartbeat is answered. */
@@ -45,10 +50,11 @@ class ScriptedNameServer {
   async listen(world: WireWorld): Promise<void> {
     const server = await world.serve();
     this.address = server.address;
-    server.handle(Op.REGISTER, ['dataserver'], () => {
+    server.handle(Op.REGISTER, ['dataserver'], ({ header }) => {
       this.registrations++;
-      const { reign, leader, token } = this;
-      return json({ reign, leader, token, members: [1], replicas: 3, minWrite: 2 });
+      this.shown.push(decodeControl(zRegister, header, 'REGISTER').nonce);
+      const { reign, leader, token, nonce } = this;
+      return json({ reign, leader, token, members: [1], replicas: 3, minWrite: 2, nonce });
     });
     server.handle(Op.REPORT, ['dataserver'], ({ header }) => {
       this.reports.push(decodeControl(zReport, header, 'REPORT'));
@@ -68,6 +74,7 @@ const json = (message: object): RpcResult => ({ header: encodeControl(message) }
 
 interface World {
   readonly wire: WireWorld;
+  readonly disk: RecordingDisk;
   readonly ns: readonly [ScriptedNameServer, ScriptedNameServer];
   readonly servers: NameServers;
   readonly promise: PromiseKeeper;
@@ -80,7 +87,9 @@ async function open(t: TestContext): Promise<World> {
   const wire = new WireWorld(t);
   const ns = [new ScriptedNameServer(), new ScriptedNameServer()] as const;
   ns[0].leader = true;
-  const promise = await PromiseKeeper.open(new RecordingDisk());
+  const disk = new RecordingDisk();
+  const promise = await PromiseKeeper.open(disk);
+  const nonces = await Nonces.open(disk, wire.log);
   const peers = wire.peers('dataserver');
   const { clock, log } = wire;
   const leaders: number[] = [];
@@ -89,6 +98,8 @@ async function open(t: TestContext): Promise<World> {
     await one.listen(wire);
     uplinks.push(
       new Uplink({
+        nameserver: i,
+        nonces,
         address: one.address,
         server: serverId(1),
         peers,
@@ -126,7 +137,7 @@ async function open(t: TestContext): Promise<World> {
     }
   };
   await turns(60);
-  return { wire, ns, servers, promise, leaders, pass };
+  return { wire, disk, ns, servers, promise, leaders, pass };
 }
 
 describe('uplinks', (test) => {
@@ -141,6 +152,34 @@ describe('uplinks', (test) => {
     assert.ok(servers.inContact);
     assert.ok(servers.isConfirmed(BLOCK));
     assert.equal(leaders, [0]);
+  });
+
+  test('each NameServer is shown what it left at the last registration', async (t) => {
+    const { ns, pass } = await open(t);
+    for (const nonce of ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb']) {
+      ns[0].nonce = nonce;
+      for (const one of ns) one.resync = true;
+      await pass(2 * HEARTBEAT_MS);
+    }
+    ns[0].resync = true;
+    await pass(2 * HEARTBEAT_MS);
+    assert.equal(ns[0].shown, [undefined, undefined, 'aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbb']);
+    assert.equal(ns[1].shown, [undefined, undefined, undefined]);
+  });
+
+  test('a disk that takes no writes promises nothing, and goes on telling what it holds', async (t) => {
+    const { disk, ns, servers, promise, pass } = await open(t);
+    disk.failure = { nth: 1, code: 'READ_ONLY', kinds: ['write', 'open'], sticky: true };
+    ns[0].leader = false;
+    ns[1].leader = true;
+    ns[1].reign = reignOf(2, 1);
+    const before = ns[1].heartbeats.length;
+    await pass(3 * HEARTBEAT_MS);
+    assert.ok(ns[1].heartbeats.length >= before + 2);
+    assert.is(ns[1].registrations, 1);
+    assert.equal(promise.reign, reignOf(1));
+    await pass(PROVISIONAL_AFTER_MS);
+    assert.is(servers.inContact, false);
   });
 
   test('tokens are echoed; one of before a registration is not', async (t) => {

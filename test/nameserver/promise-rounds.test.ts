@@ -9,6 +9,7 @@ import { PromiseRounds } from '../../nameserver/promise-rounds.ts';
 import { ManualClock } from '../kit/manual-clock.ts';
 import { MemoryKvMedium } from '../kit/memory-kv.ts';
 import { turns } from '../kit/memory-net.ts';
+import { SeededRandom } from '../kit/seeded-random.ts';
 import { describe } from '../kit/suite.ts';
 import { addressOf, registerOf, reignOf, UUID } from './messages.ts';
 
@@ -37,6 +38,7 @@ class World {
     world.members = await Members.open({
       store,
       clock,
+      random: new SeededRandom(1),
       configured: ids.map((id) => ({
         id,
         address: addressOf(id),
