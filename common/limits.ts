@@ -114,6 +114,10 @@ export const DISK_STEADY_MS = 150;
 export const SLOW_DISK_LEAVES_MS = 2_000;
 export const PROVISIONAL_AFTER_MS = 3_000;
 export const MEMBER_ACK_MS_MAX = 1_000;
+/** An answer that is noticed later than this behind its deadline was missed by this process, and not by the peer. */
+export const OWN_STALL_MS_MIN = 500;
+/** A batch that found the connection to a member full is sent again after this. */
+export const SEND_AGAIN_MS = 10;
 export const REAPPEND_MS_MAX = 3_000;
 export const OPEN_BLOCK_AGE_MS_MAX = 24 * 3600 * 1000;
 export const UNDELETE_WINDOW_MS_DEFAULT = 3 * 24 * 3600 * 1000;
@@ -133,6 +137,14 @@ export const OPENING_MS_MAX = 60_000;
 /** Blocks of one primary that are not sealed yet; more are not opened for it. */
 export const UNSETTLED_BLOCKS_PER_SERVER_MAX = 1024;
 export const SEALS_RUNNING_MAX = 16;
+/** Sessions of one pair of DataServers that failed within a minute: then no block is placed on both for a while. */
+export const PAIR_FAILURES_PER_MINUTE_MAX = 4;
+export const PAIR_HOLD_MS_MIN = 60_000;
+/** The while is doubled each time, up to this, and forgotten when nothing failed for as long again. */
+export const PAIR_HOLD_MS_MAX = 5 * 60_000;
+/** A restart explains the failures before it; not the third one within this. */
+export const PAIR_RESTARTS_MS = 5 * 60_000;
+export const PAIR_RESTARTS_MAX = 2;
 export const SEAL_RETRY_MS_MIN = 250;
 export const SEAL_RETRY_MS_MAX = 15_000;
 /** A seal is decided without the members that have not answered after this, where a clean copy has. */

@@ -104,6 +104,7 @@ export class DataServer {
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
     let onCorrupt: () => void = () => undefined;
     let onLeader: () => void = () => undefined;
+    let onLost: (address: HostPort) => void = () => undefined;
     const store = await BlockStore.open({
       disk,
       clock,
@@ -128,6 +129,7 @@ export class DataServer {
       keyring: options.keyring,
       role: 'dataserver',
       id: String(server),
+      onLost: (address) => onLost(address),
     });
     const watch = await MountWatch.open(disk, options.mountPath, incarnation);
     const probe = await DiskProbe.open({
@@ -207,6 +209,7 @@ export class DataServer {
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     report.attachPool(pool);
     onLeader = () => pool.leaderFound();
+    onLost = (address) => pool.peerLost(address);
     const dedup = new Deduplicator({ server, store, index, ops, random });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
     const reader = new Reader({ store, nameservers });

@@ -75,7 +75,9 @@ export class Reader {
     if (!this.#nameservers.isConfirmed(block)) return false;
     const info = this.#store.info(block);
     if (info === undefined || (info.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) !== 0) return false;
-    return info.state === BlockState.OPEN || info.state === BlockState.SEALED;
+    // A FENCED one is as whole as it was while it was OPEN: this process has written it, and nothing follows. After a
+    // restart it would be RECOVERED.
+    return info.state !== BlockState.RECOVERED;
   }
 
   /** What may be said of an error: "not there" and "gone for good" only by a replica that is current. */

@@ -1,5 +1,5 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import type { BlockId, ServerId } from '../common/ids.ts';
+import { type BlockId, formatHostPort, type HostPort, type ServerId } from '../common/ids.ts';
 import { OPEN_BLOCK_AGE_MS_MAX, REAPPEND_MS_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Timer } from '../common/seams/clock.ts';
@@ -103,6 +103,17 @@ export class SessionPool {
     this.#maintain();
   }
 
+  /**
+   * A connection to a peer is over: whether it still has what was sent, and whether it is the same process when it
+   * answers again, nobody knows. Every session with it ends now, and not one after the other as their batches fail.
+   */
+  peerLost(address: HostPort): void {
+    for (const session of [...this.#sessions])
+      for (const member of session.spec.others)
+        if (formatHostPort(member.address) === formatHostPort(address))
+          session.end('member', [member.id], new TfsError('CONNECTION_LOST', formatHostPort(address)));
+  }
+
   /** The leader has fenced the block: nothing that is given to its session now could become durable. */
   fenced(block: BlockId): void {
     this.#sessions.find((session) => session.spec.block === block)?.end('fenced');
@@ -190,6 +201,7 @@ export class SessionPool {
   async #openOne(): Promise<WriteSession> {
     const opened = await openBlock(this.#deps);
     if (!opened.ok) {
+      this.#closeBlock(opened.block);
       this.#queueReport(opened.block, opened.session, 'member', opened.failed);
       throw opened.error;
     }
@@ -214,10 +226,22 @@ export class SessionPool {
     }
     if (reason !== 'full')
       this.#deps.log.info({ block: spec.block, reason, failed }, 'a write session ended');
+    this.#closeBlock(spec.block);
     // Of a fence the leader need not be told.
     if (reason !== 'fenced') this.#queueReport(spec.block, spec.session, reason, failed);
+    // What was in the way of another block was, perhaps, the one that has just failed.
+    if (failed.length > 0) this.#openNotBeforeMs = 0;
     this.#maintain();
     this.#notify();
+  }
+
+  /** Here nothing is appended any more; if the leader does not hear of it, it sees the state of the block. */
+  #closeBlock(block: BlockId): void {
+    const { store, log } = this.#deps;
+    if (store.info(block) === undefined) return;
+    store.endSession(block).catch((error: unknown) => {
+      log.warn({ block, reason: toTfsError(error).message }, 'a block could not be closed for appends');
+    });
   }
 
   #queueReport(

@@ -9,7 +9,13 @@ import {
   SLOT_MAX,
   type Slot,
 } from '../common/ids.ts';
-import { BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SUPERBLOCK_BYTES } from '../common/limits.ts';
+import {
+  BATCH_BYTES_MAX,
+  BATCH_RECORDS_MAX,
+  OWN_STALL_MS_MIN,
+  SEND_AGAIN_MS,
+  SUPERBLOCK_BYTES,
+} from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import type { Member } from '../common/wire/control.ts';
@@ -159,10 +165,15 @@ export class WriteSession {
     });
   }
 
-  /** Ends the session; appends in flight may still finish, queued ones are given back. */
+  /**
+   * Ends the session; appends in flight may still finish, queued ones are given back.
+   *
+   * @param cause why the members failed it
+   */
   end(reason: EndReason, failed: readonly ServerId[] = [], cause?: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
+    for (const member of failed) if (!this.#failures.has(member)) this.#failures.set(member, cause);
     const waiting = this.#queue;
     this.#queue = [];
     this.#queuedBytes = 0;
@@ -189,7 +200,11 @@ export class WriteSession {
       this.#ackedLength = offset + bytes;
       this.#deps.store.setAcked(this.spec.block, this.#ackedLength);
       this.#deps.onCommit(batch.length);
-      // The ack: write and fdatasync of this batch have succeeded here and on every other member of the write set.
+      // The ack: write and fdatasync of this batch have succeeded here and on every other member of the write set. It
+      // holds however late it comes, also when this process was stopped between a member's answer and now, and the
+      // block was sealed meanwhile: each member made the batch durable before its answer, and takes no append after it
+      // answered a fence. So whichever member was fenced, its answer counted this batch, and the seal, at the longest
+      // of the answers, is not below it. No clock is part of this.
       for (let i = 0; i < batch.length; i++) batch[i]!.resolve(this.#stored(headers[i]!));
     }
     this.#committing = false;
@@ -254,21 +269,22 @@ export class WriteSession {
     bytes: number,
   ): Promise<{ reason: EndReason; failed: ServerId[]; error: unknown } | undefined> {
     const { spec } = this;
-    const { store, peers, memberAckMs } = this.#deps;
+    const { store, clock, memberAckMs } = this.#deps;
     const frame = encodeAppend({
       block: spec.block,
       session: spec.session,
       offset,
       ackedLength: this.#ackedLength,
     });
-    const sends = spec.others.map((member) =>
-      peers.call(member.address, Op.APPEND, frame, buffers, memberAckMs),
-    );
+    const sentAt = clock.monotonic();
+    const sends = spec.others.map((member) => this.#send(member, frame, buffers, sentAt + memberAckMs));
     const batch = { offset, headers, buffers, bytes };
     const local = this.#inTime(store.appendBatch(spec.block, spec.session, batch));
     const [own, ...answers] = await Promise.allSettled([local, ...sends]);
     if (own.status === 'fulfilled' && answers.every((answer) => answer.status === 'fulfilled'))
       return undefined;
+    // After a stop of this process, or of the machine, the answers may lie here unread: nobody was slow.
+    const hasStalled = clock.monotonic() - sentAt > memberAckMs + OWN_STALL_MS_MIN;
     const failed: ServerId[] = [];
     let error: unknown;
     answers.forEach((answer, i) => {
@@ -276,13 +292,14 @@ export class WriteSession {
       error = answer.reason;
       // A member that fenced the block is healthy; one that did not answer in time or at all is to be avoided.
       if (isTfsError(answer.reason, 'SESSION_ENDED')) return;
+      if (hasStalled && isTfsError(answer.reason, 'DEADLINE')) return;
       const { id } = spec.others[i]!;
       failed.push(id);
       this.#failures.set(id, answer.reason);
     });
-    if (own.status === 'rejected')
+    if (own.status === 'rejected' && !(hasStalled && isTfsError(own.reason, 'DEADLINE')))
       return { reason: isTfsError(own.reason, 'SESSION_ENDED') ? 'member' : 'io', failed, error: own.reason };
-    return { reason: 'member', failed, error };
+    return { reason: 'member', failed, error: error ?? (own.status === 'rejected' ? own.reason : undefined) };
   }
 
   /** The own disk gets no more time than the others: one that hangs must not hold up what could go elsewhere. */
@@ -294,6 +311,26 @@ export class WriteSession {
       );
       work.finally(() => timer.cancel()).then(resolve, reject);
     });
+  }
+
+  /** A connection that is full is load, and no failure: what was not sent is sent again, until its time is over. */
+  async #send(
+    { address }: Member,
+    frame: Buffer,
+    buffers: readonly Buffer[],
+    deadlineAt: number,
+  ): Promise<void> {
+    const { peers, clock } = this.#deps;
+    for (;;) {
+      const leftMs = deadlineAt - clock.monotonic();
+      try {
+        await peers.call(address, Op.APPEND, frame, buffers, leftMs);
+        return;
+      } catch (error) {
+        if (!isTfsError(error, 'OVERLOADED') || leftMs <= SEND_AGAIN_MS) throw error;
+      }
+      await clock.sleep(SEND_AGAIN_MS);
+    }
   }
 
   #stored(header: RecordHeader): Stored {

@@ -31,6 +31,11 @@ export function observe(metrics: Metrics, server: NameServer): void {
   gauge('tfs_epoch', 'Reign of this NameServer', () => server.reign.epoch);
   gauge('tfs_blocks_opened', 'Blocks given out since the start', () => opener.stats.opened);
   gauge('tfs_open_blocks_refused', 'Blocks not given out for lack of servers', () => opener.stats.refused);
+  gauge(
+    'tfs_pairs_held',
+    'Pairs of DataServers whose sessions kept failing: no block is placed on both for a while',
+    () => server.pairs.held,
+  );
   gauge('tfs_seals', 'Blocks sealed since the start', () => sealer.stats.sealed);
   gauge('tfs_seals_waiting', 'Seals on their way', () => sealer.waiting);
   gauge('tfs_seal_retries', 'Seals that had to be tried again', () => sealer.stats.retries);

@@ -35,6 +35,7 @@ import { BlockOpener } from './open-block.ts';
 import { OpsSync } from './ops-sync.ts';
 import { otherOver } from './other-nameserver.ts';
 import { Overview } from './overview.ts';
+import { PairHealth } from './pair-health.ts';
 import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
@@ -102,6 +103,7 @@ export class NameServer {
   readonly checkpoint: Checkpoint;
   readonly registry: Registry;
   readonly opener: BlockOpener;
+  readonly pairs: PairHealth;
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
@@ -206,9 +208,14 @@ export class NameServer {
       ask: askPromiseOver(peers, clock),
       onShown: (promise, isOwn) => leadership.shown(promise, isOwn),
     });
+    this.pairs = new PairHealth({
+      clock,
+      incarnationOf: (server) => members.get(server)?.record.incarnation,
+    });
     this.opener = new BlockOpener({
       map,
       members,
+      pairs: this.pairs,
       series,
       clock,
       random,
@@ -287,7 +294,10 @@ export class NameServer {
   endSession({ server, block, reason, failed }: EndSession): void {
     this.leadership.require();
     this.#options.log.debug({ server, block, reason, failed }, 'a write session ended');
-    if (this.map.facts(block)?.whole !== Whole.SEALED) this.sealer.enqueue(block, reason, [server]);
+    if (this.map.facts(block)?.whole === Whole.SEALED) return;
+    // A primary says it again until it has an answer.
+    if (!this.sealer.isQueued(block)) for (const member of failed) this.pairs.failed(server, member);
+    this.sealer.enqueue(block, reason, [server]);
   }
 
   /** REQUEST_CFG from a member. @throws TfsError UNREGISTERED, NOT_LEADER, and those of {@link Configurer.request} */

@@ -11,12 +11,14 @@ import type { Random } from '../common/seams/random.ts';
 import type { OpenBlock, OpenBlockReply, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Members } from './members.ts';
+import type { PairHealth } from './pair-health.ts';
 import { type Placement, place } from './placement.ts';
 import type { Series } from './series.ts';
 
 export interface OpenBlockDeps {
   readonly map: BlockMap;
   readonly members: Members;
+  readonly pairs: PairHealth;
   readonly series: Series;
   readonly clock: Clock;
   readonly random: Random;
@@ -84,17 +86,23 @@ export class BlockOpener {
     return chosen.ok && chosen.members.length === this.#deps.replicas;
   }
 
+  /** Without pairs that keep failing, if enough are left; a store with no others goes on with those. */
   #place(primary: ServerId, avoid: ReadonlySet<ServerId>): Placement {
-    const { members, requireReign, random, replicas, minWrite } = this.#deps;
-    return place({
-      primary,
-      servers: members.candidates(requireReign()),
-      avoid,
-      replicas,
-      minWrite,
-      blockBytes: members.get(primary)?.record.blockBytes ?? 0,
-      random: () => random.float(),
-    });
+    const { members, pairs, requireReign, random, replicas, minWrite } = this.#deps;
+    const servers = members.candidates(requireReign());
+    const held = servers.map(({ id }) => id).filter((id) => pairs.isHeld(primary, id));
+    const placed = (without: ReadonlySet<ServerId>) =>
+      place({
+        primary,
+        servers,
+        avoid: without,
+        replicas,
+        minWrite,
+        blockBytes: members.get(primary)?.record.blockBytes ?? 0,
+        random: () => random.float(),
+      });
+    const chosen = placed(held.length === 0 ? avoid : new Set([...avoid, ...held]));
+    return chosen.ok || held.length === 0 ? chosen : placed(avoid);
   }
 
   /**

@@ -33,8 +33,10 @@ interface Task {
   readonly why: string;
   /** Servers that are said to have it. */
   readonly holders: readonly ServerId[];
-  /** Monotonic: when it was first tried. */
-  firstAtMs: number | undefined;
+  /** Of the reign in which it was tried last; -1 before the first try. */
+  epoch: number;
+  /** Monotonic: when it was first tried in that reign. */
+  firstAtMs: number;
   attempts: number;
   dueAtMs: number;
   running: boolean;
@@ -107,7 +109,8 @@ export class SealCoordinator {
         block,
         why,
         holders,
-        firstAtMs: undefined,
+        epoch: -1,
+        firstAtMs: 0,
         attempts: 0,
         dueAtMs: this.#deps.clock.monotonic(),
         running: false,
@@ -181,8 +184,12 @@ export class SealCoordinator {
     const { block } = task;
     const reign = this.#deps.reign();
     if (reign === undefined) throw new Unfinished('this NameServer does not lead');
-    const now = clock.monotonic();
-    task.firstAtMs ??= now;
+    if (task.epoch !== reign.epoch) {
+      // What was tried in an earlier reign says nothing of the time since: nobody was asked meanwhile.
+      task.epoch = reign.epoch;
+      task.firstAtMs = clock.monotonic();
+      task.silentSinceMs.clear();
+    }
     const { asked, members } = await this.#fenceAll(task, reign);
     const waitedMs = clock.monotonic() - task.firstAtMs;
     const decision = decideSeal({ asked, waitedMs, epoch: reign.epoch, times, faults });

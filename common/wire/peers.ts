@@ -18,6 +18,8 @@ export interface PeersOptions {
   readonly role: Role;
   /** What this process calls itself to its peers. */
   readonly id: string;
+  /** A connection that was up is over; calls on it fail by themselves. */
+  readonly onLost?: (address: HostPort) => void;
 }
 
 interface Peer {
@@ -122,6 +124,9 @@ export class Peers {
       peer.connection = connection;
       peer.failure = undefined;
       peer.backoffMs = 0;
+      connection.onClose(() => {
+        if (!this.#closed) this.#options.onLost?.(address);
+      });
       return connection;
     } catch (error) {
       peer.failure = toTfsError(error, 'CONNECTION_LOST', formatHostPort(address));

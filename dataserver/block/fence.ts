@@ -23,11 +23,7 @@ export async function fenceBlock(
   load: () => Promise<LoadedIndex>,
 ): Promise<FenceFacts> {
   const superblock = block.sound();
-  if (block.state === BlockState.OPEN) {
-    await block.appends!.close('it is fenced');
-    block.state = BlockState.FENCED;
-    context.changed(block.block);
-  }
+  await endSession(context, block, 'it is fenced');
   const members = superblock.members.map((member) => member.id);
   const { seal } = block;
   if (seal !== undefined) {
@@ -52,6 +48,14 @@ export async function fenceBlock(
     seal: block.storedSeal,
     members,
   };
+}
+
+/** OPEN becomes FENCED, for good, behind the appends given before. */
+export async function endSession(context: StoreContext, block: Block, why: string): Promise<void> {
+  if (block.state !== BlockState.OPEN) return;
+  await block.appends!.close(why);
+  block.state = BlockState.FENCED;
+  context.changed(block.block);
 }
 
 /** Of a block that is sealed with records lost: where they lay. */

@@ -29,7 +29,7 @@ import type { Block } from './block.ts';
 import { StoreContext } from './context.ts';
 import { createBlock } from './create.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
-import { fenceBlock } from './fence.ts';
+import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
@@ -323,6 +323,15 @@ export class BlockStore {
     const held = this.#of(block);
     this.#context.log.debug({ block, epoch }, 'fence');
     return held.exclusively(() => fenceBlock(this.#context, held, () => this.#loaded(held)));
+  }
+
+  /**
+   * The primary's session is over: OPEN becomes FENCED, behind the appends given before. The block shows by its state
+   * that it waits for its seal, whatever becomes of messages that say so.
+   */
+  async endSession(block: BlockId): Promise<void> {
+    const held = this.#of(block);
+    await held.exclusively(() => endSession(this.#context, held, 'its session is over'));
   }
 
   /** Walks a RECOVERED block, unless that was done; changes nothing on the disk. */

@@ -243,8 +243,9 @@ export class FakeDataServer {
     return reply;
   }
 
-  async endSession(block: BlockId): Promise<void> {
-    const message = { server: this.id, block, session: 1, reason: 'full', failed: [] };
+  async endSession(block: BlockId, failed: readonly ServerId[] = []): Promise<void> {
+    const reason = failed.length > 0 ? 'member' : 'full';
+    const message = { server: this.id, block, session: 1, reason, failed };
     await this.#control(Op.END_SESSION, message, zEmpty);
   }
 

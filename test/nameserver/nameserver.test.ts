@@ -1,6 +1,11 @@
 import * as assert from 'uvu/assert';
-import { type BlockId, blockId, serverId } from '../../common/ids.ts';
-import { SEAL_PATIENCE_MS, UNSETTLED_BLOCKS_PER_SERVER_MAX } from '../../common/limits.ts';
+import { type BlockId, blockId, type ServerId, serverId } from '../../common/ids.ts';
+import {
+  PAIR_FAILURES_PER_MINUTE_MAX,
+  PAIR_HOLD_MS_MIN,
+  SEAL_PATIENCE_MS,
+  UNSETTLED_BLOCKS_PER_SERVER_MAX,
+} from '../../common/limits.ts';
 import { zClusterMap, zStatus } from '../../common/wire/control.ts';
 import { BlockState, LocateState, Op } from '../../common/wire/messages.ts';
 import { Whole } from '../../nameserver/block-page.ts';
@@ -325,6 +330,30 @@ describe('NameServer', (test) => {
       assert.is(three.blocks.get(block)?.state, BlockState.SEALED);
       assert.is(world.whole(block), Whole.SEALED);
     });
+
+  test('servers that keep failing each other get no blocks together, as long as there are others', async (t) => {
+    const world = await World.start(t);
+    const [one, , three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const membersOf = async (): Promise<ServerId[]> => {
+      const { members } = await world.settle(one.openBlock(world.data));
+      return members.map(({ id }) => id).sort();
+    };
+    for (let i = 0; i < PAIR_FAILURES_PER_MINUTE_MAX; i++) {
+      const { block, members } = await world.settle(one.openBlock(world.data));
+      assert.is(members.length, 3);
+      await world.settle(one.endSession(block, servers(2)));
+      // Not heard, and said again: one failure.
+      await world.settle(one.endSession(block, servers(2)));
+      await world.pass(1000);
+    }
+    assert.equal(await membersOf(), servers(1, 3));
+    world.alive.delete(three);
+    await world.pass(6000);
+    assert.equal(await membersOf(), servers(1, 2), 'better than none');
+    world.alive.add(three);
+    await world.pass(PAIR_HOLD_MS_MIN + 3000);
+    assert.equal(await membersOf(), servers(1, 2, 3));
+  });
 
   test('ids that this store cannot have given out: it is an old copy, and trusts itself no more', async (t) => {
     for (const how of ['heartbeat', 'registration'] as const) {
