@@ -16,6 +16,8 @@ export interface ReplicaFacts {
   readonly good: boolean;
   /** Not quarantined: its superblock and its ops log can be read. */
   readonly readable: boolean;
+  /** Where replicas are sealed at different lengths: at which this one is. */
+  readonly sealedAt: number | undefined;
 }
 
 export interface BlockFacts {
@@ -32,7 +34,7 @@ export interface BlockFacts {
   readonly replicas: readonly ReplicaFacts[];
 }
 
-export function factsOf(page: BlockPage, row: number): BlockFacts {
+export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<ServerId, number>): BlockFacts {
   const replicas: ReplicaFacts[] = [];
   let opsPrimary: ServerId | undefined;
   for (let i = 0; i < page.wordCount(row); i++) {
@@ -47,6 +49,7 @@ export function factsOf(page: BlockPage, row: number): BlockFacts {
       stale: (word & Replica.STALE) !== 0,
       good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
       readable: (word & Replica.QUARANTINED) === 0,
+      sealedAt: sealedAt?.get(serverOf(word)),
     });
   }
   return {

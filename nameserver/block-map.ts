@@ -1,6 +1,6 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
-import { type BlockEntry, BlockState } from '../common/wire/messages.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf, withFlags, withState } from './replica-word.ts';
@@ -46,6 +46,8 @@ export class BlockMap {
   readonly suspect = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
   readonly #digests = new TableDigests();
+  /** Blocks whose replicas are sealed at different lengths, and at which; hardly ever any. */
+  readonly #sealedAt = new Map<BlockId, Map<ServerId, number>>();
   /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
   readonly #stale = new Map<ServerId, Set<BlockId>>();
 
@@ -97,7 +99,7 @@ export class BlockMap {
       page.seq[row] = entry.seq;
       if (!isNew) this.#flagOthers(page, row, i, versionOrder > 0 ? Replica.STALE : Replica.BEHIND);
     }
-    this.#measure(page, row, entry);
+    this.#measure(page, row, server, entry);
     const moved = this.#reclassify(page, row, false);
     const changed = moved || ((word ^ before) & ~Replica.UNCONFIRMED) !== 0 || opsOrder > 0;
     if (changed) page.touch(row);
@@ -133,6 +135,7 @@ export class BlockMap {
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
     if (page === undefined || i < 0) return;
     this.#setWord(page, row, i, withState(page.word(row, i), BlockState.SEALED));
+    this.#noteSealed(page, row, server, length);
     page.length[row] = length;
     this.#reclassify(page, row, false);
     page.touch(row);
@@ -221,7 +224,7 @@ export class BlockMap {
   /** @returns undefined for an unknown block */
   facts(block: BlockId): BlockFacts | undefined {
     const page = this.#pages[pageOf(block)];
-    return page?.has(rowOf(block)) ? factsOf(page, rowOf(block)) : undefined;
+    return page?.has(rowOf(block)) ? factsOf(page, rowOf(block), this.#sealedAt.get(block)) : undefined;
   }
 
   /** Where to look for the block, best first. @returns undefined for an unknown block */
@@ -310,13 +313,43 @@ export class BlockMap {
     page.touch(row);
   }
 
-  #measure(page: BlockPage, row: number, entry: BlockEntry): void {
-    const isNewer = entry.generation > page.generation[row]!;
-    if (isNewer) page.generation[row] = entry.generation;
-    else if (entry.generation < page.generation[row]!) return;
-    const isSealed = entry.state === BlockState.SEALED;
-    if (isNewer || isSealed || entry.length > page.length[row]!) page.length[row] = entry.length;
+  #measure(page: BlockPage, row: number, server: ServerId, entry: BlockEntry): void {
+    const { length, generation } = entry;
+    const isNewer = generation > page.generation[row]!;
+    if (isNewer) {
+      page.generation[row] = generation;
+      page.length[row] = length;
+      this.#sealedAt.delete(entry.block);
+    } else if (generation < page.generation[row]!) return;
+    const isFinal = entry.state === BlockState.SEALED && (entry.flags & BlockFlag.QUARANTINED) === 0;
+    if (isFinal) this.#noteSealed(page, row, server, length);
+    else this.#forgetLength(page, row, server);
+    // Once there is a seal, what a replica has beyond it says nothing.
+    const isLonger = length > page.length[row]! && !this.#isSealedBut(page, row, server);
+    if (isFinal || isLonger) page.length[row] = length;
     page.dead[row] = Math.min(0xffff, Math.floor(entry.deadBytes / DEAD_UNIT_BYTES));
+  }
+
+  /** Two leaders may have sealed a block at two lengths: such a block waits for its seal once more. */
+  #noteSealed(page: BlockPage, row: number, server: ServerId, length: number): void {
+    const block = idOf(page.number, row);
+    const before = page.length[row]!;
+    let lengths = this.#sealedAt.get(block);
+    if (lengths === undefined) {
+      if (length === before || !this.#isSealedBut(page, row, server)) return;
+      lengths = new Map();
+      for (let i = 0; i < page.wordCount(row); i++)
+        if (isSealed(page.word(row, i))) lengths.set(serverOf(page.word(row, i)), before);
+      this.#sealedAt.set(block, lengths);
+    }
+    lengths.set(server, length);
+    if (new Set(lengths.values()).size === 1) this.#sealedAt.delete(block);
+  }
+
+  #isSealedBut(page: BlockPage, row: number, server: ServerId): boolean {
+    for (let i = 0; i < page.wordCount(row); i++)
+      if (isSealed(page.word(row, i)) && serverOf(page.word(row, i)) !== server) return true;
+    return false;
   }
 
   #flagOthers(page: BlockPage, row: number, newest: number, flag: number): void {
@@ -361,13 +394,13 @@ export class BlockMap {
       if ((word & Replica.QUARANTINED) === 0) reported |= 1 << stateOf(word);
     }
     const stillOpening = isOpening || (before & ~SUSPECT_BIT) === Whole.OPENING;
-    const whole = wholeOf(reported & ~1, stillOpening);
+    const block = idOf(page.number, row);
+    const whole = this.#sealedAt.has(block) ? Whole.UNSEALED : wholeOf(reported & ~1, stillOpening);
     const after = whole | suspect;
     if (after === before) return false;
     this.#count(before, -1);
     this.#count(after, 1);
     page.state[row] = after;
-    const block = idOf(page.number, row);
     if (whole === Whole.SEALED) this.unsettled.delete(block);
     else this.unsettled.add(block);
     if (suspect !== 0) this.suspect.add(block);
@@ -397,6 +430,7 @@ export class BlockMap {
   #forgetReplica(page: BlockPage, row: number, i: number): void {
     const word = page.word(row, i);
     this.#noteStale(serverOf(word), idOf(page.number, row), false);
+    this.#forgetLength(page, row, serverOf(word));
     if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
     else page.removeWord(row, i);
     page.touch(row);
@@ -404,7 +438,19 @@ export class BlockMap {
     else this.#reclassify(page, row, false);
   }
 
+  #forgetLength(page: BlockPage, row: number, server: ServerId): void {
+    const block = idOf(page.number, row);
+    const lengths = this.#sealedAt.get(block);
+    if (lengths === undefined) return;
+    lengths.delete(server);
+    const [length, ...others] = new Set(lengths.values());
+    if (others.length > 0) return;
+    this.#sealedAt.delete(block);
+    if (length !== undefined) page.length[row] = length;
+  }
+
   #remove(page: BlockPage, row: number): void {
+    this.#sealedAt.delete(idOf(page.number, row));
     for (let i = 0; i < page.wordCount(row); i++)
       this.#noteStale(serverOf(page.word(row, i)), idOf(page.number, row), false);
     this.#count(page.state[row]!, -1);
@@ -419,6 +465,10 @@ export class BlockMap {
     for (const page of this.pages()) page.eachWordOf(server, (row, i) => visit(page, row, i));
   }
 }
+
+/** And can be read. */
+const isSealed = (word: number): boolean =>
+  stateOf(word) === BlockState.SEALED && (word & Replica.QUARANTINED) === 0;
 
 /** @param reported a bit for each state that some replica was reported in */
 function wholeOf(reported: number, isOpening: boolean): Whole {

@@ -198,6 +198,7 @@ export class NameServer {
       absent: this.#absent.found,
       isCurrent: (server) => this.#isCurrent(server),
       canWrite: (server) => members.canWrite(server),
+      seal: (block, why) => this.sealer.enqueue(block, why),
     });
     this.rounds = new PromiseRounds({
       members,

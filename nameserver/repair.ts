@@ -28,6 +28,8 @@ export interface RepairerDeps extends RepairSight {
   /** Undefined while this NameServer does not lead. */
   readonly reign: () => Reign | undefined;
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Replicas that were sealed differently are no sources of each other: they are sealed anew. */
+  readonly seal: (block: BlockId, why: string) => void;
 }
 
 /** One replica that is to be made whole. */
@@ -155,7 +157,9 @@ export class Repairer {
       this.stats.failures++;
       const retryMs = REPAIR_RETRY_MS_MIN * 2 ** Math.min(task.attempts, 16);
       task.dueAtMs = clock.monotonic() + Math.min(REPAIR_RETRY_MS_MAX, retryMs);
-      this.#complain(task, toTfsError(error));
+      const failure = toTfsError(error);
+      this.#complain(task, failure);
+      if (failure.code === 'CONFLICT') this.#deps.seal(task.block, 'its replicas are sealed differently');
     }
   }
 

@@ -78,9 +78,9 @@ export function look(
   function isThereToSeal(): boolean {
     const held = facts.replicas.filter(({ state }) => state !== 0);
     if (held.length === 0) return members.every(({ server }) => isCurrent(server));
-    return held.some(
-      ({ server, state, readable }) => readable && state !== BlockState.SEALED && isCurrent(server),
-    );
+    const present = held.filter(({ server, readable }) => readable && isCurrent(server));
+    const lengths = new Set(present.flatMap(({ sealedAt }) => sealedAt ?? []));
+    return lengths.size > 1 || present.some(({ state }) => state !== BlockState.SEALED);
   }
 
   /** Its write session is alive, for all that is known. */

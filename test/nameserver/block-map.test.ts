@@ -220,6 +220,29 @@ describe('block map', (test) => {
     },
   );
 
+  test('replicas sealed at different lengths wait for their seal again, until they are alike or alone', () => {
+    const map = new BlockMap();
+    const [s1, s2, s3] = servers(1, 2, 3) as [ServerId, ServerId, ServerId];
+    const report = (server: ServerId, length: number, state: BlockState = BlockState.SEALED) =>
+      map.report(server, entryOf({ state, length }));
+    report(s1, 7000);
+    report(s2, 9000, BlockState.RECOVERED);
+    report(s2, 7000);
+    report(s3, 8000);
+    const lengths = () => map.facts(B)!.replicas.map(({ sealedAt }) => sealedAt);
+    assert.equal([map.facts(B)?.whole, lengths()], [Whole.UNSEALED, [7000, 7000, 8000]]);
+    assert.ok(map.unsettled.has(B));
+    report(s1, 8000);
+    assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+    map.sealed(B, s2, 8000);
+    assert.equal([map.facts(B)?.whole, map.facts(B)?.length], [Whole.SEALED, 8000]);
+    assert.equal(lengths(), [undefined, undefined, undefined]);
+    report(s3, 7000);
+    assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+    map.absent(B, s3);
+    assert.equal([map.facts(B)?.whole, map.facts(B)?.length], [Whole.SEALED, 8000]);
+  });
+
   test('it agrees with a map of objects after any history, and a checkpoint keeps it', () => {
     const membersOf = (n: number) => (n === 1 ? [1, 2, 3] : [2, 3, 4, 5]);
     fc.assert(
@@ -259,7 +282,7 @@ describe('block map', (test) => {
               map.sealed(step.block, step.server, 7000);
               if (!known || !replica) break;
               replica.state = BlockState.SEALED;
-              known.length = 7000;
+              naive.sealed(known, step.server, 7000);
               naive.settle(known);
               break;
             }
@@ -277,7 +300,8 @@ describe('block map', (test) => {
             case 'restart':
               map = reloaded(map);
               for (const { replicas } of naive.blocks.values())
-                for (const replica of replicas.values()) replica.confirmed = false;
+                for (const replica of replicas.values())
+                  Object.assign(replica, { confirmed: false, sealedAt: undefined });
               break;
           }
           agree(map, naive);

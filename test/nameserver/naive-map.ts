@@ -10,6 +10,7 @@ interface NaiveReplica {
   stale: boolean;
   good: boolean;
   readable: boolean;
+  sealedAt: number | undefined;
 }
 
 interface NaiveBlock {
@@ -32,6 +33,7 @@ const expected = (): NaiveReplica => ({
   stale: false,
   good: true,
   readable: true,
+  sealedAt: undefined,
 });
 
 /** The block map as one would write it with all the memory in the world: an object for each block and replica. */
@@ -92,23 +94,55 @@ export class NaiveMap {
           else replica.behind = true;
         }
     }
+    const sealedAt = known.replicas.get(server)?.sealedAt;
+    const readable = (entry.flags & BlockFlag.QUARANTINED) === 0;
     known.replicas.set(server, {
+      sealedAt,
       state: entry.state,
       member,
       behind: olderOps,
       confirmed: true,
       stale: !newerVersion && !sameVersion,
       good: (entry.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0,
-      readable: (entry.flags & BlockFlag.QUARANTINED) === 0,
+      readable,
     });
     if (entry.generation > known.generation) {
       known.generation = entry.generation;
       known.length = entry.length;
-    } else if (entry.generation === known.generation) {
-      if (entry.state === BlockState.SEALED) known.length = entry.length;
-      else known.length = Math.max(known.length, entry.length);
+      for (const replica of known.replicas.values()) replica.sealedAt = undefined;
+    }
+    if (entry.generation === known.generation) {
+      if (entry.state === BlockState.SEALED && readable) this.sealed(known, server, entry.length);
+      else {
+        this.unsealed(known, server);
+        if (sealedOf(known, server).length === 0) known.length = Math.max(known.length, entry.length);
+      }
     }
     this.settle(known);
+  }
+
+  /** Lengths are kept apart only while they differ. */
+  sealed(known: NaiveBlock, server: ServerId, length: number): void {
+    const differed = [...known.replicas.values()].some(({ sealedAt }) => sealedAt !== undefined);
+    if (!differed && length !== known.length && sealedOf(known, server).length > 0)
+      for (const replica of sealedOf(known)) replica.sealedAt = known.length;
+    const replica = known.replicas.get(server)!;
+    if (differed || sealedOf(known).some(({ sealedAt }) => sealedAt !== undefined)) replica.sealedAt = length;
+    this.reconcile(known);
+    known.length = length;
+  }
+
+  unsealed(known: NaiveBlock, server: ServerId): void {
+    const replica = known.replicas.get(server);
+    if (replica) replica.sealedAt = undefined;
+    this.reconcile(known);
+  }
+
+  reconcile(known: NaiveBlock): void {
+    const lengths = new Set([...known.replicas.values()].flatMap(({ sealedAt }) => sealedAt ?? []));
+    if (lengths.size !== 1) return;
+    for (const length of lengths) known.length = length;
+    for (const replica of known.replicas.values()) replica.sealedAt = undefined;
   }
 
   begin(server: ServerId): void {
@@ -127,6 +161,7 @@ export class NaiveMap {
     const known = this.blocks.get(block);
     const replica = known?.replicas.get(server);
     if (known === undefined || replica === undefined) return;
+    this.unsealed(known, server);
     if (replica.member) known.replicas.set(server, expected());
     else known.replicas.delete(server);
     if (known.replicas.size === 0) this.blocks.delete(block);
@@ -138,7 +173,9 @@ export class NaiveMap {
       known.opening = false;
   }
 
-  wholeOf({ replicas, opening }: NaiveBlock): 'OPEN' | 'UNSEALED' | 'SEALED' | 'OPENING' {
+  wholeOf(known: NaiveBlock): 'OPEN' | 'UNSEALED' | 'SEALED' | 'OPENING' {
+    const { replicas, opening } = known;
+    if ([...replicas.values()].some(({ sealedAt }) => sealedAt !== undefined)) return 'UNSEALED';
     const states = new Set(
       [...replicas.values()]
         .filter(({ readable, state }) => readable && state !== 0)
@@ -150,3 +187,8 @@ export class NaiveMap {
     return states.has(BlockState.SEALED) ? 'SEALED' : 'UNSEALED';
   }
 }
+
+const sealedOf = ({ replicas }: NaiveBlock, but?: ServerId): NaiveReplica[] =>
+  [...replicas]
+    .filter(([server, { state, readable }]) => server !== but && state === BlockState.SEALED && readable)
+    .map(([, replica]) => replica);

@@ -40,6 +40,7 @@ class World {
   readonly readOnly = new Set<number>();
   readonly scan = new AbsentScan(this.map, () => servers(1, 2, 3, 4).filter((id) => !this.down.has(id)));
   readonly orders: string[] = [];
+  readonly sealedAnew: BlockId[] = [];
   readonly sent: Repair[] = [];
   readonly heads = new Map<number, Partial<BlockHeadReply> | Error>();
   leads = true;
@@ -60,6 +61,7 @@ class World {
     absent: this.scan.found,
     clock: this.clock,
     log: silentLog,
+    seal: (block) => this.sealedAnew.push(block),
     reign: () => (this.leads ? reignOf(1) : undefined),
     reachable: (id: ServerId) =>
       this.down.has(id) ? undefined : { id, incarnation: incarnationOf(1), address: addressOf(id) },
@@ -284,6 +286,8 @@ describe('the repairer', (test) => {
     await other.pass(5000);
     assert.equal(other.orders, []);
     assert.ok(other.repairer.stats.failures > 0);
+    assert.equal([...new Set(other.sealedAnew)], [B]);
+    assert.equal(world.sealedAnew, []);
   });
 
   test('a disk that comes back empty gets its blocks back, as many at a time as are allowed', async () => {

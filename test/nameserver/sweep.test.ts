@@ -101,6 +101,16 @@ describe('sweep', (test) => {
     assert.is(bad.map.counts.suspect, 1);
   });
 
+  test('replicas that are sealed at different lengths are sealed again, when two of them are there', () => {
+    const world = new World();
+    world.report({ 1: BlockState.SEALED, 2: BlockState.SEALED });
+    world.map.report(servers(3)[0]!, entryOf({ state: BlockState.SEALED, length: 9000 }));
+    world.away.add(3);
+    assert.is(world.until(20_000), undefined);
+    world.away.clear();
+    assert.is(world.until(2000), 0);
+  });
+
   test('an open block with a damaged replica is sealed at once, but not for one that is away', () => {
     const world = new World();
     world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN });
