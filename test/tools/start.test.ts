@@ -5,8 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { request } from 'undici';
 import * as assert from 'uvu/assert';
+import { BlockState } from '../../common/wire/messages.ts';
 import { isRunning } from '../../tools/cluster/leftovers.ts';
 import { ManagedCluster } from '../kit/managed-cluster.ts';
+import { storedStates } from '../kit/stored-states.ts';
 import { describe } from '../kit/suite.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -88,6 +90,11 @@ describe('npm start', (test) => {
     const stopped = await cluster.tool('stop');
     assert.is(stopped.code, 0, stopped.stderr);
     assert.is(last.filter(isRunning).length, 0);
+    for (const name of ['m1', 'm2', 'm3']) {
+      const states = await storedStates(join(cluster.home, 'mounts', name));
+      assert.ok(states.length > 0);
+      assert.equal([...new Set(states)], [BlockState.SEALED], `${name}: nothing is left to be sealed`);
+    }
     assert.ok(
       (await cluster.status()).processes.every(({ state, pid }) => state === 'stopped' && pid === null),
     );
