@@ -77,7 +77,7 @@ export class ClusterMapCache {
     return !this.#down.has(server);
   }
 
-  /** Whether the map shows the server's disk as slow. */
+  /** Whether the map shows the server's disk as slow, or as failing. */
   isSlow(server: ServerId): boolean {
     return this.#slow.has(server);
   }
@@ -200,7 +200,7 @@ export class ClusterMapCache {
     this.#addresses = new Map(map.servers.map((server) => [server.id, server.address]));
     this.#weighted = map.servers.map((server) => ({ id: server.id, weight: server.capacityBytes }));
     this.#down = new Set(map.servers.filter((server) => server.state !== 'up').map((server) => server.id));
-    this.#slow = new Set(map.servers.filter((server) => server.io.slow).map((server) => server.id));
+    this.#slow = new Set(map.servers.filter(({ io }) => io.slow || !io.healthy).map((server) => server.id));
     this.#writable = new Set(
       map.servers
         .filter(({ state, io }) => state === 'up' && io.healthy && !io.readOnly && !io.full)

@@ -158,7 +158,7 @@ export class Reader {
     deadlineAt: number,
     findings: Findings,
   ): Promise<Answer<T> | undefined> {
-    const { clock, hedging } = this.#parts;
+    const { clock, hedging, pace, policy, preference } = this.#parts;
     return askInTurn<T>({
       count: order.length,
       ask: (i, held) => {
@@ -171,6 +171,9 @@ export class Reader {
           const deadlineMs = i === order.length - 1 ? left : Math.min(left, question.attemptMs);
           return this.#put(server, question, question.read, { now, deadlineMs, onError });
         }
+        // One that answers nothing is not waited for once more: there is something to show.
+        if (policy === 'available' && (!preference.isReachable(server) || pace.isSilent(server)))
+          return NO_ANSWER;
         const confirmed = (reply: CallReply): Answer<T> | undefined => {
           const current = decodeCheckReply(reply.header);
           if (current.provisional) return undefined;

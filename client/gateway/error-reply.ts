@@ -60,7 +60,12 @@ function publicMessage(error: TfsError): string {
 }
 
 const retryAfter = (error: TfsError): string =>
-  String(error.retryAfterMs === undefined ? RETRY_SECONDS_DEFAULT : Math.ceil(error.retryAfterMs / 1000));
+  String(
+    Math.max(
+      1,
+      error.retryAfterMs === undefined ? RETRY_SECONDS_DEFAULT : Math.ceil(error.retryAfterMs / 1000),
+    ),
+  );
 
 /** Whether an answer now leaves part of the request unread. Bodies that have arrived are no reason to close. */
 export const mustClose = (request: IncomingMessage): boolean => !request.complete;

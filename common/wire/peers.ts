@@ -1,7 +1,8 @@
 import type { z } from 'zod';
+import { within } from '../deadline.ts';
 import { TfsError, toTfsError } from '../errors.ts';
 import { formatHostPort, type HostPort, type Millis } from '../ids.ts';
-import { DIAL_BACKOFF_MS_MAX, DIAL_BACKOFF_MS_MIN, DIAL_MS_MAX } from '../limits.ts';
+import { DIAL_BACKOFF_MS_MAX, DIAL_BACKOFF_MS_MIN, DIAL_MS_MAX, RPC_MS_DEFAULT } from '../limits.ts';
 import type { Clock } from '../seams/clock.ts';
 import type { Net } from '../seams/net.ts';
 import type { Random } from '../seams/random.ts';
@@ -72,17 +73,22 @@ export class Peers {
     return peer.dial;
   }
 
-  /** As {@link RpcConnection.call}. */
+  /** As {@link RpcConnection.call}; the deadline is one for the dial and the call. */
   call(
     address: HostPort,
     op: number,
     header: Buffer,
     payload?: readonly Buffer[],
-    deadlineMs?: number,
+    deadlineMs: number = RPC_MS_DEFAULT,
   ): Promise<RpcReply> {
     const connection = this.get(address);
     if (connection instanceof RpcConnection) return connection.call(op, header, payload, deadlineMs);
-    return connection.then((dialled) => dialled.call(op, header, payload, deadlineMs));
+    const { clock } = this.#options;
+    const deadlineAt = clock.monotonic() + deadlineMs;
+    // The dial goes on for others: a host that swallows what is sent to it keeps one waiting for seconds.
+    return within(clock, deadlineMs, `connecting to ${formatHostPort(address)}`, connection).then((dialled) =>
+      dialled.call(op, header, payload, deadlineAt - clock.monotonic()),
+    );
   }
 
   /**

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { TfsClient, type TfsClientOptions } from '../../client/client.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import { isTfsError } from '../../common/errors.ts';
-import { CHECK_MS_MAX, NAMESERVER_HEDGE_MS, READ_ATTEMPT_MS_MAX } from '../../common/limits.ts';
+import { CHECK_MS_MAX, HEDGE_MS_MAX, NAMESERVER_HEDGE_MS, READ_ATTEMPT_MS_MAX } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import { Op } from '../../common/wire/messages.ts';
 import { FAKE_UUID, FakeCluster, type FakeServer } from '../kit/fake-cluster.ts';
@@ -104,6 +104,19 @@ describe('client: servers that are slow or hang', (test) => {
     world.stop(world.cluster.server(2));
     const took = await world.clock.spend(Promise.all(names.map((name) => client.get(name))));
     assert.ok(took < READ_ATTEMPT_MS_MAX / 3, `${took} ms`);
+  });
+
+  test('once a stopped server is known, what only unconfirmed replicas have does not wait for it', async (t) => {
+    const world = new World(t);
+    const client = await world.client();
+    const names = await world.put(client, 20);
+    await world.get(client, names);
+    const { cluster } = world;
+    for (const id of [1, 3]) cluster.server(id).mode = 'provisional';
+    world.stop(cluster.server(2));
+    const [first, ...others] = await world.get(client, names);
+    assert.ok(first! <= CHECK_MS_MAX + 50, `${first} ms`);
+    for (const ms of others) assert.ok(ms < HEDGE_MS_MAX, `${ms} ms`);
   });
 
   test('a slow cluster is not asked much more than a fast one', async (t) => {

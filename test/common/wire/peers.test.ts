@@ -107,6 +107,31 @@ describe('peers', (test) => {
     assert.ok(isTfsError(wrongQuestion, 'PROTOCOL'));
   });
 
+  test('a call waits for a dial no longer than for an answer', async (t) => {
+    const world = new WireWorld(t);
+    const server = await world.serve();
+    const peers = world.peers();
+    const connect = world.net.connect.bind(world.net);
+    let answer: () => void = () => undefined;
+    world.net.connect = async (...args) => {
+      await new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return connect(...args);
+    };
+    let error: unknown;
+    void failure(peers.call(server.address, Op.PING, EMPTY, undefined, 300)).then((thrown) => {
+      error = thrown;
+    });
+    await world.pass(280);
+    assert.is(error, undefined);
+    await world.pass(40);
+    assert.ok(isTfsError(error, 'DEADLINE'), String(error));
+    answer();
+    await turns(10);
+    assert.instance(peers.get(server.address), RpcConnection, 'the dial went on');
+  });
+
   test('closed peers refuse calls, and a dial on the way ends with them', async (t) => {
     const world = new WireWorld(t);
     const server = await world.serve();
