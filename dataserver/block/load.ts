@@ -39,7 +39,7 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
   } catch (error) {
     await file.close();
     const failure = toTfsError(error, 'IO', `loading block ${block.block}`);
-    if (block.ops.damaged || isTfsError(failure, 'IO')) markSuspect(context, block, failure);
+    if (isTfsError(failure, 'IO')) markSuspect(context, block, failure);
     throw failure;
   }
 }

@@ -45,6 +45,8 @@ export class OpsLog {
   state: OpsState | undefined;
   /** Sees every op after it was folded. */
   onApplied: ((ops: readonly Op[], state: OpsState) => void) | undefined;
+  /** Hears, once, that the file is not what was written. */
+  onDamaged: ((error: TfsError) => void) | undefined;
   /** Used since the eviction hand last passed. */
   touched = true;
   /** Its file has been read and is not what was written. What is in memory still holds. */
@@ -281,7 +283,10 @@ export class OpsLog {
     } catch (error) {
       const isDamage =
         isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'NOT_FOUND');
-      if (isDamage) this.damaged = true;
+      if (isDamage && !this.damaged) {
+        this.damaged = true;
+        this.onDamaged?.(error);
+      }
       throw error;
     }
   }

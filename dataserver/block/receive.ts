@@ -73,7 +73,14 @@ export class ReplicaReceiver {
       // Where others may have more, an incomplete copy is no copy; a damaged one that is less damaged now is better.
       const isUnsure = !built.whole && donors.failed.length > 0;
       if (isUnsure && held === undefined) throw donors.missing(missingText(order, built));
-      await this.#install(path, { held, superblock, ops, built, order });
+      const install = () => this.#install(path, { held, superblock, ops, built, order });
+      if (held === undefined) await install();
+      else
+        await held.exclusively(async () => {
+          // Meanwhile it may have been sealed anew.
+          this.#check(held, order);
+          await install();
+        });
       if (isUnsure) throw donors.missing(missingText(order, built));
       const { whole, fetched, lost } = built;
       return { whole, fetched, lost };
@@ -237,13 +244,14 @@ export class ReplicaReceiver {
       if (held !== undefined) log.succeed(held.ops);
     }
     if (log.facts.seal === undefined) await log.appendSeal(seal);
+    const state = await log.warm();
     const file = await context.open(fileName, 'read');
     const index = new LoadedIndex(file, built.words, built.words.length, seal.length);
-    const state = await log.warm();
     while (held?.loading !== undefined) await held.loading.catch(() => undefined);
     // Without a pause from here on: every reader has all of the old or all of the new.
     const block = held ?? newBlock(context, superblock, log, seal);
-    if (log !== block.ops) block.adopt(superblock, log, context.faults);
+    const before = block.ops;
+    if (log !== before) block.adopt(superblock, log, context.faults);
     applyNameFlags(index, state);
     block.state = BlockState.SEALED;
     block.flags = built.whole && built.lost === 0 ? 0 : BlockFlag.SUSPECT;
@@ -255,6 +263,7 @@ export class ReplicaReceiver {
     attach(block);
     cache.warmed(block);
     context.changed(id);
+    if (log !== before) await before.close();
     await writeIdx(context, block, index.words, built.sha1s);
     this.#report(order, built);
   }

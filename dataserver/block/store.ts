@@ -43,6 +43,7 @@ import { applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
+import { markSuspect } from './suspect.ts';
 import { Tail } from './tail.ts';
 import { Trash } from './trash.ts';
 import { QUARANTINED_PROBLEM, unreadReport, verifyBlock } from './verify.ts';
@@ -501,6 +502,7 @@ export class BlockStore {
       block.namesChanged();
       this.#context.changed(block.block);
     };
+    block.ops.onDamaged = (error) => markSuspect(this.#context, block, error);
   }
 
   /** @throws TfsError CLOSED, DONT_KNOW */

@@ -28,6 +28,9 @@ const FLIPS_A_ROUND = 20;
 const SEED = Number(process.env['TFS_FLIPS_SEED'] ?? Date.now() & 0xffff);
 const SERVERS = [1, 2, 3];
 const UPLOADS_A_ROUND = 120;
+/** Until a deletion that is under way has read what it deletes. */
+const QUIET_MS = 300;
+const TIMEOUT_MS = Number(process.env['TFS_FLIPS_MS'] ?? 240_000);
 /** Each as often as it stands here. */
 const DRAWN_FROM: readonly FlipKind[] = [
   ...['header', 'header', 'header', 'payload', 'payload', 'payload', 'payload'],
@@ -46,8 +49,8 @@ interface Verified {
   readonly totals: Record<string, unknown>;
 }
 
-async function verify(cluster: ProcessCluster): Promise<Verified> {
-  const end = await runTfs(['verify', '--all-replicas', '--repair-wait', '60', '--json'], {
+async function verify(cluster: ProcessCluster, waitS = 60): Promise<Verified> {
+  const end = await runTfs(['verify', '--all-replicas', '--repair-wait', String(waitS), '--json'], {
     env: { TFS_HOME: cluster.home },
   });
   const totals = end.json.at(-1);
@@ -80,8 +83,17 @@ async function damage(
   return flips;
 }
 
-function isReported({ path, offset }: Flip, server: number, findings: readonly Finding[]): boolean {
-  const block = parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!.block;
+const blockOf = ({ path }: Flip): BlockId => parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!.block;
+
+/** Blocks of which a DataServer has said in its log that they do not verify. */
+function complaintsOf(log: string): Set<number> {
+  const lines = log.split('\n').filter((line) => /do not verify|does not read back/.test(line));
+  return new Set(lines.map((line) => Number(/"block":(\d+)/.exec(line)?.[1])));
+}
+
+function isReported(one: Flip, server: number, findings: readonly Finding[]): boolean {
+  const { offset } = one;
+  const block = blockOf(one);
   return findings.some((finding) => {
     const span = /^bytes (\d+) to (\d+)/.exec(finding.problem);
     if (finding.server !== server || finding.block !== block || span === null) return false;
@@ -116,10 +128,70 @@ async function compareFiles(cluster: ProcessCluster): Promise<{ sealed: BlockId[
   return { sealed, different: different.map((block) => `block ${block} differs`) };
 }
 
+/** What a campaign has done so far. */
+class Sum {
+  flips = 0;
+  inOpenBlocks = 0;
+  reported = 0;
+  /** Found, and mended, by a read or a seal before the verification came to it. */
+  foundBefore = 0;
+  slowestMs = 0;
+  readonly kinds = new Map<FlipKind, number>();
+
+  add({ kind }: Flip, isOpen: boolean): void {
+    this.flips++;
+    if (isOpen) this.inOpenBlocks++;
+    this.kinds.set(kind, (this.kinds.get(kind) ?? 0) + 1);
+  }
+
+  get text(): string {
+    const kinds = [...this.kinds].map(([kind, n]) => `${n} ${kind}`).join(', ');
+    return (
+      `${this.flips} flips (${kinds}; ${this.inOpenBlocks} in OPEN blocks), ${this.reported} reported by tfs verify, ` +
+      `${this.foundBefore} found before it by reads and seals, found and repaired within ${Math.round(this.slowestMs)} ms`
+    );
+  }
+}
+
+interface Round {
+  readonly server: number;
+  readonly withReaders: boolean;
+  readonly count: number;
+  readonly random: SeededRandom;
+}
+
+/** Damages one server, verifies, and sees all of it found and made good. */
+async function runRound(cluster: ProcessCluster, load: UploadLoad, sum: Sum, how: Round): Promise<void> {
+  const { server, withReaders, count, random } = how;
+  load.deleting = withReaders;
+  await sleep(QUIET_MS);
+  const table = (await tables(cluster)).get(server)!;
+  const open = new Set(table.flatMap(({ block, state }) => (state === BlockState.OPEN ? [block] : [])));
+  const logPath = join(cluster.home, 'logs', `ds${server}.log`);
+  const logged = readFileSync(logPath, 'utf8').length;
+  const startedAt = performance.now();
+  const flips = await damage(cluster, server, { count, random });
+  for (const one of flips) sum.add(one, open.has(blockOf(one)));
+  const readers = withReaders ? verifyAcked(cluster, load.acked.slice(), 6) : Promise.resolve([]);
+  const found = await verify(cluster);
+  sum.slowestMs = Math.max(sum.slowestMs, performance.now() - startedAt);
+  const trouble = () => `seed ${SEED}, server ${server}\n${JSON.stringify(found.totals)}\n${cluster.logs()}`;
+  assert.equal(await readers, [], trouble());
+  assert.is(found.code, 0, trouble());
+  assert.equal(flips.filter(isFlipped), [], `what was damaged is made good: ${trouble()}`);
+  const complaints = complaintsOf(readFileSync(logPath, 'utf8').slice(logged));
+  for (const one of flips) {
+    if (isReported(one, server, found.findings)) sum.reported++;
+    else if (complaints.has(blockOf(one))) sum.foundBefore++;
+    else assert.unreachable(`${JSON.stringify(one)} was found by nobody: ${trouble()}`);
+  }
+  assert.equal(await verifyAcked(cluster, load.acked.slice(-200), 6), [], trouble());
+}
+
 describe(
   'bytes that change on a disk while the cluster runs',
   (test) => {
-    test(`${FLIPS} of them: each is reported, none is served, all are made good`, async (t) => {
+    test(`${FLIPS} of them: each is found, none is served, all are made good`, async (t) => {
       await ensureBuilt();
       const cluster = await ProcessCluster.start({
         config: {
@@ -131,68 +203,34 @@ describe(
       const load = new UploadLoad(cluster, 3, 16_000);
       t.defer(() => load.stop());
       const random = new SeededRandom(SEED);
-      const kinds = new Map<string, number>();
-      const seen = { flips: 0, toReport: 0, healedBefore: 0, inOpenBlocks: 0, records: 0 };
-      let slowestRepairMs = 0;
-      for (let round = 0; seen.flips < FLIPS; round++) {
+      const sum = new Sum();
+      for (let n = 0; sum.flips < FLIPS; n++) {
         const until = load.acked.length + UPLOADS_A_ROUND;
         while (load.acked.length < until) await sleep(50);
-        const server = SERVERS[round % SERVERS.length]!;
-        const open = new Set(
-          (await tables(cluster))
-            .get(server)!
-            .flatMap((entry) => (entry.state === BlockState.OPEN ? [entry.block] : [])),
-        );
-        const flips = await damage(cluster, server, {
-          count: Math.min(FLIPS_A_ROUND, FLIPS - seen.flips),
-          random,
-        });
-        seen.flips += flips.length;
-        for (const { path, kind } of flips) {
-          kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
-          if (open.has(parseBlockFileName(path.slice(path.lastIndexOf('/') + 1))!.block)) seen.inOpenBlocks++;
-        }
-        // Every other round readers come upon the damage before the verification does.
-        const withReaders = round % 2 === 1;
-        const readers = withReaders ? verifyAcked(cluster, load.acked.slice(), 6) : Promise.resolve([]);
-        // A seal in between may have found and mended some.
-        const left = flips.filter(isFlipped);
-        seen.healedBefore += flips.length - left.length;
-        const startedAt = performance.now();
-        const found = await verify(cluster);
-        slowestRepairMs = Math.max(slowestRepairMs, performance.now() - startedAt);
-        const trouble = () =>
-          `seed ${SEED}, round ${round}, server ${server}\n${JSON.stringify(found.totals)}\n${cluster.logs()}`;
-        assert.equal(await readers, [], trouble());
-        if (!withReaders) {
-          seen.toReport += left.length;
-          const missed = left.filter((one) => !isReported(one, server, found.findings));
-          assert.equal(missed, [], trouble());
-        }
-        assert.is(found.code, 0, trouble());
-        assert.equal(flips.filter(isFlipped), [], `what was damaged is made good: ${trouble()}`);
-        const wrong = await verifyAcked(cluster, load.acked.slice(-200), 6);
-        assert.equal(wrong, [], trouble());
-        seen.records = Number(found.totals['records']);
+        const count = Math.min(FLIPS_A_ROUND, FLIPS - sum.flips);
+        // Every other round readers and deletions come upon the damage at the same time.
+        const how = { server: SERVERS[n % SERVERS.length]!, withReaders: n % 2 === 1, count, random };
+        await runRound(cluster, load, sum, how);
       }
       await load.stop();
-      const wrong = await verifyAcked(cluster, load.acked, 8);
-      assert.equal(wrong, [], `seed ${SEED}\n${cluster.logs()}`);
+      assert.equal(await verifyAcked(cluster, load.acked, 8), [], `seed ${SEED}\n${cluster.logs()}`);
       const last = await verify(cluster);
       assert.equal([last.code, last.findings], [0, []], cluster.logs());
       const { sealed, different } = await compareFiles(cluster);
       assert.equal(different, []);
-      if (FLIPS >= 60)
-        assert.ok(
-          seen.inOpenBlocks > 0 && kinds.size === FLIP_KINDS.length,
-          'of every kind, open and sealed',
-        );
+      if (FLIPS >= 60) {
+        assert.ok(sum.inOpenBlocks > 0 && sum.inOpenBlocks < sum.flips, 'in OPEN and in sealed blocks');
+        assert.is(sum.kinds.size, FLIP_KINDS.length, 'of every kind');
+        assert.ok(sum.reported > sum.flips / 4);
+      }
       console.log(
-        `\nFIGURE ${seen.flips} flips (${[...kinds].map(([kind, n]) => `${n} ${kind}`).join(', ')}; ${seen.inOpenBlocks} in OPEN blocks), ` +
-          `${seen.toReport} of ${seen.toReport} reported, ${load.acked.length} pictures right, ${sealed.length} sealed blocks alike, ` +
-          `verified and repaired within ${Math.round(slowestRepairMs)} ms, seed ${SEED}`,
+        `\nFIGURE ${sum.text}; ${load.acked.length} pictures right, ${sealed.length} sealed blocks alike, seed ${SEED}`,
       );
+      // A server that cannot be asked is no good news.
+      await cluster.stopOne('ds3', 'SIGTERM');
+      const without = await verify(cluster, 0);
+      assert.equal([without.code, without.totals['unreadServers']], [1, [3]]);
     });
   },
-  Number(process.env['TFS_FLIPS_MS'] ?? 240_000),
+  TIMEOUT_MS,
 );

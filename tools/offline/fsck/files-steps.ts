@@ -73,5 +73,8 @@ export async function checkFiles(mount: MountUnderCheck, found: Findings): Promi
   }
   const surplus = await disk.list(STORE_DIRECTORIES.surplus).catch(() => []);
   if (surplus.length > 0) found.note(`${surplus.length} files of cut-off records are kept in surplus/`);
+  const trash = await disk.list(STORE_DIRECTORIES.trash).catch(() => []);
+  if (trash.length > 0)
+    found.note(`${trash.length} damaged files that were replaced are kept in trash/ for a while`);
   return `${names.length} files, ${mount.blocks.length} blocks`;
 }
