@@ -34,6 +34,8 @@ export class Block implements BlockInfo {
   fileBytes: number;
   /** Those who wait for the index: no eviction before they have it. */
   users = 0;
+  /** The last writing of its index file: a seal, a load and a verification may all want to, and it is one file. */
+  indexWrite: Promise<void> = Promise.resolve();
   /** Damage was found that a walk of the records does not see: only a repair of the whole file clears it. */
   unsound = false;
   #deadBytes = 0;

@@ -136,8 +136,16 @@ export async function writeIdx(
     offsets[slot] = slotWord(slotOffset(words[slot]!));
     if ((slotFlags(words[slot]!) & NameFlag.LOST) !== 0) flags[slot] = IDX_LOST;
   }
+  const content = encodeIdx(identity(block), { offsets, flags, sha1s });
+  // One after the other: a second writer of the temporary file would take it from under the first.
+  block.indexWrite = block.indexWrite.then(() => replaceFile(context, name, content));
+  await block.indexWrite;
+}
+
+async function replaceFile(context: StoreContext, name: string, content: Buffer): Promise<void> {
+  if (context.failure !== undefined) return;
   try {
-    await context.writeTemporary(`${name}.tmp`, [encodeIdx(identity(block), { offsets, flags, sha1s })]);
+    await context.writeTemporary(`${name}.tmp`, [content]);
     await context.disk.rename(inBlocks(`${name}.tmp`), inBlocks(name));
     await context.syncBlocks();
   } catch (error) {

@@ -163,6 +163,24 @@ describe('verification of a replica', (test) => {
     assert.is(store.info(BLOCK)!.flags, 0);
   });
 
+  test('a seal and verifications that find no index file yet all write it, and nothing goes wrong', async (t) => {
+    const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 1, blockBytes: BLOCK_BYTES });
+    const { store, disk } = world.replicas[0]!;
+    // A write takes a turn of the event loop, as on a real disk.
+    disk.onStep = turn;
+    const sealing = world.seal();
+    while (store.info(BLOCK)!.state !== BlockState.SEALED) await turn();
+    const verifying = Array.from({ length: 4 }, async (_, i) => {
+      for (let wait = 0; wait < i; wait++) await turn();
+      return store.verify(BLOCK);
+    });
+    for (const { problems } of await Promise.all(verifying)) assert.equal(problems, []);
+    await sealing;
+    assert.is(store.readOnly, undefined);
+    assert.ok((await disk.stat(IDX_PATH)) !== undefined);
+  });
+
   test('a block whose superblock did not read at the start is told as quarantined', async (t) => {
     const world = await ReplicaWorld.open(t, [100], { replicas: 1 });
     await world.seal();
