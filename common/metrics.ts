@@ -2,13 +2,23 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 
 /**
  * The numbers of one process, in a registry of its own so that several servers of one test process do not meet.
- * Names start with `tfs_` and end with their unit (`_seconds`, `_bytes`, `_total`).
+ * Names start with `tfs_` and the kind of process, so that sums never mix what a NameServer knows with what a DataServer
+ * has, and end with their unit (`_seconds`, `_bytes`); what only grows is a counter and ends with `_total`.
  */
 export interface Metrics {
   counter<L extends string = never>(name: string, help: string, labels?: readonly L[]): Counter<L>;
   gauge<L extends string = never>(name: string, help: string, labels?: readonly L[]): Gauge<L>;
   /** A gauge that is asked for its value when somebody looks. */
   observed(name: string, help: string, value: () => number): Gauge;
+  /** A counter that is asked how much there has been since the start; its name ends with `_total`. */
+  counted(name: string, help: string, value: () => number): Counter;
+  /** Gauges that are asked for their values, one for each value of a label. */
+  observedBy<L extends string>(
+    name: string,
+    help: string,
+    label: L,
+    values: () => Iterable<readonly [string | number, number]>,
+  ): Gauge<L>;
   histogram<L extends string = never>(
     name: string,
     help: string,
@@ -48,6 +58,33 @@ export function openMetrics(options: MetricsOptions): Metrics {
         registers: [registry],
         collect() {
           this.set(value());
+        },
+      }),
+    counted: (name, help, value) =>
+      new Counter({
+        name,
+        help,
+        registers: [registry],
+        collect() {
+          this.reset();
+          this.inc(value());
+        },
+      }),
+    observedBy: <L extends string>(
+      name: string,
+      help: string,
+      label: L,
+      values: () => Iterable<readonly [string | number, number]>,
+    ) =>
+      new Gauge<L>({
+        name,
+        help,
+        labelNames: [label],
+        registers: [registry],
+        collect() {
+          this.reset();
+          for (const [of, value] of values())
+            this.set({ [label]: of } as Partial<Record<L, string | number>>, value);
         },
       }),
     histogram: (name, help, { labels = [], buckets = LATENCY_BUCKETS_SECONDS } = {}) =>

@@ -2,7 +2,7 @@ import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
 import { RECONFIGURE_MS_MAX, TRASH_PURGE_MS } from '../common/limits.ts';
 import type { Timer } from '../common/seams/clock.ts';
-import { encodeControl, type Status, zRequestCfgReply } from '../common/wire/control.ts';
+import { encodeControl, type Heartbeat, type Status, zRequestCfgReply } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
@@ -271,6 +271,23 @@ export class DataServer {
 
   get address(): HostPort {
     return this.#rpc.address;
+  }
+
+  get io(): Heartbeat['io'] {
+    return this.#report.io;
+  }
+
+  get space(): Heartbeat['space'] {
+    return this.#report.space;
+  }
+
+  /** Peers that failed a write in the last minute. */
+  get suspectedPeers(): number {
+    return this.#suspects.all.length;
+  }
+
+  get isStopping(): boolean {
+    return this.#closing;
   }
 
   status(): Status {

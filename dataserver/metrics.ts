@@ -4,94 +4,133 @@ import type { DataServer } from './dataserver.ts';
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: DataServer): void {
   const { store, puts, pool, probe, index, indexer, nameservers, repair } = server;
-  metrics.observed('tfs_blocks', 'Blocks on this disk', () => store.totals().blocks);
+  metrics.observed('tfs_dataserver_blocks', 'Blocks on this disk', () => store.totals().blocks);
   metrics.observed(
-    'tfs_open_blocks',
+    'tfs_dataserver_open_blocks',
     'Blocks being written with this server as the primary',
     () => pool.openCount,
   );
-  metrics.observed('tfs_files', 'Records of pictures on this disk', () => store.totals().files);
-  metrics.observed('tfs_aliases', 'Names that share the bytes of another', () => store.totals().aliases);
   metrics.observed(
-    'tfs_lost_records',
+    'tfs_dataserver_unsealed_blocks',
+    'Blocks on this disk that are written or wait for their seal, also as another member',
+    () => store.totals().unsealedBlocks,
+  );
+  metrics.observed(
+    'tfs_dataserver_disk_total_bytes',
+    'Size of the file system',
+    () => server.space.totalBytes,
+  );
+  metrics.observed('tfs_dataserver_disk_free_bytes', 'Free on the file system', () => server.space.freeBytes);
+  metrics.observed('tfs_dataserver_disk_slow', '1 while writes take long, time and again', () =>
+    server.io.slow === true ? 1 : 0,
+  );
+  metrics.observed('tfs_dataserver_disk_full', '1 while there is no room for another block', () =>
+    server.io.full === true ? 1 : 0,
+  );
+  metrics.observed(
+    'tfs_dataserver_suspected_peers',
+    'DataServers that it could not reach, or found slow, in the last minute',
+    () => server.suspectedPeers,
+  );
+  metrics.observed('tfs_dataserver_stopping', '1 while it stops', () => (server.isStopping ? 1 : 0));
+  metrics.observed('tfs_dataserver_files', 'Records of pictures on this disk', () => store.totals().files);
+  metrics.observed(
+    'tfs_dataserver_aliases',
+    'Names that share the bytes of another',
+    () => store.totals().aliases,
+  );
+  metrics.observed(
+    'tfs_dataserver_lost_records',
     'Records that verified on no replica when their block was sealed',
     () => store.totals().lostRecords,
   );
-  metrics.observed(
-    'tfs_refused_cuts',
+  metrics.counted(
+    'tfs_dataserver_refused_cuts_total',
     'Seals refused because they would have cut what was acknowledged',
     () => store.refusedCuts,
   );
-  metrics.observed('tfs_block_bytes', 'Bytes that block files take', () => store.totals().bytes);
+  metrics.observed('tfs_dataserver_block_bytes', 'Bytes that block files take', () => store.totals().bytes);
   metrics.observed(
-    'tfs_spare_blocks',
+    'tfs_dataserver_spare_blocks',
     'Zero-filled files ready to become blocks',
     () => store.totals().spares,
   );
-  metrics.observed('tfs_index_bytes', 'Memory of loaded block indexes', () => store.totals().indexBytes);
-  metrics.observed('tfs_puts_stored', 'Pictures stored since the start', () => puts.stored);
   metrics.observed(
-    'tfs_puts_deduplicated',
-    'Uploads that became a second name since the start',
+    'tfs_dataserver_index_bytes',
+    'Memory of loaded block indexes',
+    () => store.totals().indexBytes,
+  );
+  metrics.counted('tfs_dataserver_puts_stored_total', 'Pictures stored', () => puts.stored);
+  metrics.counted(
+    'tfs_dataserver_puts_deduplicated_total',
+    'Uploads that became a second name',
     () => puts.deduplicated,
   );
-  metrics.observed(
-    'tfs_puts_replayed',
-    'Uploads that had been stored before since the start',
+  metrics.counted(
+    'tfs_dataserver_puts_replayed_total',
+    'Uploads that had been stored before',
     () => puts.replayed,
   );
   metrics.observed(
-    'tfs_upload_in_flight_bytes',
+    'tfs_dataserver_upload_in_flight_bytes',
     'Bytes of uploads not yet acknowledged',
     () => puts.bytesInFlight,
   );
   metrics.observed(
-    'tfs_disk_probe_seconds',
+    'tfs_dataserver_disk_probe_seconds',
     'Duration of the last probe write',
     () => probe.health.probeMs / 1000,
   );
-  metrics.observed('tfs_disk_healthy', '1 while probe writes succeed', () => (probe.health.healthy ? 1 : 0));
-  metrics.observed('tfs_read_only', '1 after the disk failed a write', () =>
+  metrics.observed('tfs_dataserver_disk_healthy', '1 while probe writes succeed', () =>
+    probe.health.healthy ? 1 : 0,
+  );
+  metrics.observed('tfs_dataserver_read_only', '1 after the disk failed a write', () =>
     store.readOnly === undefined ? 0 : 1,
   );
-  metrics.observed('tfs_dedup_enabled', '1 while the SHA-1 index works', () => (index.enabled ? 1 : 0));
+  metrics.observed('tfs_dataserver_dedup_enabled', '1 while the SHA-1 index works', () =>
+    index.enabled ? 1 : 0,
+  );
   metrics.observed(
-    'tfs_dedup_filter_bytes',
+    'tfs_dataserver_dedup_filter_bytes',
     'Memory of the filter of known contents',
     () => index.filterBytes,
   );
   metrics.observed(
-    'tfs_suspect_replicas',
+    'tfs_dataserver_suspect_replicas',
     'Blocks of which something on this disk does not verify',
     () => store.totals().suspects,
   );
-  metrics.observed(
-    'tfs_replicas_repaired',
-    'Replicas made whole since the start',
+  metrics.counted(
+    'tfs_dataserver_replicas_repaired_total',
+    'Replicas made whole',
     () => repair.stats.repaired,
   );
-  metrics.observed(
-    'tfs_repair_records_fetched',
+  metrics.counted(
+    'tfs_dataserver_repair_records_fetched_total',
     'Records that came from other DataServers for repairs',
     () => repair.stats.fetched,
   );
   metrics.observed(
-    'tfs_trash_bytes',
+    'tfs_dataserver_trash_bytes',
     'Bytes of damaged files that were replaced and are kept for a while',
     () => store.totals().trashBytes,
   );
-  metrics.observed(
-    'tfs_commits',
-    'Batches acknowledged by their whole write set since the start',
+  metrics.counted(
+    'tfs_dataserver_commits_total',
+    'Batches acknowledged by their whole write set',
     () => pool.stats.batches,
   );
-  metrics.observed('tfs_commit_records', 'Records in those batches', () => pool.stats.records);
+  metrics.counted(
+    'tfs_dataserver_commit_records_total',
+    'Records in those batches',
+    () => pool.stats.records,
+  );
   metrics.observed(
-    'tfs_index_waiting_blocks',
+    'tfs_dataserver_index_waiting_blocks',
     'Blocks still to be entered into the SHA-1 index',
     () => indexer.waiting,
   );
-  metrics.observed('tfs_nameserver_contact', '1 while a leader has answered lately', () =>
+  metrics.observed('tfs_dataserver_nameserver_contact', '1 while a leader has answered lately', () =>
     nameservers.inContact ? 1 : 0,
   );
 }

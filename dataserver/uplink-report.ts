@@ -79,6 +79,7 @@ export class UplinkReport implements UplinkSource {
       blocks: totals.blocks,
       files: totals.files,
       aliases: totals.aliases,
+      lostRecords: totals.lostRecords,
       ...(this.leaving === undefined ? {} : { leaving: this.leaving }),
     };
   }
@@ -101,6 +102,11 @@ export class UplinkReport implements UplinkSource {
       full,
       ...(why === undefined ? {} : { reason: why.slice(0, REASON_CHARS_MAX) }),
     };
+  }
+
+  /** As last measured. */
+  get space(): Register['space'] {
+    return this.#measured();
   }
 
   entries(): BlockEntry[] {

@@ -1,5 +1,6 @@
 import type { ClusterMap } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
+import type { Repairer } from './repair.ts';
 import type { SealCoordinator } from './seal.ts';
 import type { ShortCount } from './short-count.ts';
 import type { Sweep } from './sweep.ts';
@@ -10,8 +11,9 @@ export function blockFigures(parts: {
   readonly short: ShortCount;
   readonly sweep: Sweep;
   readonly sealer: SealCoordinator;
+  readonly repairer: Repairer;
 }): ClusterMap['blocks'] {
-  const { map, short, sweep, sealer } = parts;
+  const { map, short, sweep, sealer, repairer } = parts;
   const { byCopies, absent, stale, quarantined } = short.counts;
   const { ageMs } = short;
   return {
@@ -23,6 +25,7 @@ export function blockFigures(parts: {
     quarantined,
     oldestUnsealedMs: Math.round(sweep.oldestUnsealedMs),
     contradicted: sealer.contradicted,
+    lostRecords: repairer.lostRecords,
     countedAgoMs: ageMs === undefined ? -1 : Math.round(ageMs),
   };
 }

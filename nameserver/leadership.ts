@@ -78,6 +78,11 @@ export class Leadership {
     return this.#deps.keeper.highest;
   }
 
+  /** Whether the lock's store did not answer when it was last asked. */
+  get isLockStoreDown(): boolean {
+    return this.#isLockDown;
+  }
+
   /** How long this reign has lasted, 0 while there is none. */
   get ledForMs(): number {
     return this.#reign === undefined ? 0 : this.#deps.clock.monotonic() - this.#ledSinceMs;

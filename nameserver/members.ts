@@ -54,13 +54,13 @@ export interface LiveMember {
   space: Register['space'];
   io: Heartbeat['io'];
   suspects: ReadonlySet<ServerId>;
-  counts: { openBlocks: number; blocks: number; files: number; aliases: number };
+  counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
 const NOT_PROBED: Heartbeat['io'] = { healthy: true, readOnly: false, probeMs: 0 };
-const NO_COUNTS = { openBlocks: 0, blocks: 0, files: 0, aliases: 0 };
+const NO_COUNTS = { openBlocks: 0, blocks: 0, files: 0, aliases: 0, lostRecords: 0 };
 const NO_SPACE = { totalBytes: 0, freeBytes: 0, usedBytes: 0 };
 /** Says "nowhere" on the wire, where an address needs a port. */
 const NOWHERE: HostPort = { host: 'unknown', port: 1 };

@@ -312,9 +312,22 @@ export class NameServer {
     return this.#locator.locate(blocks);
   }
 
+  get minWrite(): number {
+    return this.#options.minWrite;
+  }
+
+  /** Failure domains with a DataServer that takes new blocks. */
+  get writableDomains(): number {
+    const able = this.members
+      .infos()
+      .filter(({ state, io }) => state === 'up' && io.healthy && !io.readOnly && io.full !== true);
+    return new Set(able.map(({ domain }) => domain)).size;
+  }
+
   /** How the blocks are, as far as this NameServer knows. */
   blockFigures(): ClusterMap['blocks'] {
-    return blockFigures({ map: this.map, short: this.#short, sweep: this.#sweep, sealer: this.sealer });
+    const { map, sealer, repairer } = this;
+    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer });
   }
 
   clusterMap(): ClusterMap {

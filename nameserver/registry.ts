@@ -108,7 +108,18 @@ export class Registry {
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
     const { members, map, leadership, view, sealer, log, onMapChange } = this.#deps;
-    const { server, space, io, suspects, openBlocks, blocks, files, aliases, leaving } = message;
+    const {
+      server,
+      space,
+      io,
+      suspects,
+      openBlocks,
+      blocks,
+      files,
+      aliases,
+      lostRecords = 0,
+      leaving,
+    } = message;
     const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message);
     const told = this.#answerPromise(live, this.#wasTold(live));
@@ -119,7 +130,7 @@ export class Registry {
       space,
       io,
       suspects: new Set(suspects),
-      counts: { openBlocks, blocks, files, aliases },
+      counts: { openBlocks, blocks, files, aliases, lostRecords },
     });
     const isInStep = live.table.beat(message.sequence);
     const taking = isInStep ? this.#take(server, entries) : undefined;

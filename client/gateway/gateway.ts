@@ -92,6 +92,12 @@ export class Gateway {
       'Uploads held in memory',
       () => this.#gate.bytesInFlight,
     );
+    metrics.observed('tfs_gateway_ready', '1 while it knows the cluster and takes requests', () =>
+      client.clusterMap !== undefined && !this.#draining ? 1 : 0,
+    );
+    metrics.observed('tfs_gateway_writable', '1 while the cluster looks as if it takes uploads', () =>
+      client.isWritable ? 1 : 0,
+    );
     const onError = (error: unknown, requestId: string) => this.#errors.note(error, requestId);
     const pictures = new PictureServer({ client, hot, metrics, onError });
     const uploads = new Uploads({ client, gate: this.#gate, metrics, clock, pictureBytesMax, anyType });

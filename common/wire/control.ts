@@ -130,6 +130,8 @@ export const zHeartbeat = z.object({
   blocks: u32,
   files: z.number().int().min(0),
   aliases: z.number().int().min(0),
+  /** Records that were sealed as lost, because they verified on no replica. */
+  lostRecords: z.number().int().min(0).optional(),
   /**
    * `stopping`: it ends its write sessions and wants what it holds sealed; it still answers. `gone`: its last word; it
    * answers nothing any more.
@@ -449,6 +451,8 @@ const zServerInfo = z.object({
   aliases: z.number(),
   /** Peers that it could not reach, or found slow, in the last minute. */
   suspects: z.array(zServer).default([]),
+  /** Records on its disk that were sealed as lost. */
+  lostRecords: z.number().default(0),
   /** It stops: nothing new is placed on it. */
   leaving: z.boolean().default(false),
 });
@@ -490,6 +494,8 @@ export const zClusterMap = z.object({
     oldestUnsealedMs: z.number().default(0),
     /** Blocks with a replica that holds what its seal denies. */
     contradicted: z.number().default(0),
+    /** Records that a repair found on no replica. */
+    lostRecords: z.number().default(0),
     /** Since `underReplicated` and the copies began to be counted for the last time; -1 before the first time. */
     countedAgoMs: z.number().default(-1),
   }),

@@ -176,6 +176,8 @@ export interface Received {
 export interface StoreTotals {
   readonly blocks: number;
   readonly openBlocks: number;
+  /** Those and others that are not sealed yet. */
+  readonly unsealedBlocks: number;
   readonly files: number;
   readonly aliases: number;
   /** Records that were sealed as lost: they verify on no replica. */

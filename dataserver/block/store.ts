@@ -160,10 +160,11 @@ export class BlockStore {
   }
 
   totals(): StoreTotals {
-    let [openBlocks, files, aliases, lostRecords, suspects] = [0, 0, 0, 0, 0];
+    let [openBlocks, unsealedBlocks, files, aliases, lostRecords, suspects] = [0, 0, 0, 0, 0, 0];
     let [bytes, indexBytes] = [this.#spares.bytes, this.#cache.bytes];
     for (const block of this.#blocks.values()) {
       if (block.state === BlockState.OPEN) openBlocks++;
+      if (block.state !== BlockState.SEALED) unsealedBlocks++;
       if (block.flags !== 0) suspects++;
       files += block.slots;
       aliases += block.ops.facts.aliases;
@@ -174,6 +175,7 @@ export class BlockStore {
     return {
       blocks: this.#blocks.size,
       openBlocks,
+      unsealedBlocks,
       files,
       aliases,
       lostRecords,

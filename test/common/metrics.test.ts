@@ -24,6 +24,26 @@ describe('metrics', (test) => {
     assert.match(await metrics.text(), 'tfs_in_flight{kind="gateway",id="0"} 7');
   });
 
+  test('an observed counter is a counter, and an observed gauge may have a value for each of many', async (t) => {
+    const metrics = openMetrics({ kind: 'gateway', id: '0', processMetrics: false });
+    t.defer(() => metrics.close());
+    let value = 1;
+    metrics.counted('tfs_things_total', 'things', () => value);
+    const ages = new Map([
+      [3, 0.5],
+      [4, Number.POSITIVE_INFINITY],
+    ]);
+    metrics.observedBy('tfs_age_seconds', 'age', 'server', () => ages);
+    await metrics.text();
+    value = 5;
+    ages.delete(3);
+    const text = await metrics.text();
+    assert.match(text, '# TYPE tfs_things_total counter');
+    assert.match(text, 'tfs_things_total{kind="gateway",id="0"} 5');
+    assert.match(text, 'tfs_age_seconds{server="4",kind="gateway",id="0"} +Inf');
+    assert.not.match(text, 'server="3"', 'what is gone is gone');
+  });
+
   test('histograms have buckets from a cached picture to a hung disk', async (t) => {
     const metrics = openMetrics({ kind: 'gateway', id: '0', processMetrics: false });
     t.defer(() => metrics.close());

@@ -353,6 +353,7 @@ export class FakeCluster implements Caller {
         files: 0,
         aliases: 0,
         suspects: [],
+        lostRecords: 0,
         leaving: false,
       })),
       blocks: zClusterMap.shape.blocks.parse({

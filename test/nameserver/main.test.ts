@@ -69,7 +69,7 @@ describe('NameServer process', (test) => {
     assert.is(await first.outcome, 'ready', first.output());
     assert.is(await epochOf(place.adminPort), 1);
     const metrics = await (await fetch(`http://127.0.0.1:${place.adminPort}/metrics`)).text();
-    assert.match(metrics, /^tfs_leads\{[^}]*\} 1$/m);
+    assert.match(metrics, /^tfs_nameserver_leads\{[^}]*\} 1$/m);
     const second = start(t, place.home);
     assert.is(await second.outcome, EXIT_REFUSED);
     assert.match(second.output(), /another NameServer process runs on/);

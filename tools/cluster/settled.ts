@@ -48,7 +48,8 @@ export function whyNotBegun(name: string, now: Snapshot): string | undefined {
   const down = map.servers.filter((server) => server.id !== id && server.state !== 'up');
   if (down.length > 0) return `DataServer ${down.map((server) => server.id).join(', ')} is down`;
   const [none = 0, one = 0] = map.blocks.byCopies;
-  const few = none + (map.replicas > 1 ? one : 0);
+  // Of damaged blocks nothing is known to be elsewhere, and they would stop every reload until somebody gave up on them.
+  const few = none + (map.replicas > 1 ? one : 0) - map.blocks.suspect;
   return few > 0 ? `${few} blocks have one good copy or none` : undefined;
 }
 

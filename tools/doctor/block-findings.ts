@@ -13,7 +13,14 @@ export function blockFindings(facts: Facts): Finding[] {
   if (map === undefined) return [];
   const { blocks, servers } = map;
   const away = servers.filter(({ state }) => state !== 'up').map(({ id }) => id);
-  return [...copies(blocks, away, facts.replicas), ...seals(blocks), ...damage(blocks)];
+  // Each copy of a block has the same records lost: no disk knows of more than there are.
+  const lost = Math.max(blocks.lostRecords, ...servers.map(({ lostRecords }) => lostRecords));
+  return [
+    ...copies(blocks, away, facts.replicas),
+    ...seals(blocks),
+    ...damage(blocks),
+    ...(lost > 0 ? [lostRecords(lost)] : []),
+  ];
 }
 
 type Blocks = ClusterMap['blocks'];
@@ -37,7 +44,8 @@ function copies(blocks: Blocks, away: readonly number[], replicas: number): Find
       count: none,
       what: `${plural(none, 'block has', 'blocks have')} no good copy that can be had now`,
       why: whereElse,
-      itself: 'their pictures are 503, or come from copies that are not confirmed, until a copy is back',
+      itself:
+        'what is whole in a damaged copy is read from it; everything else is 503, or comes from copies that are not confirmed, until a good copy is back',
       todo: bringBack,
     });
   if (one > 0 && replicas > 1)
@@ -105,6 +113,19 @@ function seals({ awaitingSeal, oldestUnsealedMs, contradicted }: Blocks): Findin
       todo: 'npm run logs -- nameserver names the blocks ("contradicts"); keep all disks; npx tfs fsck MOUNT and npx tfs salvage on the copy that holds more',
     });
   return findings;
+}
+
+function lostRecords(count: number): Finding {
+  return {
+    code: 'lost-records',
+    level: 'at risk',
+    count,
+    what: `at least ${plural(count, 'record verifies', 'records verify')} on no copy: lost, unless a disk that is away has them`,
+    why: 'every copy of them is damaged',
+    itself:
+      'their names are answered with 500, never with 404 or wrong bytes; a server that comes back with a whole copy mends them',
+    todo: 'npx tfs verify --all-replicas names the blocks; keep every disk and every file in trash/; upload the pictures again if you have them elsewhere',
+  };
 }
 
 function damage({ suspect, quarantined }: Blocks): Finding[] {

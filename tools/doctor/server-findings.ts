@@ -74,7 +74,7 @@ function disk({ id, io, space, mount }: ServerInfo, blockBytes: number): Finding
         todo: `check ${mount}: df -h ${mount}; dmesg | tail`,
       },
     ];
-  if (space.freeBytes < blockBytes)
+  if (isFull({ io, space }, blockBytes))
     return [
       {
         ...one,
@@ -143,7 +143,8 @@ function links(up: readonly ServerInfo[]): Finding[] {
 
 function writability(map: ClusterMap, { replicas, minWrite, blockBytes }: Facts): Finding[] {
   const able = map.servers.filter(
-    ({ state, io, space }) => state === 'up' && io.healthy && !io.readOnly && space.freeBytes >= blockBytes,
+    ({ state, io, space }) =>
+      state === 'up' && io.healthy && !io.readOnly && !isFull({ io, space }, blockBytes),
   );
   const domains = new Set(able.map(({ domain }) => domain)).size;
   const known = new Set(map.servers.map(({ domain }) => domain)).size;
@@ -154,7 +155,7 @@ function writability(map: ClusterMap, { replicas, minWrite, blockBytes }: Facts)
         code: 'not-writable',
         level: 'at risk',
         count: minWrite - domains,
-        what: 'uploads and deletes are refused with 503',
+        what: `uploads are refused with 503, and deletes where fewer than ${minWrite} copies can be reached`,
         why: `${why}; ${minWrite} are needed (cluster.minWrite)`,
         itself: 'reads go on; uploads are taken again as soon as enough servers are back',
         todo: 'bring back the servers named here',
@@ -193,3 +194,6 @@ function writability(map: ClusterMap, { replicas, minWrite, blockBytes }: Facts)
 }
 
 const mib = (bytes: number): string => `${Math.floor(bytes / (1024 * 1024))} MiB`;
+
+const isFull = ({ io, space }: Pick<ServerInfo, 'io' | 'space'>, blockBytes: number): boolean =>
+  io.full === true || space.freeBytes < blockBytes;

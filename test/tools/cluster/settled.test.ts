@@ -107,6 +107,8 @@ describe('reload: a DataServer', (test) => {
     assert.is(begun(down, 'dataserver-3'), 'begun', 'it is the one that is missed');
     assert.is(begun(down, 'gateway'), 'begun');
     assert.match(begun({ map: map({ blocks: { byCopies: [0, 2, 0, 18] } }) }), '2 blocks have one good copy');
+    const lost = { map: map({ blocks: { byCopies: [1, 0, 0, 19], suspect: 1 } }) };
+    assert.is(begun(lost), 'begun', 'a damaged block does not stop every reload for ever');
     const single = { map: map({ servers: [server(2)], replicas: 1, blocks: { byCopies: [0, 20] } }) };
     assert.is(begun(single), 'begun');
   });

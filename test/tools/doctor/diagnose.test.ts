@@ -109,7 +109,7 @@ const SYMPTOMS: readonly Symptom[] = [
     }),
     verdict: 'at risk',
     codes: ['not-writable', 'one-copy', 'safe-mode', 'server-down', 'server-down'],
-    says: ['refused with 503', '2 are needed'],
+    says: ['uploads are refused with 503', '2 are needed'],
   },
   {
     name: 'a block has no copy at all',
@@ -243,6 +243,19 @@ const SYMPTOMS: readonly Symptom[] = [
     verdict: 'at risk',
     codes: ['quarantined'],
     says: ['npx tfs verify'],
+  },
+  {
+    name: 'records are lost on every copy',
+    facts: healthy({
+      nameservers: nameservers(
+        map({
+          servers: [server(1, { lostRecords: 3 }), server(2, { lostRecords: 3 }), server(3)],
+          blocks: { suspect: 1, byCopies: [1, 0, 0, 19], underReplicated: 1, lostRecords: 2 },
+        }),
+      ),
+    }),
+    verdict: 'at risk',
+    codes: ['no-copy', 'lost-records', 'suspect'],
   },
   {
     name: 'no NameServer answers',

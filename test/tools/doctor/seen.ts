@@ -23,6 +23,7 @@ export function server(id: number, overrides: Partial<ServerInfo> = {}): ServerI
     files: 1000,
     aliases: 10,
     suspects: [],
+    lostRecords: 0,
     leaving: false,
     ...overrides,
   };
