@@ -1,8 +1,9 @@
 import { type ErrorCode, TfsError, toTfsError } from '../common/errors.ts';
 import { formatHostPort, type ServerId, serverId } from '../common/ids.ts';
 import {
-  CLIENT_ATTEMPTS_MAX,
   CLIENT_BUDGET_MS_DEFAULT,
+  PUT_ATTEMPTS_MAX,
+  PUT_ATTEMPTS_PER_ROUND_MAX,
   PUT_PING_MS,
   PUT_SILENT_MS_MAX,
   PUT_WIRE_BYTES_PER_MS_MIN,
@@ -83,7 +84,8 @@ export class Writer {
         // Looked at anew after each failure, because the failure may have told which servers to avoid.
         const server = this.#order(rank(content, map.weighted), avoid).find((id) => !tried.has(id));
         const left = deadlineAt - clock.monotonic();
-        if (server === undefined || attempts >= CLIENT_ATTEMPTS_MAX || left <= 0) break;
+        const isRoundOver = server === undefined || tried.size >= PUT_ATTEMPTS_PER_ROUND_MAX;
+        if (isRoundOver || attempts >= PUT_ATTEMPTS_MAX || left <= 0) break;
         tried.add(server);
         if (attempts++ > 0) onRetry();
         try {
@@ -96,7 +98,7 @@ export class Writer {
         }
       }
       const left = deadlineAt - clock.monotonic();
-      if (attempts >= CLIENT_ATTEMPTS_MAX || left <= 0) throw exhausted(last, failures);
+      if (attempts >= PUT_ATTEMPTS_MAX || left <= 0) throw exhausted(last, failures);
       map.noteTrouble();
       await clock.sleep(Math.min(left, backoffMs(round, random)));
     }

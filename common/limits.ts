@@ -208,6 +208,9 @@ export const NEW_SERIES_PER_HOUR_MAX = 8;
 export const RPC_MS_DEFAULT = 5_000;
 export const CLIENT_BUDGET_MS_DEFAULT = 10_000;
 export const CLIENT_ATTEMPTS_MAX = 12;
+/** Of one upload: a refusal comes fast, so there are rounds of a few servers with pauses, which last for seconds. */
+export const PUT_ATTEMPTS_MAX = 24;
+export const PUT_ATTEMPTS_PER_ROUND_MAX = 3;
 /** A client asks the next replica when one has not answered for this long; the last one gets the rest. */
 export const READ_ATTEMPT_MS_MAX = 1_500;
 export const READ_ROUNDS_MAX = 3;

@@ -224,6 +224,11 @@ export class SessionPool {
         this.#deps.suspects.suspect(member.id, member.address, session.failureOf(member.id));
       }
     }
+    // What is stored again must not wait for the same member once more.
+    for (const other of [...this.#sessions]) {
+      const shared = other.members.filter((id) => failed.includes(id));
+      if (shared.length > 0) other.end('member', shared, session.failureOf(shared[0]!));
+    }
     if (reason !== 'full')
       this.#deps.log.info({ block: spec.block, reason, failed }, 'a write session ended');
     this.#closeBlock(spec.block);

@@ -5,6 +5,7 @@ import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import { type ErrorCode, isTfsError, TfsError } from '../../common/errors.ts';
 import type { BlockId, ServerId } from '../../common/ids.ts';
+import { PUT_ATTEMPTS_MAX } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import { encodeName, suffixHash } from '../../common/name.ts';
 import { MediaType, NameFlag, Op } from '../../common/wire/messages.ts';
@@ -366,7 +367,7 @@ describe('client: writes that fail', (test) => {
     for (const server of cluster.servers) server.refusePut = new TfsError('NO_WRITE_SET', 'too few');
     const error = await rejects(client.put(randomBytes(100)), 'NO_WRITE_SET');
     assert.is(error.httpStatus, 503);
-    assert.ok(sum(cluster.servers.map((server) => server.count(Op.PUT))) <= 12);
+    assert.ok(sum(cluster.servers.map((server) => server.count(Op.PUT))) <= PUT_ATTEMPTS_MAX);
   });
 });
 

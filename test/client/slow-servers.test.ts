@@ -2,8 +2,14 @@ import { randomBytes } from 'node:crypto';
 import * as assert from 'uvu/assert';
 import { TfsClient, type TfsClientOptions } from '../../client/client.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
-import { isTfsError } from '../../common/errors.ts';
-import { CHECK_MS_MAX, HEDGE_MS_MAX, NAMESERVER_HEDGE_MS, READ_ATTEMPT_MS_MAX } from '../../common/limits.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
+import {
+  CHECK_MS_MAX,
+  HEDGE_MS_MAX,
+  NAMESERVER_HEDGE_MS,
+  PUT_ATTEMPTS_MAX,
+  READ_ATTEMPT_MS_MAX,
+} from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import { Op } from '../../common/wire/messages.ts';
 import { FAKE_UUID, FakeCluster, type FakeServer } from '../kit/fake-cluster.ts';
@@ -213,6 +219,18 @@ describe('client: a primary that is stopped', (test) => {
     await world.put(client, 1);
     const asked = world.cluster.servers.map((server) => server.count(Op.PUT));
     assert.equal(asked.sort(), [0, 0, 1]);
+  });
+
+  test('fast refusals do not use up the budget while a cluster recovers', async (t) => {
+    const world = new World(t);
+    const client = await world.client();
+    for (const server of world.cluster.servers) server.refusePut = new TfsError('RETRY_ELSEWHERE', 'not now');
+    const storing = client.put(randomBytes(100));
+    await world.clock.spend(world.clock.sleep(2000));
+    for (const server of world.cluster.servers) server.refusePut = undefined;
+    await world.clock.spend(storing);
+    const asked = world.cluster.servers.reduce((sum, server) => sum + server.count(Op.PUT), 0);
+    assert.ok(asked <= PUT_ATTEMPTS_MAX, `${asked}`);
   });
 
   test('a large upload may be on its way for longer', async (t) => {

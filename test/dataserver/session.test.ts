@@ -102,6 +102,18 @@ describe('write sessions', (test) => {
     assert.is(world.life(3).store.info(block)!.length, world.life(1).store.info(block)!.length);
   });
 
+  test('what a member left unanswered is not sent to it once more in another open block', async () => {
+    const world = await SealWorld.open({ seed: 1, times: TIMES, openBlocks: 2 });
+    await world.pass(500);
+    const blocks = world.life(1).pool.openBlocks;
+    assert.is(blocks.length, 2);
+    world.intercept = (from, to, op) => (from === 1 && to === 3 && op === Op.APPEND ? 'drop' : undefined);
+    const upload = put(world, 1);
+    await world.pass(MEMBER_ACK_MS_MAX + 500);
+    assert.equal([...upload.stored!.members].sort(), [1, 2]);
+    assert.ok(!world.life(1).pool.openBlocks.some((block) => blocks.includes(block)));
+  });
+
   test('without anyone to write to, the gateway is told whom to avoid', async () => {
     const world = await open();
     world.kill(2);

@@ -45,6 +45,8 @@ const addressOf = (id: number): HostPort => ({ host: 'ds', port: 1000 + id });
 export interface SealWorldOptions {
   readonly seed: number;
   readonly times: SealTimes;
+  /** Of each primary; 1 when absent. */
+  readonly openBlocks?: number;
   readonly memberAckMs?: number;
   readonly faults?: readonly FaultName[];
   readonly sealFaults?: readonly SealFaultName[];
@@ -146,7 +148,7 @@ export class SealWorld {
       suspects,
       clock,
       random,
-      openBlocks: 1,
+      openBlocks: this.#options.openBlocks ?? 1,
       memberAckMs: this.#options.memberAckMs ?? 1000,
       log: silentLog,
       unfit: () => store.readOnly,
