@@ -9,40 +9,61 @@ const PROMISE_FILE = 'promise.tfs';
 const zFile = z.object({
   reign: zReign,
   members: z.array(z.number().int().transform(serverId)),
+  /** Taken out of the cluster. Absent in files of before there was such a thing. */
+  removed: z.array(z.number().int().transform(serverId)).default([]),
 });
+
+interface Kept {
+  readonly reign: Reign;
+  readonly members: ReadonlySet<ServerId>;
+  readonly removed: ReadonlySet<ServerId>;
+}
 
 /**
  * The highest (epoch, NameServer) this DataServer has seen. It never goes down, it is durable before anyone is told,
  * and a command of a lower reign is refused: that is what keeps a deposed NameServer from deciding anything.
- * Beside it: every DataServer this one has heard of, from which a wiped NameServer learns whom to wait for.
+ * Beside it: every DataServer this one has heard of, from which a wiped NameServer learns whom to wait for, and those
+ * that were taken out of the cluster, for whom it need not.
  */
 export class PromiseKeeper {
   /** Frees some space on a full disk, if it can: whoever cannot promise obeys nobody, and could not even delete. */
   makeRoom: (() => Promise<boolean>) | undefined;
   readonly #disk: Disk;
-  #reign: Reign;
-  #members: ReadonlySet<ServerId>;
+  #kept: Kept;
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(disk: Disk, reign: Reign, members: ReadonlySet<ServerId>) {
+  private constructor(disk: Disk, kept: Kept) {
     this.#disk = disk;
-    this.#reign = reign;
-    this.#members = members;
+    this.#kept = kept;
   }
 
   static async open(disk: Disk): Promise<PromiseKeeper> {
     const stored = await readDurable(disk, PROMISE_FILE);
-    if (stored === undefined) return new PromiseKeeper(disk, { epoch: epochOf(0), nameserver: 0 }, new Set());
-    const { reign, members } = zFile.parse(stored);
-    return new PromiseKeeper(disk, reign, new Set(members));
+    const reign = { epoch: epochOf(0), nameserver: 0 };
+    if (stored === undefined)
+      return new PromiseKeeper(disk, { reign, members: new Set(), removed: new Set() });
+    const file = zFile.parse(stored);
+    const [members, removed] = [new Set(file.members), new Set(file.removed)];
+    return new PromiseKeeper(disk, { reign: file.reign, members, removed });
   }
 
   get reign(): Reign {
-    return this.#reign;
+    return this.#kept.reign;
   }
 
+  /** Without those that were removed. */
   get members(): readonly ServerId[] {
-    return [...this.#members];
+    const { members, removed } = this.#kept;
+    return [...members].filter((id) => !removed.has(id));
+  }
+
+  /** Taken out of the cluster: never fewer. */
+  get removed(): readonly ServerId[] {
+    return [...this.#kept.removed];
+  }
+
+  isRemoved(server: ServerId): boolean {
+    return this.#kept.removed.has(server);
   }
 
   /**
@@ -52,7 +73,7 @@ export class PromiseKeeper {
    */
   accept(reign: Reign): Promise<void> {
     return this.#serially(async () => {
-      const mine = this.#reign;
+      const mine = this.#kept.reign;
       const order = compareReigns(reign, mine);
       if (order < 0) {
         throw new TfsError(
@@ -61,27 +82,39 @@ export class PromiseKeeper {
           { details: { epoch: mine.epoch, nameserver: mine.nameserver } },
         );
       }
-      if (order > 0) await this.#store(reign, this.#members);
+      if (order > 0) await this.#store({ ...this.#kept, reign });
     });
   }
 
-  /** Adds to the list of known DataServers; resolves when durable. */
-  learnMembers(members: readonly ServerId[]): Promise<void> {
-    if (members.every((id) => this.#members.has(id))) return Promise.resolve();
-    return this.#serially(() => this.#store(this.#reign, new Set([...this.#members, ...members])));
+  /** Adds to the lists of known and of removed DataServers; resolves when durable. */
+  learnMembers(members: readonly ServerId[], removed: readonly ServerId[]): Promise<void> {
+    const isNews = () =>
+      members.some((id) => !this.#kept.members.has(id)) || removed.some((id) => !this.#kept.removed.has(id));
+    if (!isNews()) return Promise.resolve();
+    return this.#serially(() =>
+      this.#store({
+        reign: this.#kept.reign,
+        members: new Set([...this.#kept.members, ...members]),
+        removed: new Set([...this.#kept.removed, ...removed]),
+      }),
+    );
   }
 
-  async #store(reign: Reign, members: ReadonlySet<ServerId>): Promise<void> {
-    const promise = { reign, members: [...members].sort((a, b) => a - b) };
+  async #store(kept: Kept): Promise<void> {
+    const byId = (a: number, b: number): number => a - b;
+    const file = {
+      reign: kept.reign,
+      members: [...kept.members].sort(byId),
+      removed: [...kept.removed].sort(byId),
+    };
     try {
-      await writeDurable(this.#disk, PROMISE_FILE, promise);
+      await writeDurable(this.#disk, PROMISE_FILE, file);
     } catch (error) {
       if (!isTfsError(error, 'DISK_FULL') || !(await this.makeRoom?.())) throw error;
-      await writeDurable(this.#disk, PROMISE_FILE, promise);
+      await writeDurable(this.#disk, PROMISE_FILE, file);
     }
     // Only now: a promise that a crash could take back must not be shown to anyone.
-    this.#reign = reign;
-    this.#members = members;
+    this.#kept = kept;
   }
 
   #serially(work: () => Promise<void>): Promise<void> {

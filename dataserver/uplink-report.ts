@@ -60,7 +60,10 @@ export class UplinkReport implements UplinkSource {
       blockBytes: options.blockBytes,
       space: this.#measured(),
       promise: promise.reign,
-      knownMembers: [...new Set([options.server, ...promise.members, ...this.#writeSets()])],
+      knownMembers: [...new Set([options.server, ...promise.members, ...this.#writeSets()])].filter(
+        (id) => !promise.isRemoved(id),
+      ),
+      removedMembers: [...promise.removed],
       highestIds: this.#highestIds(),
     };
   }

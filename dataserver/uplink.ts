@@ -252,7 +252,7 @@ export class Uplink {
     this.#token = reply.token;
     const before = promise.reign;
     try {
-      await promise.learnMembers(reply.members);
+      await promise.learnMembers(reply.members, reply.removed);
       if (!reply.leader) return false;
       await promise.accept(reply.reign);
     } catch (error) {

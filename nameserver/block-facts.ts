@@ -121,6 +121,9 @@ export const noCopies = (copiesMax: number): CopyCounts => ({
 /** Of a replica word, as bits. */
 const Kind = { GOOD: 1, MEMBER: 2, STALE: 4, QUARANTINED: 8 } as const;
 
+/** Whether the replica has everything that was acknowledged, as far as is known. */
+export const isGood = (word: number): boolean => (KINDS[word >>> 16]! & Kind.GOOD) !== 0;
+
 /** By the upper half of the word, which is all of it but the server. */
 const KINDS = Uint8Array.from({ length: 0x1_0000 }, (_, upper) => kindOf(upper << 16));
 

@@ -1,7 +1,7 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
-import { type BlockFacts, factsOf, locateIn, type Whereabouts } from './block-facts.ts';
+import { type BlockFacts, factsOf, isGood, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf, withFlags, withState } from './replica-word.ts';
 import { TableDigests } from './table-digests.ts';
@@ -126,6 +126,22 @@ export class BlockMap {
       this.#forgetReplica(page, row, i);
     });
     return missing;
+  }
+
+  /** The server is gone for good, with all it held; a member of a block stays one that has not reported it. */
+  lose(server: ServerId): void {
+    this.#eachWordOf(server, (page, row, i) => this.#forgetReplica(page, row, i));
+  }
+
+  /** @returns blocks with a replica on `server` and no good copy on a server that is not `away` */
+  onlyOn(server: ServerId, away: ReadonlySet<ServerId>): number {
+    let count = 0;
+    this.#eachWordOf(server, (page, row) => {
+      for (let i = 0; i < page.wordCount(row); i++)
+        if (!away.has(serverOf(page.word(row, i))) && isGood(page.word(row, i))) return;
+      count++;
+    });
+    return count;
   }
 
   /** The member has sealed the block at `length`. */

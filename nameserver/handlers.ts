@@ -8,8 +8,10 @@ import {
   zPeerState,
   zPromote,
   zRegister,
+  zRemoveServer,
   zReport,
   zRequestCfg,
+  zServersRemoved,
 } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import {
@@ -30,7 +32,7 @@ const json = (message: object): RpcResult => ({ header: encodeControl(message) }
 
 /** Decode, call, encode: what may be asked of a NameServer, and by whom. */
 export function serve(server: RpcServer, nameserver: NameServer): void {
-  const { registry, opener, leadership } = nameserver;
+  const { registry, opener, leadership, removal } = nameserver;
   server.handle(Op.REGISTER, DATASERVERS, async ({ header }) =>
     json(await registry.register(decodeControl(zRegister, header, 'REGISTER'))),
   );
@@ -67,6 +69,13 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   server.handle(Op.PROMOTE, ['operator'], async ({ header }) =>
     json(await leadership.promote(decodeControl(zPromote, header, 'PROMOTE'))),
   );
+  server.handle(Op.REMOVE_SERVER, ['operator'], async ({ header }) =>
+    json(await removal.remove(decodeControl(zRemoveServer, header, 'REMOVE_SERVER'))),
+  );
+  server.handle(Op.SERVERS_REMOVED, NAMESERVERS, async ({ header }) => {
+    await removal.learn(decodeControl(zServersRemoved, header, 'SERVERS_REMOVED').removed);
+    return DONE;
+  });
   server.handle(Op.CLUSTER_MAP, ROLES, () => json(nameserver.clusterMap()));
   server.handle(Op.STATUS, ROLES, () => json(nameserver.status()));
 }

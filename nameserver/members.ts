@@ -13,7 +13,7 @@ import {
   type Reign,
   type ServerInfo,
 } from '../common/wire/control.ts';
-import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore } from './name-store.ts';
+import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
 import type { Candidate } from './placement.ts';
 import {
   checkRegistration,
@@ -73,6 +73,7 @@ export class Members {
   readonly #configured: ReadonlyMap<ServerId, ConfiguredMember>;
   readonly #records: Map<ServerId, MemberRecord>;
   readonly #known: Set<ServerId>;
+  readonly #removed: Set<ServerId>;
   readonly #live = new Map<ServerId, LiveMember>();
   /** As last noticed by {@link noticeStates}. */
   #states = new Map<ServerId, ServerInfo['state']>();
@@ -82,14 +83,16 @@ export class Members {
   private constructor(
     deps: { store: NameStore; clock: Clock; random: Random; configured: readonly ConfiguredMember[] },
     records: readonly MemberRecord[],
-    known: readonly ServerId[],
+    { known, removed }: { readonly known: readonly ServerId[]; readonly removed: readonly ServerId[] },
   ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
     this.#random = deps.random;
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
-    this.#known = new Set([...this.#configured.keys(), ...this.#records.keys(), ...known]);
+    this.#removed = new Set(removed);
+    const heardOf = [...this.#configured.keys(), ...this.#records.keys(), ...known];
+    this.#known = new Set(heardOf.filter((id) => !this.#removed.has(id)));
     this.noticeStates();
   }
 
@@ -103,12 +106,39 @@ export class Members {
     for await (const record of deps.store.readAll(MEMBER_RANGE, zMemberRecord as z.ZodType<MemberRecord>))
       records.push(record);
     const known = await deps.store.read(KNOWN_KEY, zKnown as z.ZodType<ServerId[]>);
-    return new Members(deps, records, known ?? []);
+    const removed = await deps.store.read(REMOVED_KEY, zKnown as z.ZodType<ServerId[]>);
+    return new Members(deps, records, { known: known ?? [], removed: removed ?? [] });
   }
 
-  /** Every DataServer that was ever heard of, lowest first. */
+  /** Every DataServer that was ever heard of and not removed, lowest first. */
   get known(): ServerId[] {
     return [...this.#known].sort((a, b) => a - b);
+  }
+
+  /** Taken out of the cluster, for good: whoever still names them changes nothing. Lowest first. */
+  get removed(): ServerId[] {
+    return [...this.#removed].sort((a, b) => a - b);
+  }
+
+  /**
+   * Takes servers out of the known ones; resolves when durable. It cannot be taken back: what names them may come from
+   * anywhere and from any time, and only a set that never shrinks means the same to everyone.
+   *
+   * @returns those that were not removed before
+   */
+  remove(ids: readonly ServerId[]): Promise<ServerId[]> {
+    if (ids.every((id) => this.#removed.has(id))) return Promise.resolve([]);
+    return this.#serially(async () => {
+      const fresh = ids.filter((id) => !this.#removed.has(id));
+      const all = [...this.#removed, ...fresh].sort((a, b) => a - b);
+      await this.#store.write(REMOVED_KEY, all, 'which DataServers are removed');
+      for (const id of fresh) {
+        this.#removed.add(id);
+        this.#known.delete(id);
+        this.#live.delete(id);
+      }
+      return fresh;
+    });
   }
 
   /**
@@ -120,6 +150,13 @@ export class Members {
   register(register: Register, clusterUuid: string): Promise<{ live: LiveMember; isChanged: boolean }> {
     const { server } = register;
     return this.#serially(async () => {
+      if (this.#removed.has(server))
+        throw new TfsError(
+          'REFUSED',
+          `server ${server} was taken out of the cluster ("tfs remove-server"), and others went on without it: take it ` +
+            `out of mounts[] in config.json. Pictures that only ${register.mount} has: tfs salvage. To use the disk ` +
+            'again, empty it and give it an "id" that was never used',
+        );
       const before = this.#records.get(server);
       const heardAgoMs = this.heardAgoMs(server);
       checkRegistration(register, { clusterUuid, before: before && { record: before, heardAgoMs } });
@@ -162,10 +199,10 @@ export class Members {
 
   /** Adds to the known members; resolves when durable. */
   learn(ids: Iterable<ServerId>): Promise<void> {
-    const fresh = [...ids].filter((id) => !this.#known.has(id));
+    const fresh = [...ids].filter((id) => !this.#known.has(id) && !this.#removed.has(id));
     if (fresh.length === 0) return Promise.resolve();
     return this.#serially(async () => {
-      for (const id of fresh) this.#known.add(id);
+      for (const id of fresh) if (!this.#removed.has(id)) this.#known.add(id);
       await this.#store.write(KNOWN_KEY, this.known, 'the list of DataServers');
     });
   }
@@ -286,11 +323,11 @@ export class Members {
     return this.#records.has(server) ? 'down' : 'missing';
   }
 
-  /** Known servers that are not up, or have not reported all that they hold. */
+  /** Servers that are not up, or have not reported all that they hold, or are removed. */
   get away(): ServerId[] {
-    return this.known.filter(
-      (id) => this.stateOf(id) !== 'up' || this.#live.get(id)?.table.isCurrent !== true,
-    );
+    const isAway = (id: ServerId) =>
+      this.stateOf(id) !== 'up' || this.#live.get(id)?.table.isCurrent !== true;
+    return [...this.known.filter(isAway), ...this.#removed];
   }
 
   /** @returns whether a server came up or went down since the last call */

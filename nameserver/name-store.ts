@@ -9,7 +9,7 @@ import type { Kv, KvOperation, KvRange } from '../common/seams/kv.ts';
  * again, or that only makes the NameServer more careful when it is missing.
  *
  * Keys: one letter for the kind, then what it needs. `k` known members, `m` u16 member, `r` reign, `s` series,
- * `w` whole, `p` u16 page u8 segment (see `checkpoint.ts`).
+ * `w` whole, `x` removed members, `p` u16 page u8 segment (see `checkpoint.ts`).
  */
 export class NameStore {
   readonly kv: Kv;
@@ -50,6 +50,8 @@ export class NameStore {
 }
 
 export const KNOWN_KEY = Buffer.from('k');
+/** DataServers that were taken out of the cluster. */
+export const REMOVED_KEY = Buffer.from('x');
 export const REIGN_KEY = Buffer.from('r');
 export const SERIES_KEY = Buffer.from('s');
 export const WHOLE_KEY = Buffer.from('w');

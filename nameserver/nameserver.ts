@@ -33,12 +33,13 @@ import { type ConfiguredMember, Members } from './members.ts';
 import { NameStore } from './name-store.ts';
 import { BlockOpener } from './open-block.ts';
 import { OpsSync } from './ops-sync.ts';
-import { otherOver } from './other-nameserver.ts';
+import { otherOver, tellRemovedOver } from './other-nameserver.ts';
 import { Overview } from './overview.ts';
 import { PairHealth } from './pair-health.ts';
 import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
+import { Removal } from './removal.ts';
 import { Repairer } from './repair.ts';
 import { repairCommandsOver } from './repair-commands.ts';
 import { SealCoordinator } from './seal.ts';
@@ -102,6 +103,7 @@ export class NameServer {
   readonly view: View;
   readonly checkpoint: Checkpoint;
   readonly registry: Registry;
+  readonly removal: Removal;
   readonly opener: BlockOpener;
   readonly pairs: PairHealth;
   readonly sealer: SealCoordinator;
@@ -225,7 +227,19 @@ export class NameServer {
       requireReign: () => leadership.require(),
       ledForMs: () => leadership.ledForMs,
     });
+    const { rival } = options;
+    this.removal = new Removal({
+      map,
+      members,
+      view,
+      log,
+      minWrite,
+      requireReign: () => leadership.require(),
+      tellOther: rival && tellRemovedOver(peers, rival.address),
+      onMapChange: () => this.#mapVersion.bump(),
+    });
     this.registry = new Registry({
+      removal: this.removal,
       clusterUuid,
       replicas,
       minWrite,

@@ -1,11 +1,12 @@
 import { within } from '../common/deadline.ts';
-import type { HostPort } from '../common/ids.ts';
-import { HAND_OVER_MS_MAX, PEER_CALL_MS_MAX } from '../common/limits.ts';
+import type { HostPort, ServerId } from '../common/ids.ts';
+import { HAND_OVER_MS_MAX, PEER_CALL_MS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import {
   type PeerState,
   type PeerStateReply,
   type Reign,
+  zEmpty,
   zPeerStateReply,
   zPromoteReply,
 } from '../common/wire/control.ts';
@@ -18,6 +19,13 @@ export interface OtherNameServer {
   state(mine: PeerState): Promise<PeerStateReply>;
   /** This one stops: the other one is to lead. Resolves when it does, or cannot. */
   handOver(mine: { readonly nameserver: number; readonly reign: Reign }): Promise<void>;
+}
+
+/** @throws TfsError of the wire, DEADLINE; IO, DISK_FULL of the other one */
+export function tellRemovedOver(peers: Peers, address: HostPort) {
+  return async (removed: readonly ServerId[]): Promise<void> => {
+    await peers.callControl(address, Op.SERVERS_REMOVED, { removed }, zEmpty, undefined, RPC_MS_DEFAULT);
+  };
 }
 
 export function otherOver(peers: Peers, clock: Clock, address: HostPort): OtherNameServer {

@@ -17,6 +17,7 @@ import { type BlockMap, Effect } from './block-map.ts';
 import type { Leadership } from './leadership.ts';
 import type { LiveMember, Members } from './members.ts';
 import type { OpsSync } from './ops-sync.ts';
+import type { Removal } from './removal.ts';
 import type { SealCoordinator } from './seal.ts';
 import type { Series } from './series.ts';
 import type { View } from './view.ts';
@@ -27,6 +28,7 @@ export interface RegistryDeps {
   readonly minWrite: number;
   readonly map: BlockMap;
   readonly members: Members;
+  readonly removal: Removal;
   readonly leadership: Leadership;
   readonly series: Series;
   readonly view: View;
@@ -54,10 +56,12 @@ export class Registry {
 
   /** @throws TfsError REFUSED when the server may not join as what it says it is; IO, DISK_FULL */
   async register(message: Register): Promise<RegisterReply> {
-    const { members, clusterUuid, series, view, replicas, minWrite, log, onMapChange } = this.#deps;
+    const { members, removal, clusterUuid, series, view, replicas, minWrite, log, onMapChange } = this.#deps;
     const { server } = message;
     const wasTold = this.#wasTold(members.get(server));
     const { live, isChanged } = await members.register(message, clusterUuid);
+    // Before those it knows, because it may name one that others have forgotten.
+    await removal.learn(message.removedMembers);
     await members.learn([server, ...message.knownMembers]);
     const { reign, leader } = this.#answerPromise(live, wasTold);
     for (const { page, counter } of message.highestIds) if (!series.heard(page, counter)) await view.doubt();
@@ -72,6 +76,7 @@ export class Registry {
       reign,
       leader,
       members: members.known,
+      removed: members.removed,
       replicas,
       minWrite,
       token: members.token(),
@@ -155,6 +160,7 @@ export class Registry {
       leader,
       resync,
       members: members.known,
+      removed: members.removed,
       token: members.token(),
       confirmed,
       stale: confirmed ? [...stale] : [],

@@ -12,6 +12,7 @@ import { register as registerImport } from './commands/import.ts';
 import { register as registerMutations } from './commands/mutate.ts';
 import { register as registerPromote } from './commands/promote.ts';
 import { register as registerPut } from './commands/put.ts';
+import { register as registerRemoveServer } from './commands/remove-server.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
@@ -39,6 +40,7 @@ for (const register of [
   registerStatus,
   registerDoctor,
   registerPromote,
+  registerRemoveServer,
   registerFormat,
   registerVerify,
   registerFsck,

@@ -78,6 +78,8 @@ export const zRegister = z.object({
   nonce: hex(8).optional(),
   /** Every DataServer this one ever heard of, kept durably beside its promise. */
   knownMembers: z.array(zServer).max(4096),
+  /** Those that were taken out of the cluster, kept as durably. */
+  removedMembers: z.array(zServer).max(4096).default([]),
   /** Highest block id it holds or has dropped, for each series and NameServer: id >>> 16 -> counter. */
   highestIds: z.array(z.object({ page: u16, counter: u16 })).max(65_536),
 });
@@ -88,6 +90,8 @@ export const zRegisterReply = z.object({
   reign: zReign,
   leader: z.boolean(),
   members: z.array(zServer).max(4096),
+  /** Taken out of the cluster for good. */
+  removed: z.array(zServer).max(4096).default([]),
   replicas: z.number().int().min(1).max(8),
   minWrite: z.number().int().min(1).max(8),
   /** As in {@link zHeartbeatReply}; a token of before the registration counts no more. */
@@ -149,6 +153,8 @@ export const zHeartbeatReply = z.object({
   /** Send the whole table again. */
   resync: z.boolean(),
   members: z.array(zServer).max(4096),
+  /** Taken out of the cluster for good. */
+  removed: z.array(zServer).max(4096).default([]),
   /** Of this NameServer's own clock, to be echoed. */
   token: z.number().min(0).optional(),
   /**
@@ -413,6 +419,23 @@ export const zPromote = z.object({ force: z.boolean() });
 export type Promote = z.infer<typeof zPromote>;
 export const zPromoteReply = z.object({ reign: zReign, leads: z.boolean() });
 export type PromoteReply = z.infer<typeof zPromoteReply>;
+
+/**
+ * Operator -> leading NameServer: this DataServer is lost for good, nobody waits for it any more. `force` also where that
+ * loses pictures, or may.
+ */
+export const zRemoveServer = z.object({ server: zServer, force: z.boolean() });
+export type RemoveServer = z.infer<typeof zRemoveServer>;
+export const zRemoveServerReply = z.object({
+  /** All that were ever removed. */
+  removed: z.array(zServer),
+  /** Durable on both NameServers; else the other one hears it from the DataServers. */
+  onBoth: z.boolean(),
+});
+export type RemoveServerReply = z.infer<typeof zRemoveServerReply>;
+
+/** NameServer -> the other NameServer. */
+export const zServersRemoved = z.object({ removed: z.array(zServer).max(4096) });
 
 /** Operator -> DataServer; the reply's payload is block entries. */
 export const zListBlocks = z.object({});

@@ -57,8 +57,10 @@ export const Op = {
   // NameServer -> NameServer
   PEER_STATE: 31,
   HAND_OVER: 32,
+  SERVERS_REMOVED: 44,
   // operator -> NameServer
   PROMOTE: 40,
+  REMOVE_SERVER: 43,
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,

@@ -59,8 +59,19 @@ describe('promise', (test) => {
   test('known members are kept and only added to', async (t) => {
     const mount = await disk(t);
     const keeper = await PromiseKeeper.open(mount);
-    await keeper.learnMembers([serverId(3), serverId(1)]);
-    await keeper.learnMembers([serverId(2)]);
+    await keeper.learnMembers([serverId(3), serverId(1)], []);
+    await keeper.learnMembers([serverId(2)], []);
     assert.equal((await PromiseKeeper.open(mount)).members, [1, 2, 3]);
+  });
+
+  test('whoever was removed stays removed, whoever still names it', async (t) => {
+    const mount = await disk(t);
+    const keeper = await PromiseKeeper.open(mount);
+    await keeper.accept(reign(3));
+    await keeper.learnMembers([serverId(1), serverId(2)], [serverId(2)]);
+    await keeper.learnMembers([serverId(1), serverId(2), serverId(3)], []);
+    const reopened = await PromiseKeeper.open(mount);
+    assert.equal([...reopened.members, ...reopened.removed], [1, 3, 2]);
+    assert.is(reopened.reign.epoch, 3);
   });
 });

@@ -62,6 +62,7 @@ export class FakeDataServer {
   /** Orders that were refused. */
   refusals = 0;
   known: Set<ServerId>;
+  readonly removed = new Set<ServerId>();
   highestIds: { page: number; counter: number }[] = [];
   registrations = 0;
   io = IO;
@@ -197,7 +198,8 @@ export class FakeDataServer {
       pid: this.pid,
       address: this.address,
       promise: this.promise,
-      knownMembers: [...this.known],
+      knownMembers: [...this.known].filter((id) => !this.removed.has(id)),
+      removedMembers: [...this.removed],
       highestIds: this.highestIds,
       ...this.overrides,
     } as Parameters<typeof registerOf>[1]);
@@ -285,6 +287,7 @@ export class FakeDataServer {
   #heard(link: Link, reply: RegisterReply | HeartbeatReply): void {
     link.echo = reply.token;
     for (const member of reply.members) this.known.add(member);
+    for (const server of reply.removed) this.removed.add(server);
     const obeys = reply.leader && compareReigns(reply.reign, this.promise) >= 0;
     link.leader = obeys ? reply.reign : undefined;
     if (obeys) this.#accept(reply.reign);

@@ -31,6 +31,7 @@ export function registerOf(
     space: SPACE,
     promise: reignOf(0),
     knownMembers: knownMembers.map(serverId),
+    removedMembers: [],
     highestIds: [],
     ...rest,
   };

@@ -1,16 +1,12 @@
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import * as assert from 'uvu/assert';
 import { History } from '../kit/history.ts';
 import { checkHistory } from '../kit/history-checker.ts';
-import { ManagedCluster } from '../kit/managed-cluster.ts';
+import { ManagedCluster, stopManaged } from '../kit/managed-cluster.ts';
 import { describe } from '../kit/suite.ts';
 import { VerifyingLoad } from '../kit/verifying-load.ts';
-
-const PM2 = join(import.meta.dirname, '..', '..', 'node_modules', 'pm2', 'bin', 'pm2');
 
 describe('npm run reload', (test) => {
   test('replaces every process under load, and a client that retries once sees no failure', async (t) => {
@@ -61,9 +57,7 @@ describe('npm run reload', (test) => {
     assert.equal(checkHistory(load.history, { faults: [] }), []);
 
     // With one DataServer away no other is touched; naming it brings it back.
-    await promisify(execFile)(process.execPath, [PM2, 'stop', 'dataserver-3'], {
-      env: { ...process.env, PM2_HOME: join(cluster.home, 'pm2') },
-    });
+    await stopManaged(cluster.home, 'dataserver-3');
     const refused = await cluster.tool('reload', ['dataserver-1']);
     assert.is(refused.code, 1);
     assert.match(refused.stderr, 'dataserver-1 is left as it is, because DataServer 3 is down');

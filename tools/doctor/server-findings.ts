@@ -19,6 +19,7 @@ export function serverFindings(facts: Facts): Finding[] {
   const up = map.servers.filter(({ state }) => state === 'up');
   return [
     ...map.servers.flatMap((server) => (isServing(facts, server) ? [] : [down(facts, server)])),
+    ...strangers(facts, map),
     ...up.flatMap((server) => disk(server, facts.blockBytes)),
     ...up.flatMap((server) => late(server)),
     ...links(up),
@@ -46,6 +47,20 @@ function down(facts: Facts, { id, state, heartbeatAgeMs }: ServerInfo): Finding 
     itself: `${itself} ${SOON_OTHERS}`,
     todo: `${todo ?? 'nothing yet; if it stays so: npm run logs'}; if its disk is lost for good: npx tfs remove-server ${id}`,
   };
+}
+
+/** Processes of the configuration that the leader does not count among its servers. */
+function strangers(facts: Facts, { servers }: ClusterMap): Finding[] {
+  const known = new Set(servers.map(({ id }) => String(id)));
+  return facts.processes
+    .filter(({ kind, id, healthy }) => kind === 'dataserver' && !known.has(id) && !healthy)
+    .map(({ id }) => ({
+      code: 'server-unknown',
+      level: 'degraded' as const,
+      count: 1,
+      what: `DataServer ${id} of config.json is none of the cluster's: it was removed, or never joined`,
+      ...whyProcess(facts, 'dataserver', id),
+    }));
 }
 
 function disk({ id, io, space, mount }: ServerInfo, blockBytes: number): Finding[] {

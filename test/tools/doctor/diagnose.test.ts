@@ -95,6 +95,22 @@ const SYMPTOMS: readonly Symptom[] = [
     says: ['npx tfs remove-server 9', 'not in config.json'],
   },
   {
+    name: 'a DataServer that was removed is still in the configuration',
+    facts: healthy({
+      processes: [
+        ...healthy().processes,
+        row('dataserver', 9, {
+          ...dead,
+          state: 'refused',
+          lastError: 'server 9 was taken out of the cluster',
+        }),
+      ],
+    }),
+    verdict: 'degraded',
+    codes: ['server-unknown'],
+    says: ['DataServer 9', 'was taken out'],
+  },
+  {
     name: 'two of three DataServers are down',
     facts: healthy({
       nameservers: nameservers(

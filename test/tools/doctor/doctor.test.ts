@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import type { ClusterMap } from '../../../common/wire/control.ts';
 import { isRunning } from '../../../tools/cluster/leftovers.ts';
-import { ManagedCluster } from '../../kit/managed-cluster.ts';
+import { ManagedCluster, stopManaged } from '../../kit/managed-cluster.ts';
 import { runTfs } from '../../kit/run-tfs.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -68,6 +68,19 @@ describe('tfs doctor and status', (test) => {
     for (const pid of [second!, third!]) process.kill(pid, 'SIGCONT');
     const back = await until(home, ({ verdict }) => verdict !== 'at risk');
     assert.is.not(back.verdict, 'at risk', back.codes.join());
+
+    // One is lost for good.
+    const alive = await runTfs(['remove-server', '3'], { env: { TFS_HOME: home } });
+    assert.is(alive.code, 1);
+    assert.match(alive.stderr, 'server 3 is alive');
+    await stopManaged(home, 'dataserver-3');
+    await until(home, ({ codes }) => codes.includes('server-down'));
+    const removed = await runTfs(['remove-server', '3', '--json'], { env: { TFS_HOME: home } });
+    assert.is(removed.code, 0, removed.stderr);
+    assert.equal(removed.json, [{ server: 3, removed: [3], onBoth: true }]);
+    const without = await doctor(home);
+    assert.ok(without.codes.includes('server-unknown'), without.codes.join());
+    assert.not.ok(without.codes.includes('server-down'), without.codes.join());
 
     assert.is((await cluster.tool('stop')).code, 0);
     assert.equal(await doctor(home), { code: 2, verdict: 'at risk', codes: ['not-running'] });
