@@ -26,8 +26,9 @@ import { markSuspect } from './suspect.ts';
 export async function loadSealed(context: StoreContext, block: Block): Promise<LoadedIndex> {
   block.sound();
   const seal = block.seal!;
-  const file = await context.open(block.fileName, 'read');
+  let file: DiskFile | undefined;
   try {
+    file = await context.open(block.fileName, 'read');
     const words = (await wordsOfIdx(context, block)) ?? (await rebuild(context, block, file));
     const index = new LoadedIndex(file, words, words.length, seal.length);
     if (!seal.complete) block.provenLength = await lastWatermark(block, index);
@@ -37,7 +38,7 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
     block.index = index;
     return index;
   } catch (error) {
-    await file.close();
+    await file?.close();
     const failure = toTfsError(error, 'IO', `loading block ${block.block}`);
     if (isTfsError(failure, 'IO')) markSuspect(context, block, failure);
     throw failure;

@@ -30,6 +30,14 @@ export interface ReceiverParts {
   readonly attach: (block: Block) => void;
 }
 
+/** The file that there is here. */
+interface OwnFile {
+  readonly file: DiskFile;
+  /** Whether the block's name leads to it. */
+  readonly isNamed: boolean;
+  readonly close: () => Promise<void>;
+}
+
 /** How this replica comes by its operations. */
 type OpsSource =
   /** Its log is sound. */
@@ -165,7 +173,8 @@ export class ReplicaReceiver {
     const own = held === undefined ? undefined : await this.#openOwn(held, index);
     try {
       const built = await Rebuild.run(context, { path, superblock, seal, own: own?.file, behind }, donors);
-      if (!built.foreign || own === undefined) return built;
+      if (!built.foreign || own === undefined)
+        return own?.isNamed === false ? { ...built, better: true } : built;
       context.log.error({ block: order.block }, 'a replica does not fit the others; it is copied as a whole');
       const nothing = { own: undefined, behind: () => undefined };
       const afresh = await Rebuild.run(context, { path, superblock, seal, ...nothing }, donors);
@@ -187,19 +196,16 @@ export class ReplicaReceiver {
   }
 
   /** Under its name, or, where somebody has removed that, as long as it is still open. */
-  async #openOwn(
-    held: Block,
-    index: LoadedIndex | undefined,
-  ): Promise<{ readonly file: DiskFile; readonly close: () => Promise<void> } | undefined> {
+  async #openOwn(held: Block, index: LoadedIndex | undefined): Promise<OwnFile | undefined> {
     try {
       const file = await this.#parts.context.open(held.fileName, 'read');
-      return { file, close: () => file.close() };
+      return { file, isNamed: true, close: () => file.close() };
     } catch (error) {
       if (!isTfsError(error)) throw error;
       if (index === undefined || index !== held.index) return undefined;
     }
     index.hold();
-    return { file: index.file, close: async () => index.release() };
+    return { file: index.file, isNamed: false, close: async () => index.release() };
   }
 
   /** @throws TfsError DISK_FULL when even an empty trash leaves too little */

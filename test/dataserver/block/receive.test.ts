@@ -243,6 +243,29 @@ describe('a replica is made whole', (test) => {
     await isLikeTheOthers(world);
   });
 
+  test('a file that is removed under a running server: what is open is the last copy, what is not is made anew', async (t) => {
+    for (const isLoaded of [true, false]) {
+      const world = await sealed(t);
+      await world.restart(0);
+      const { store, disk } = world.replicas[0]!;
+      const read = () => store.read(BLOCK, 0 as FileId, world.records[0]!.cookie, ALL, false);
+      if (isLoaded) {
+        await read();
+        await disk.unlink(BLOCK_PATH);
+        await suspect(world.replicas[0]!);
+        // Nobody else has this one.
+        for (const i of [1, 2]) world.flip(i, world.startOf(3) + 200);
+      } else {
+        await disk.unlink(BLOCK_PATH);
+        assert.is(await codeOf(read()), 'IO');
+        assert.is(store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
+      }
+      assert.is((await world.repair(0, [1, 2])).whole, true);
+      for (const i of [1, 2]) if (isLoaded) world.flip(i, world.startOf(3) + 200);
+      await isLikeTheOthers(world);
+    }
+  });
+
   test('an order for another generation, length or digest is refused, and a second one at the same time', async (t) => {
     const world = await sealed(t);
     world.flip(0, 5000);
