@@ -13,8 +13,9 @@ const PINGS_TO_TRUST = 3;
 interface Suspicion {
   readonly address: HostPort;
   /** Slow peers answer pings: only time clears them. Lost ones are cleared by answering again. */
-  readonly slow: boolean;
+  slow: boolean;
   readonly until: Millis;
+  /** Pings answered in a row. */
   answers: number;
 }
 
@@ -35,6 +36,7 @@ export class Suspects {
     const until = (this.#clock.monotonic() + SUSPECT_LINK_MS) as Millis;
     this.#byId.set(id, { address, slow: isTfsError(error, 'DEADLINE'), until, answers: 0 });
     this.#timer ??= this.#clock.every(PING_EVERY_MS, () => this.#look());
+    this.#ping(id);
   }
 
   get all(): ServerId[] {
@@ -42,9 +44,9 @@ export class Suspects {
     return [...this.#byId.keys()];
   }
 
-  /** Forgets those that only answered late. */
+  /** Forgets those that only answered late; one that does not even answer a ping is no better than none. */
   pardonSlow(): void {
-    for (const [id, { slow }] of this.#byId) if (slow) this.#byId.delete(id);
+    for (const [id, { slow, answers }] of this.#byId) if (slow && answers > 0) this.#byId.delete(id);
   }
 
   close(): void {
@@ -54,19 +56,25 @@ export class Suspects {
 
   #look(): void {
     this.#expire();
-    for (const [id, suspicion] of this.#byId) {
-      if (suspicion.slow) continue;
-      this.#peers.call(suspicion.address, Op.PING, EMPTY_BUFFER, undefined, PING_MS_MAX).then(
-        () => {
-          if (++suspicion.answers >= PINGS_TO_TRUST && this.#byId.get(id) === suspicion)
-            this.#byId.delete(id);
-        },
-        () => {
-          suspicion.answers = 0;
-        },
-      );
-    }
+    for (const id of this.#byId.keys()) this.#ping(id);
     if (this.#byId.size === 0) this.close();
+  }
+
+  #ping(id: ServerId): void {
+    const suspicion = this.#byId.get(id);
+    if (suspicion === undefined) return;
+    this.#peers.call(suspicion.address, Op.PING, EMPTY_BUFFER, undefined, PING_MS_MAX).then(
+      () => {
+        suspicion.answers++;
+        const isBack = !suspicion.slow && suspicion.answers >= PINGS_TO_TRUST;
+        if (isBack && this.#byId.get(id) === suspicion) this.#byId.delete(id);
+      },
+      () => {
+        suspicion.answers = 0;
+        // Its process is stopped, or gone: it was not the disk that made it late.
+        suspicion.slow = false;
+      },
+    );
   }
 
   #expire(): void {
