@@ -78,7 +78,10 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
   faults.push(...load.unexpected);
   const wrong = [...violations, ...back.violations];
   const blocks = new Set(wrong.map(({ name }) => keyOf(name).block));
-  if (blocks.size > 0) faults.push(...(await scene.probe.describeBlocks(blocks)));
+  if (wrong.length > 0) {
+    faults.push(`broken from ${Math.round(window.fromMs)} ms to ${Math.round(window.healedMs)} ms`);
+    faults.push(...(await scene.probe.describeBlocks(blocks)));
+  }
   return {
     cell: cell.name,
     ...figuresOf(load),

@@ -119,7 +119,8 @@ function judge(
   const { kind, outcome, startMs, endMs, sha1 } = operation;
   const { put, writes, options } = given;
   if (outcome === 'unknown' || kind === 'put') return undefined;
-  const when = `${kind} at ${ms(startMs)}..${ms(endMs)}`;
+  const mark = operation.provisional === true ? ', marked as unconfirmed,' : '';
+  const when = `${kind} at ${ms(startMs)}..${ms(endMs)}${mark}`;
   if (outcome === 'absent') {
     // Deleting and undeleting succeed on a deleted name: to them only a name that was never stored is absent.
     const relevant = kind === 'get' ? writes : withoutDeletes(writes);
