@@ -19,6 +19,8 @@ export interface Cell {
   readonly writesGoOn: boolean;
   /** For replicas to become whole after it. */
   readonly settleMsMax?: number;
+  /** Looks at what only this fault touches, when all else has settled. @returns what is wrong */
+  readonly afterwards?: (scene: Scene) => Promise<readonly string[]>;
 }
 
 export interface CellResult {
@@ -75,7 +77,7 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
   if (load.puts.done === 0) faults.push('nothing was stored at all');
   if (cell.writesGoOn && load.puts.longestGapMs > PAUSE_MS_MAX)
     faults.push(`uploads stood still for ${seconds(load.puts.longestGapMs)}`);
-  faults.push(...load.unexpected);
+  faults.push(...load.unexpected, ...((await cell.afterwards?.(scene)) ?? []));
   const wrong = [...violations, ...back.violations];
   const blocks = new Set(wrong.map(({ name }) => keyOf(name).block));
   if (wrong.length > 0) {

@@ -9,12 +9,14 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { type BlockFileKind, parseBlockFileName } from '../../common/format/file-names.ts';
-import type { BlockId } from '../../common/ids.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type BlockFileKind, blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import type { BlockId, ServerId } from '../../common/ids.ts';
 import type { Cell } from './cell.ts';
 import type { Scene } from './scene.ts';
 
 const BALLAST_BYTES = 1 << 20;
+const WHOLE_MS_MAX = 90_000;
 
 export const fullDisk: Cell = {
   name: 'the disk of a DataServer full for 10 s',
@@ -26,6 +28,10 @@ export const fullDisk: Cell = {
     fill(ballast);
     return async () => rmSync(ballast);
   },
+  afterwards: async ({ cluster }) =>
+    cluster.log('ds2').includes('DISK_FULL') || /disk is full/i.test(cluster.log('ds2'))
+      ? []
+      : ['the DataServer has not noticed that its disk was full'],
 };
 
 /** Writes until the disk takes not one byte more. */
@@ -47,31 +53,51 @@ function fill(path: string): void {
 }
 
 /** Files of a stopped DataServer that are shorter when it starts again: acknowledged bytes are gone from its disk. */
-const truncated = (kind: BlockFileKind): Cell => ({
-  name: `.${kind} files of a stopped DataServer cut in half`,
-  brokenMs: 1_000,
-  writesGoOn: true,
-  settleMsMax: 120_000,
-  breakIt: async (scene) => {
-    const name = await scene.find('secondary');
-    await scene.cluster.stopOne(name, 'SIGKILL');
-    const server = Number(name.slice(2));
-    // The oldest is sealed, the newest was being written.
-    const files = filesOf(scene, server, kind);
-    for (const file of new Set([files[0], files.at(-1)]))
-      if (file !== undefined) truncateSync(file, Math.floor(statSync(file).size / 2));
-    return () => scene.cluster.startOne(name);
-  },
-});
+function truncated(kind: BlockFileKind): Cell {
+  let cut: { server: ServerId; blocks: readonly BlockId[] } | undefined;
+  return {
+    name: `.${kind} files of a stopped DataServer cut in half`,
+    brokenMs: 1_000,
+    writesGoOn: true,
+    settleMsMax: 120_000,
+    breakIt: async (scene) => {
+      const name = await scene.find('secondary');
+      await scene.cluster.stopOne(name, 'SIGKILL');
+      const server = Number(name.slice(2)) as ServerId;
+      const files = filesOf(scene, server, kind);
+      // The oldest is sealed, the newest was being written.
+      const chosen = [...new Set([files[0], files.at(-1)])].flatMap((file) => file ?? []);
+      for (const { path } of chosen) truncateSync(path, Math.floor(statSync(path).size / 2));
+      cut = { server, blocks: chosen.map(({ block }) => block) };
+      return () => scene.cluster.startOne(name);
+    },
+    afterwards: (scene) => notWhole(scene, cut!.server, cut!.blocks),
+  };
+}
 
 export const damagedFiles: readonly Cell[] = [truncated('blk'), truncated('ops'), truncated('idx')];
 
+/** Waits until these replicas verify, every byte of them. @returns those that do not */
+async function notWhole(
+  { probe }: Scene,
+  server: ServerId,
+  blocks: readonly BlockId[],
+): Promise<readonly string[]> {
+  const deadlineAt = performance.now() + WHOLE_MS_MAX;
+  for (;;) {
+    const bad: string[] = [];
+    for (const block of blocks) bad.push(...(await probe.problemsOf(server, block)));
+    if (bad.length === 0 || performance.now() > deadlineAt) return bad;
+    await sleep(500);
+  }
+}
+
 /** By block, oldest first. */
-function filesOf(scene: Scene, server: number, kind: BlockFileKind): string[] {
+function filesOf(scene: Scene, server: ServerId, kind: BlockFileKind): { block: BlockId; path: string }[] {
   const directory = join(scene.cluster.mountPath(server), 'blocks');
   return readdirSync(directory)
-    .map(parseBlockFileName)
-    .filter((file) => file?.kind === kind)
-    .sort((a, b) => a!.block - b!.block)
-    .map((file) => join(directory, `${file!.block as BlockId}.${file!.number}.${kind}`));
+    .flatMap((file) => parseBlockFileName(file) ?? [])
+    .filter((file) => file.kind === kind)
+    .sort((a, b) => a.block - b.block)
+    .map(({ block, number }) => ({ block, path: join(directory, blockFileName(block, number, kind)) }));
 }

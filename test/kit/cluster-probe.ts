@@ -13,6 +13,7 @@ import {
   type Reign,
   zClusterMap,
   zOpenBlockReply,
+  zVerifyReply,
 } from '../../common/wire/control.ts';
 import { Keyring, type Role } from '../../common/wire/keys.ts';
 import {
@@ -36,6 +37,7 @@ import type { ProcessCluster, ProcessName } from './process-cluster.ts';
 
 const ASK_MS_MAX = 2_000;
 const READ_MS_MAX = 5_000;
+const VERIFY_MS_MAX = 30_000;
 
 /** Asks the servers of a cluster directly, past the gateways: who leads, who holds what, what each replica answers. */
 export class ClusterProbe {
@@ -174,6 +176,29 @@ export class ClusterProbe {
       }
     }
     return lines;
+  }
+
+  /** Has a DataServer read all of its replica. @returns what is wrong with it, a line each */
+  async problemsOf(server: ServerId, block: BlockId): Promise<string[]> {
+    const at = `server ${server}, block ${block}`;
+    try {
+      const { message } = await this.#as('operator').callControl(
+        this.addressOf(`ds${server}`),
+        Op.VERIFY,
+        { block },
+        zVerifyReply,
+        undefined,
+        VERIFY_MS_MAX,
+      );
+      const entry = (await this.entriesOf(server)).find((one) => one.block === block);
+      const isBad = entry === undefined || entry.flags !== 0;
+      return [
+        ...message.problems.map((problem) => `${at}: ${problem}`),
+        ...(isBad ? [`${at}: ${entry === undefined ? 'is not there' : describeEntry(entry)}`] : []),
+      ];
+    } catch (error) {
+      return [`${at}: ${toTfsError(error).message}`];
+    }
   }
 
   /** As some server or tool of the cluster; its answer's header is JSON. */
