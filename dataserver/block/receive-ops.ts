@@ -33,14 +33,16 @@ export interface ReceivedOps {
  *
  * Whatever was acknowledged is in the log of every member of the newest configuration, so any one of them will do. Only
  * the sequencer itself, which writes its own log first, has to have everything that any member holds: it would give the
- * same place to two operations otherwise.
+ * same place to two operations otherwise. A replica that was left out of the configuration gets what there is now; it
+ * stays stale, whatever comes after, until a new configuration takes it in.
  *
  * @param server this one
- * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member
+ * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member and has nothing
+ *   of the block
  */
 export async function receiveOps(
   context: StoreContext,
-  server: ServerId,
+  { server, isHeld }: { readonly server: ServerId; readonly isHeld: boolean },
   { block, version }: ReceiveOrder,
   donors: Donors,
 ): Promise<ReceivedOps> {
@@ -54,7 +56,7 @@ export async function receiveOps(
   if (best === undefined)
     throw donors.missing(`no member of the newest configuration gives the operations of block ${block}`);
   const { members, opsPrimary } = best.state.cfg!;
-  if (!members.includes(server))
+  if (!members.includes(server) && !isHeld)
     throw new TfsError(
       'CONFLICT',
       `block ${block} is not for server ${server}: its members are ${members.join(', ')}`,

@@ -148,7 +148,10 @@ export class ReplicaReceiver {
         return { kind: 'own', log: new OpsLog(context, log.place, log.state, opsOptions) };
       }
     }
-    return { kind: 'received', received: await receiveOps(context, server, order, donors) };
+    return {
+      kind: 'received',
+      received: await receiveOps(context, { server, isHeld: held !== undefined }, order, donors),
+    };
   }
 
   async #build(

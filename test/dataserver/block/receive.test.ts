@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert';
 import { type ErrorCode, isTfsError, type TfsError } from '../../../common/errors.ts';
-import { OpType } from '../../../common/format/ops.ts';
+import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { FileId, ServerId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../../common/wire/messages.ts';
 import type { BlockStore, FaultName } from '../../../dataserver/block/store.ts';
@@ -401,6 +401,25 @@ describe('a replica that could not be opened is made whole', (test) => {
     t.defer(() => store.close());
     assert.is(await codeOf(store.receiveReplica(world.order(), [world.donor(1)])), 'CONFLICT');
     assert.is(store.info(BLOCK), undefined);
+  });
+
+  test('a damaged replica that was left out of the configuration is made whole where it is', async (t) => {
+    const world = await sealed(t);
+    await world.restart(0, (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(1)));
+    const others = [2, 3] as ServerId[];
+    const version = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+    for (const i of [1, 2])
+      await world.replicas[i]!.store.appendOps(BLOCK, [
+        {
+          ...{ type: OpType.CFG, version, seq: 3, atMs: 0, opId: NO_OP_ID },
+          ...{ members: others, opsPrimary: others[0]! },
+        },
+      ]);
+    const received = await world.receive(0, [world.donor(1), world.donor(2)], { ...world.order(), version });
+    assert.is(received.whole, true);
+    const info = world.replicas[0]!.store.info(BLOCK)!;
+    assert.is(info.flags, 0);
+    assert.equal([info.version, info.seq, info.members], [version, 3, others]);
   });
 
   test('a replica that is not here is not made of half the records', async (t) => {
