@@ -1,10 +1,8 @@
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { type ConfigInput, configPath, defaultConfig } from '../../common/config.ts';
-import { pm2Home } from '../../tools/cluster/home.ts';
 import { freePorts } from './ports.ts';
 import { ensureBuilt, runTfs } from './run-tfs.ts';
 import type { TestContext } from './suite.ts';
@@ -99,11 +97,4 @@ export class ManagedCluster {
   async pids(): Promise<number[]> {
     return (await this.status()).processes.flatMap(({ pid }) => (pid === null ? [] : [pid]));
   }
-}
-
-/** Stops one process of a cluster and leaves it stopped, past its tools. */
-export async function stopManaged(home: string, name: string): Promise<void> {
-  const pm2 = join(ROOT, 'node_modules', 'pm2', 'bin', 'pm2');
-  const env = { ...process.env, PM2_HOME: pm2Home(home) };
-  await promisify(execFile)(process.execPath, [pm2, 'stop', name], { env });
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { History } from '../kit/history.ts';
 import { checkHistory } from '../kit/history-checker.ts';
-import { ManagedCluster, stopManaged } from '../kit/managed-cluster.ts';
+import { ManagedCluster } from '../kit/managed-cluster.ts';
 import { describe } from '../kit/suite.ts';
 import { VerifyingLoad } from '../kit/verifying-load.ts';
 
@@ -57,7 +57,7 @@ describe('npm run reload', (test) => {
     assert.equal(checkHistory(load.history, { faults: [] }), []);
 
     // With one DataServer away no other is touched; naming it brings it back.
-    await stopManaged(cluster.home, 'dataserver-3');
+    assert.match((await cluster.tool('stop', ['dataserver-3'])).stdout, 'stopped dataserver-3');
     const refused = await cluster.tool('reload', ['dataserver-1']);
     assert.is(refused.code, 1);
     assert.match(refused.stderr, 'dataserver-1 is left as it is, because DataServer 3 is down');

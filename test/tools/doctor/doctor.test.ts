@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import type { ClusterMap } from '../../../common/wire/control.ts';
 import { isRunning } from '../../../tools/cluster/leftovers.ts';
-import { ManagedCluster, stopManaged } from '../../kit/managed-cluster.ts';
+import { ManagedCluster } from '../../kit/managed-cluster.ts';
 import { runTfs } from '../../kit/run-tfs.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -73,7 +73,7 @@ describe('tfs doctor and status', (test) => {
     const alive = await runTfs(['remove-server', '3'], { env: { TFS_HOME: home } });
     assert.is(alive.code, 1);
     assert.match(alive.stderr, 'server 3 is alive');
-    await stopManaged(home, 'dataserver-3');
+    assert.match((await cluster.tool('stop', ['dataserver-3'])).stdout, 'stopped dataserver-3');
     await until(home, ({ codes }) => codes.includes('server-down'));
     const removed = await runTfs(['remove-server', '3', '--json'], { env: { TFS_HOME: home } });
     assert.is(removed.code, 0, removed.stderr);
