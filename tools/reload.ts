@@ -87,7 +87,7 @@ async function order({ config, pm2, view }: Cluster, words: readonly string[]): 
 /** @throws TfsError UNAVAILABLE when it does not come back as it should */
 async function replace(cluster: Cluster, name: string, say: (line: string) => void): Promise<void> {
   const { pm2, force } = cluster;
-  const before = await look(cluster, await pm2.list());
+  const before = await look(cluster, []);
   const why = force ? undefined : whyNotBegun(name, before);
   if (why !== undefined)
     throw new TfsError(
@@ -98,7 +98,7 @@ async function replace(cluster: Cluster, name: string, say: (line: string) => vo
   await pm2.reload(name);
   const deadline = performance.now() + STEP_MS_MAX;
   let managed: Pm2Process[] = [];
-  let askedAt = Number.NEGATIVE_INFINITY;
+  let askedAt = performance.now();
   let healthyAt: number | undefined;
   let told = '';
   for (;;) {
