@@ -14,7 +14,7 @@ import { Locations } from './locations.ts';
 import { Mutator } from './mutator.ts';
 import { NameServers } from './nameservers.ts';
 import { Picture, pieceEnd } from './picture.ts';
-import { ping } from './ping.ts';
+import { Pinging } from './pinging.ts';
 import { Preference } from './preference.ts';
 import { type PictureKey, Reader, type ReadPolicy } from './reader.ts';
 import { ServerHealth } from './server-health.ts';
@@ -122,10 +122,12 @@ export class TfsClient {
       ...(clusterUuid === undefined ? {} : { clusterUuid }),
     });
     const locations = new Locations(nameservers, map);
-    const health = new ServerHealth(clock, random, (server) => ping(caller, map.addressOf(server)));
-    const pace = new ServerPace(clock);
+    const pinging = new Pinging(caller, map);
+    const health = new ServerHealth(clock, random, (server) => pinging.ping(server));
+    const pace = new ServerPace(clock, (server) => pinging.pingOthers(server));
+    pinging.onAnswer = (server) => pace.heard(server);
     const preference = new Preference(map, health, pace);
-    const parts = { caller, map, locations, health, pace, preference, clock, random };
+    const parts = { caller, map, locations, health, pace, preference, pinging, clock, random };
     this.#map = map;
     this.#reader = new Reader({
       ...parts,

@@ -18,6 +18,8 @@ const JUDGE_EVERY_MS = 50;
 /** Of a new latency in the average; while one finds out whether it is better again, each counts more. */
 const SHARE = 1 / 8;
 const SHARE_IN_TRIAL = 1 / 2;
+/** Where nobody has answered lately it may be this process that is slow, or all of them: the others are asked first. */
+const HEARD_LATELY_MS = 100;
 /** A single answer counts as no more than that, so that one stall is not remembered for long. */
 const LATENCY_MS_MAX = 2_000;
 
@@ -28,12 +30,18 @@ const LATENCY_MS_MAX = 2_000;
  */
 export class ServerPace {
   readonly #clock: Clock;
+  readonly #askOthers: (server: ServerId) => void;
+  #othersAskedAt = Number.NEGATIVE_INFINITY as Millis;
   readonly #paces = new Map<ServerId, Pace>();
   #behind: ReadonlySet<ServerId> = new Set();
   #judgedAt = Number.NEGATIVE_INFINITY as Millis;
+  /** Of whichever server. */
+  #heardAt = Number.NEGATIVE_INFINITY as Millis;
 
-  constructor(clock: Clock) {
+  /** @param askOthers has other servers show that they live; each answer is told by {@link heard} */
+  constructor(clock: Clock, askOthers: (server: ServerId) => void = () => undefined) {
     this.#clock = clock;
+    this.#askOthers = askOthers;
   }
 
   /** Whether no server is behind. */
@@ -50,10 +58,16 @@ export class ServerPace {
     return this.#paces.get(server)?.heardAt ?? (Number.NEGATIVE_INFINITY as Millis);
   }
 
-  /** Whether questions to it are open and none was answered for {@link HEDGE_MS_MAX}. */
+  /** Whether any other server has answered anything after that moment. */
+  isOtherHeard(server: ServerId, since: number): boolean {
+    for (const [id, { heardAt }] of this.#paces) if (id !== server && heardAt > since) return true;
+    return false;
+  }
+
+  /** Whether questions to it are open and none was answered for {@link HEDGE_MS_MAX}, while others do answer. */
   isSilent(server: ServerId): boolean {
     const pace = this.#paces.get(server);
-    return pace !== undefined && isSilent(pace, this.#clock.monotonic());
+    return pace !== undefined && this.#isSilent(server, pace, this.#clock.monotonic());
   }
 
   /** @returns true for the one request, now and then, that should go to a server that is behind */
@@ -78,6 +92,7 @@ export class ServerPace {
     pace.waiting--;
     pace.waitingSince = now;
     pace.heardAt = now;
+    this.#heardAt = now;
     if (latencyMs !== undefined) this.#count(server, pace, latencyMs);
   }
 
@@ -92,7 +107,7 @@ export class ServerPace {
   heard(server: ServerId): void {
     const pace = this.#of(server);
     pace.heardAt = this.#clock.monotonic();
-    pace.waitingSince = pace.heardAt;
+    this.#heardAt = pace.heardAt;
   }
 
   #of(server: ServerId): Pace {
@@ -116,11 +131,21 @@ export class ServerPace {
     this.#judgedAt = now;
     const behind = new Set<ServerId>();
     for (const [server, pace] of this.#paces) {
-      if (!isSilent(pace, now) && !this.#isSlow(server, pace)) continue;
+      if (!this.#isSilent(server, pace, now) && !this.#isSlow(server, pace)) continue;
       behind.add(server);
       if (!this.#behind.has(server)) pace.trialAt = (now + SLOW_TRIAL_MS) as Millis;
     }
     if (behind.size > 0 || this.#behind.size > 0) this.#behind = behind;
+  }
+
+  #isSilent(server: ServerId, { waiting, waitingSince }: Pace, now: Millis): boolean {
+    if (waiting === 0 || now - waitingSince <= HEDGE_MS_MAX) return false;
+    if (now - this.#heardAt < HEARD_LATELY_MS) return true;
+    if (now - this.#othersAskedAt >= HEARD_LATELY_MS) {
+      this.#othersAskedAt = now;
+      this.#askOthers(server);
+    }
+    return false;
   }
 
   #isSlow(server: ServerId, { averageMs }: Pace): boolean {
@@ -133,6 +158,3 @@ export class ServerPace {
     return averageMs > SLOW_READ_FACTOR * others[(others.length - 1) >> 1]!;
   }
 }
-
-const isSilent = ({ waiting, waitingSince }: Pace, now: Millis): boolean =>
-  waiting > 0 && now - waitingSince > HEDGE_MS_MAX;

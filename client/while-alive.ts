@@ -5,14 +5,22 @@ export interface SignsOfLife {
   readonly clock: Clock;
   /** Whom it is waited for, for the message. */
   readonly where: string;
-  /** A server that is silent for this long is given up. */
+  /** A server that is silent for this long is given up, if others are not. */
   readonly silentMs: number;
-  /** After this without a word it is asked for one. */
+  /** After this without a word it is asked for one, and others are. */
   readonly pingMs: number;
   ping(): Promise<void>;
+  pingOthers(): void;
   /** Monotonic time at which it last said anything. */
   heardAt(): number;
+  /**
+   * Whether anybody else has said anything after that moment. Else it may be this process that is slow, or a cluster that
+   * has too much to do: to ask another server then would give it more.
+   */
+  isOtherHeard(since: number): boolean;
 }
+
+const LOOK_AGAIN_MS = 100;
 
 /**
  * Waits for an answer that may rightly take long, as long as the server shows that it lives. A server that was stopped,
@@ -31,7 +39,7 @@ export function whileAlive<T>(work: Promise<T>, signs: SignsOfLife): Promise<T> 
     const look = (): void => {
       lastAt = Math.max(lastAt, signs.heardAt());
       const silentFor = clock.monotonic() - lastAt;
-      if (silentFor >= silentMs) {
+      if (silentFor >= silentMs && signs.isOtherHeard(lastAt)) {
         reject(
           new TfsError(
             'DEADLINE',
@@ -42,6 +50,7 @@ export function whileAlive<T>(work: Promise<T>, signs: SignsOfLife): Promise<T> 
       }
       if (silentFor >= pingMs && !isAsking) {
         isAsking = true;
+        signs.pingOthers();
         signs.ping().then(
           () => {
             isAsking = false;
@@ -51,7 +60,8 @@ export function whileAlive<T>(work: Promise<T>, signs: SignsOfLife): Promise<T> 
           () => undefined,
         );
       }
-      timer = clock.after(silentFor < pingMs ? pingMs - silentFor : silentMs - silentFor, look);
+      const nextMs = silentFor < pingMs ? pingMs - silentFor : silentMs - silentFor;
+      timer = clock.after(Math.max(LOOK_AGAIN_MS, nextMs), look);
     };
     timer = clock.after(pingMs, look);
     work.then(

@@ -16,7 +16,7 @@ import { backoffMs } from './backoff.ts';
 import type { Caller } from './caller.ts';
 import type { ClusterMapCache } from './cluster-map.ts';
 import type { Locations } from './locations.ts';
-import { ping } from './ping.ts';
+import type { Pinging } from './pinging.ts';
 import type { Preference } from './preference.ts';
 import { ContentKeys, rank } from './rendezvous.ts';
 import { isUnreachable, type ServerHealth } from './server-health.ts';
@@ -30,6 +30,7 @@ export interface WriterParts {
   readonly health: ServerHealth;
   readonly pace: ServerPace;
   readonly preference: Preference;
+  readonly pinging: Pinging;
   readonly clock: Clock;
   readonly random: Random;
   readonly rendezvousKey: Buffer;
@@ -105,7 +106,7 @@ export class Writer {
   }
 
   async #putOn(server: ServerId, header: Buffer, payload: readonly Buffer[], ms: number): Promise<PutReply> {
-    const { caller, clock, map, health, locations, pace } = this.#parts;
+    const { caller, clock, map, health, locations, pace, pinging } = this.#parts;
     const address = map.addressOf(server);
     if (address === undefined) throw new TfsError('UNAVAILABLE', 'not in the cluster map');
     const size = payload.reduce((sum, piece) => sum + piece.length, 0);
@@ -114,11 +115,10 @@ export class Writer {
       where: formatHostPort(address),
       silentMs: PUT_SILENT_MS_MAX + size / PUT_WIRE_BYTES_PER_MS_MIN,
       pingMs: PUT_PING_MS,
-      ping: async () => {
-        await ping(caller, address);
-        pace.heard(server);
-      },
+      ping: () => pinging.ping(server),
+      pingOthers: () => pinging.pingOthers(server),
       heardAt: () => pace.heardAt(server),
+      isOtherHeard: (since) => pace.isOtherHeard(server, since),
     });
     const reply = decodePutReply(answer.header);
     health.succeeded(server);

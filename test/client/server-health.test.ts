@@ -115,7 +115,8 @@ describe('server pace', (test) => {
     const pace = new ServerPace(clock);
     readAll(clock, pace, { 1: 2, 2: 2 });
     pace.asked(id(2), clock.monotonic());
-    clock.advance(300);
+    clock.advance(240);
+    readAll(clock, pace, { 1: 2 });
     assert.is(pace.isSilent(id(2)), true);
     readAll(clock, pace, { 1: 2 });
     assert.is(pace.isBehind(id(2)), true);
@@ -123,6 +124,19 @@ describe('server pace', (test) => {
     clock.advance(60);
     readAll(clock, pace, { 1: 2 });
     assert.is(pace.isBehind(id(2)), false);
+  });
+
+  test('while nobody answers no server is silent: the others are asked for a sign of life first', () => {
+    const clock = new ManualClock();
+    let asked = 0;
+    const pace = new ServerPace(clock, () => void asked++);
+    readAll(clock, pace, { 1: 2, 2: 2, 3: 2 });
+    for (const server of [1, 2, 3]) pace.asked(id(server), clock.monotonic());
+    clock.advance(400);
+    for (let i = 0; i < 10; i++) assert.is(pace.isSilent(id(2)), false);
+    assert.is(asked, 1);
+    pace.heard(id(3));
+    assert.is(pace.isSilent(id(2)), true);
   });
 });
 

@@ -233,6 +233,18 @@ describe('client: a primary that is stopped', (test) => {
     assert.ok(asked <= PUT_ATTEMPTS_MAX, `${asked}`);
   });
 
+  test('where nobody shows signs of life, an upload waits: all of them may only have too much to do', async (t) => {
+    const world = new World(t);
+    const client = await world.client();
+    const goOn = world.cluster.servers.map((server) => world.stop(server));
+    const storing = client.put(randomBytes(100));
+    await world.clock.spend(world.clock.sleep(3500));
+    for (const release of goOn) release();
+    await world.clock.spend(storing);
+    const asked = world.cluster.servers.map((server) => server.count(Op.PUT));
+    assert.equal(asked.sort(), [0, 0, 1]);
+  });
+
   test('a large upload may be on its way for longer', async (t) => {
     const world = new World(t);
     const client = await world.client();
