@@ -63,6 +63,11 @@ export function observe(metrics: Metrics, server: NameServer): void {
   gauge('tfs_nameserver_missing_servers', 'DataServers of which it does not know everything', () => {
     return server.clusterMap().missing.length;
   });
+  gauge(
+    'tfs_nameserver_servers_in_step',
+    'DataServers of which exactly what they hold is known, as digests show',
+    () => members.inStep,
+  );
   gauge('tfs_nameserver_safe_mode', '1 while it leads and does not know every block', () =>
     server.leads && !view.isComplete() ? 1 : 0,
   );

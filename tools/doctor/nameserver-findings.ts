@@ -94,19 +94,29 @@ function safeMode({ missing, servers }: ClusterMap): Finding {
   };
 }
 
-/** A standby that does not know every block would lead in safe mode. */
+/** A standby that does not know every block would lead in safe mode; one whose table is another, by wrong places. */
 function behind({ nameservers }: Facts, leading: ClusterMap): Finding[] {
-  return nameservers
-    .filter(({ map }) => map !== undefined && !map.leader && !map.completeView && leading.completeView)
-    .map(({ id, map }) => ({
-      code: 'standby-behind',
-      level: 'degraded' as const,
-      count: map!.missing.length,
-      what: `NameServer ${id}, the standby, does not know every block`,
-      why: `it has not heard DataServer ${map!.missing.join(', ')} in full, and the leader has`,
-      itself: 'a DataServer reports to both as soon as it reaches them, a second after a start',
-      todo: `if it stays, it cannot be reached from there: npm run logs -- nameserver-${id}`,
-    }));
+  const up = leading.servers.filter(({ state }) => state === 'up').length;
+  return nameservers.flatMap(({ id, map }): Finding[] => {
+    if (map === undefined || map.leader) return [];
+    const isBlind = leading.completeView && !map.completeView;
+    const isOff = leading.inStep >= up && map.inStep < up;
+    if (!isBlind && !isOff) return [];
+    return [
+      {
+        code: 'standby-behind',
+        level: 'degraded',
+        count: Math.max(1, isBlind ? map.missing.length : up - map.inStep),
+        what: `NameServer ${id}, the standby, does not know what the leader knows`,
+        why: isBlind
+          ? `it has not heard DataServer ${map.missing.join(', ')} in full, and the leader has`
+          : `its table is exactly that of ${map.inStep} of ${up} DataServers`,
+        itself:
+          'a DataServer reports to both as soon as it reaches them, a second after a start, and again where tables differ',
+        todo: `if it stays, something cannot be reached from there: npm run logs -- nameserver-${id}`,
+      },
+    ];
+  });
 }
 
 function single({ nameservers }: Facts): Finding[] {

@@ -300,6 +300,13 @@ const SYMPTOMS: readonly Symptom[] = [
     says: ['NameServer 1', 'DataServer 1, 2'],
   },
   {
+    name: 'the table of the standby is not what a DataServer holds',
+    facts: healthy({ nameservers: nameservers(map({ inStep: 3 }), { inStep: 2 }) }),
+    verdict: 'degraded',
+    codes: ['standby-behind'],
+    says: ['2 of 3 DataServers'],
+  },
+  {
     name: 'nobody leads',
     facts: healthy({ nameservers: nameservers(map()).map((ns) => ({ ...ns, map: map({ leader: false }) })) }),
     verdict: 'at risk',
