@@ -114,9 +114,8 @@ export class BlockOpener {
     const { clock, members, replicas, requireReign, ledForMs } = this.#deps;
     if (chosen.ok && chosen.members.length >= replicas) return false;
     const missing = members.missing(requireReign());
-    const isFresh = clock.monotonic() - this.#startedAtMs < START_WAIT_MS;
-    if (isFresh && missing.some((id) => members.heardAgoMs(id) === Number.POSITIVE_INFINITY)) return true;
-    const isNew = isFresh || ledForMs() < PROMISE_ROUND_MS_MAX;
+    if (clock.monotonic() - this.#startedAtMs < START_WAIT_MS) return missing.length > 0;
+    const isNew = ledForMs() < PROMISE_ROUND_MS_MAX;
     return isNew && missing.some((id) => members.heardAgoMs(id) < ELIGIBLE_HEARTBEAT_AGE_MS_MAX);
   }
 

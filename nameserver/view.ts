@@ -41,7 +41,11 @@ export class View {
   }
 
   isComplete(): boolean {
-    const missing = this.#deps.missing().length;
+    return this.isCompleteWithout(this.#deps.missing().length);
+  }
+
+  /** Whether it would be with so many members missing. */
+  isCompleteWithout(missing: number): boolean {
     return this.#whole ? missing < this.#deps.minWrite : missing === 0;
   }
 

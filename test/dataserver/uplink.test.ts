@@ -7,6 +7,7 @@ import {
   type Heartbeat,
   type Reign,
   type Report,
+  zEmpty,
   zHeartbeat,
   zRegister,
   zReport,
@@ -234,6 +235,8 @@ describe('uplinks', (test) => {
     assert.not(servers.isConfirmed(BLOCK));
     assert.is(old.registrations, 1, 'it would lead well if it led again');
     assert.equal(old.heartbeats.at(-1)?.promise, reignOf(2, 1), 'and is told the truth');
+    const asked = servers.callLeader(Op.CLUSTER_MAP, {}, zEmpty).catch((error: unknown) => error);
+    assert.match(String(await asked), /no leading NameServer is known/);
     Object.assign(old, { reign: reignOf(3) });
     await pass(HEARTBEAT_MS);
     assert.ok(servers.isConfirmed(BLOCK));
@@ -301,6 +304,7 @@ describe('uplinks', (test) => {
     const at = wire.clock.monotonic();
     Object.assign(ns[1], { leader: true, reign: reignOf(4, 1) });
     assert.equal(await order(reignOf(4, 1)), { server: 1, incarnation: 1, promise: reignOf(4, 1) });
+    assert.not(servers.isConfirmed(BLOCK), 'what the old leader confirmed counts no more');
     await turns(40);
     assert.is(wire.clock.monotonic(), at);
     assert.ok(counts().every((count, i) => count > before[i]!));

@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import type { BlockId } from '../../common/ids.ts';
 import { blockId } from '../../common/ids.ts';
+import { PROMISE_ROUND_MS_MAX } from '../../common/limits.ts';
 import { compareReigns, encodeControl, zPromoteReply, zStatus } from '../../common/wire/control.ts';
 import { LocateState, Op } from '../../common/wire/messages.ts';
 import { Whole } from '../../nameserver/block-page.ts';
@@ -173,6 +174,32 @@ describe('two NameServers', (test) => {
     assert.ok(world.clock.monotonic() - begun < 500);
   });
 
+  test('a block asked for before the promises are there gets all its replicas', async (t) => {
+    const world = await pair(t);
+    for (const server of world.data) server.promiseMs = 300;
+    world.killNameServer(idOf(world, world.leader));
+    await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    const [one] = world.data as [FakeDataServer];
+    await world.settle(one.beat());
+    assert.not(world.leader.view.isComplete());
+    assert.is((await world.settle(one.openBlock())).members.length, 3);
+  });
+
+  test('a server that has not shown its promise is not confirmed: it may listen to another leader', async (t) => {
+    const world = await pair(t);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    for (const server of world.data) server.promiseMs = 2 * PROMISE_ROUND_MS_MAX;
+    world.alive.clear();
+    const id = 1 - idOf(world, world.leader);
+    await world.ask('operator', Op.PROMOTE, encodeControl({ force: true }), id);
+    for (const server of [two, two, three, three]) await world.settle(server.beat());
+    assert.ok(world.nameservers[id]!.view.isComplete());
+    await world.settle(one.beat());
+    assert.is(one.confirmedBy, undefined);
+    await world.settle(one.beat());
+    assert.equal(one.confirmedBy, world.nameservers[id]!.reign);
+  });
+
   test('the lock store is down: the leader leads on; at the start NameServer 0 leads after 3 s', async (t) => {
     const world = await pair(t);
     const { leader } = world;
@@ -244,18 +271,22 @@ describe('two NameServers', (test) => {
     const ledger = new Ledger(world);
     const sealing = await ledger.open();
     await world.pass(1000);
+    // As certain as it can be: everyone has just said that it leads.
+    assert.equal(await world.locateAt(id, UNKNOWN), [LocateState.ABSENT]);
+    // When it wakes, nothing in its sockets tells that it was deposed.
+    for (const server of world.data) server.silentTo = id;
     world.processes[id]!.stop();
     await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
     const fresh = await ledger.open(1);
-    await world.pass(1000);
     assert.not(old.map.has(fresh), 'the old leader has not heard of it');
     // A question that waits in its socket, and is read before anything else.
     const asking = world.locateAt(id, fresh, UNKNOWN);
     await new Promise(setImmediate);
     old.sealer.enqueue(sealing, 'what an old leader would do');
     world.processes[id]!.wake();
-    assert.ok(old.leads, 'it has not heard yet');
+    assert.ok(old.leads && old.view.isComplete(), 'it has not heard yet');
     assert.equal(await asking, [LocateState.DONT_KNOW, LocateState.DONT_KNOW]);
+    for (const server of world.data) server.silentTo = undefined;
     await world.pass(2000);
     assert.not(old.leads);
     assert.is(idOf(world, world.leader), 1 - id);
@@ -272,8 +303,13 @@ describe('two NameServers', (test) => {
     };
     const first = idOf(world, world.leader);
     assert.ok((await ask(first, false)).leads, 'it does already');
+    // The promises of the DataServers take their time: nobody takes the lead back meanwhile.
+    for (const server of world.data) server.promiseMs = 2 * PROMISE_ROUND_MS_MAX;
     assert.ok((await ask(1 - first, false)).leads);
     await world.pass(1000);
+    assert.is(idOf(world, world.leader), 1 - first);
+    for (const server of world.data) server.promiseMs = 0;
+    await world.pass(2000);
     assert.is(idOf(world, world.leader), 1 - first);
     await new Ledger(world).open();
     world.killNameServer(1 - first);

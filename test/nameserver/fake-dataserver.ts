@@ -65,6 +65,10 @@ export class FakeDataServer {
   readonly removed = new Set<ServerId>();
   highestIds: { page: number; counter: number }[] = [];
   registrations = 0;
+  /** Heartbeats to this NameServer do not arrive. */
+  silentTo: number | undefined;
+  /** How long the answer to a PROMISE takes. */
+  promiseMs = 0;
   io = IO;
   overrides: Partial<Register> = {};
   readonly #net: MemoryNet;
@@ -97,7 +101,8 @@ export class FakeDataServer {
       id: String(this.id),
       log: silentLog,
     });
-    server.handle(Op.PROMISE, ['nameserver'], ({ header }) => {
+    server.handle(Op.PROMISE, ['nameserver'], async ({ header }) => {
+      if (this.promiseMs > 0) await this.#clock.sleep(this.promiseMs);
       const { reign } = decodeControl(zPromise, header, 'PROMISE');
       if (compareReigns(reign, this.promise) > 0) {
         this.#accept(reign);
@@ -157,7 +162,7 @@ export class FakeDataServer {
   async #beatOne(i: number): Promise<void> {
     const link = this.#links[i]!;
     // The last one has not been answered.
-    if (link.beating) return;
+    if (link.beating || i === this.silentTo) return;
     link.beating = true;
     try {
       if (link.registered) await this.#heartbeat(i, link);

@@ -218,6 +218,47 @@ describe('members', (test) => {
   });
 });
 
+/** When a server that is left out of a configuration takes itself for current no longer. */
+describe('members: unconfirmed', (test) => {
+  const from = (world: World, id: number) => world.members.unconfirmedFromMs(serverId(id), REIGN, 2);
+
+  test('one that obeys listens to this leader only: its last word counts', async () => {
+    const world = new World();
+    await world.open();
+    await world.join(1);
+    assert.ok(from(world, 1) < world.clock.monotonic(), 'it was told nothing yet');
+    world.members.confirmed(serverId(1));
+    const told = world.clock.monotonic();
+    world.clock.advance(700);
+    assert.is(from(world, 1), told + 3000);
+    // Registered again: the word may have reached it.
+    await world.join(1);
+    assert.is(from(world, 1), told + 3000);
+  });
+
+  test('one that does not may listen to an older leader, for 6 s after that one lost too many', async () => {
+    const world = new World();
+    await world.open();
+    assert.is(from(world, 3), Number.POSITIVE_INFINITY);
+    await world.join(1);
+    assert.is(from(world, 3), Number.POSITIVE_INFINITY, 'one of three may be missing for a complete view');
+    world.clock.advance(500);
+    const turned = world.clock.monotonic();
+    await world.join(2);
+    world.clock.advance(100);
+    assert.is(from(world, 3), turned + 6000);
+    // A promise is as old as its first sight, not its last.
+    world.members.hear(serverId(2), incarnationOf(1), { promise: REIGN });
+    await world.join(2, registerOf(2, { promise: REIGN }));
+    assert.is(from(world, 3), turned + 6000);
+    assert.is(world.members.unconfirmedFromMs(serverId(1), reignOf(6), 2), Number.POSITIVE_INFINITY);
+    // It may have promised, and its last word was lost.
+    world.clock.advance(4000);
+    world.members.confirmed(serverId(3));
+    assert.is(from(world, 3), world.clock.monotonic() + 3000);
+  });
+});
+
 describe('view', (test) => {
   const open = (world: World, minWrite = 2): Promise<View> =>
     View.open({

@@ -158,6 +158,18 @@ describe('NameServer', (test) => {
     assert.equal((await world.settle(one.openBlock(world.data))).reign, reignOf(10));
   });
 
+  test('a command that a server refuses for a higher reign ends this one', async (t) => {
+    const world = await World.start(t);
+    const [one, two] = world.data as [FakeDataServer, FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    world.alive.clear();
+    // By an order of another leader; no heartbeat tells.
+    two.promise = reignOf(9, 1);
+    await world.settle(one.endSession(block));
+    for (let i = 0; i < 30 && world.ns.reign.epoch < 9; i++) await turns(10);
+    assert.equal(world.ns.reign, reignOf(10));
+  });
+
   test('fewer servers than minWrite: refused, with the reason of each', async (t) => {
     const world = await World.start(t);
     const [one, two] = world.data as [FakeDataServer, FakeDataServer];
@@ -166,8 +178,10 @@ describe('NameServer', (test) => {
     world.alive.add(two);
     await world.pass(4000);
     assert.is((await world.settle(one.openBlock())).members.length, 2);
+    assert.equal(one.confirmedBy, world.ns.reign, 'one of three may be missing');
     world.alive.delete(two);
     await world.pass(4000);
+    assert.is(one.confirmedBy, undefined, 'there may be blocks that nobody here has heard of');
     assert.match(
       await world.code(one.openBlock()),
       /NO_WRITE_SET: a new block needs 2 failure domains \(cluster\.minWrite\) and 1 can take one: server 2: no heartbeat/,
