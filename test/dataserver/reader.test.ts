@@ -17,13 +17,12 @@ function reader(facts: { state?: number; flags?: number; confirmed?: boolean }):
 }
 
 describe('reader', (test) => {
-  test('current is an open or sealed replica that the leader confirmed and that is not damaged', () => {
+  test('current is a replica that this process has written or that is sealed, that the leader confirmed and that is not damaged', () => {
     assert.ok(reader({}).isCurrent(BLOCK));
-    assert.ok(reader({ state: BlockState.OPEN }).isCurrent(BLOCK));
+    for (const state of [BlockState.OPEN, BlockState.FENCED]) assert.ok(reader({ state }).isCurrent(BLOCK));
     for (const other of [
       { confirmed: false },
       { state: BlockState.RECOVERED },
-      { state: BlockState.FENCED },
       { state: 0 },
       { flags: BlockFlag.SUSPECT },
       { flags: BlockFlag.QUARANTINED },
