@@ -1,4 +1,4 @@
-import { type TfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, type TfsError, toTfsError } from '../common/errors.ts';
 import { blockSeed } from '../common/format/record.ts';
 import { encodeSuperblock, type Superblock } from '../common/format/superblock.ts';
 import { type BlockId, type Incarnation, type ServerId, type Session, sessionOf } from '../common/ids.ts';
@@ -46,16 +46,17 @@ export type OpenedBlock =
  * @throws TfsError of the leader: NO_WRITE_SET, SAFE_MODE, UNAVAILABLE and others
  */
 export async function openBlock(deps: OpenBlockDeps): Promise<OpenedBlock> {
-  const { server, suspects, store, peers } = deps;
+  const { server, suspects, store, peers, promise } = deps;
   const ask = { server, incarnation: deps.incarnation, avoid: suspects.all };
   const grant = await deps.nameservers.callLeader(Op.OPEN_BLOCK, ask, zOpenBlockReply);
   const { block, reign, version, members, targetReplicas } = grant;
-  await deps.promise.accept(reign);
+  await promise.accept(reign);
   const superblock = superblockFor(deps, grant);
   const others = members.filter((member) => member.id !== server);
   const order = { block, reign, version, opsPrimary: server, members };
   const image = encodeSuperblock(superblock);
-  const own = store.create(superblock, { version, opsPrimary: server, members: members.map(({ id }) => id) });
+  const configuration = { version, opsPrimary: server, members: members.map(({ id }) => id) };
+  const own = promise.during(reign, () => store.create(superblock, configuration));
   const theirs = others.map(({ address }) =>
     peers.callControl(address, Op.CREATE_BLOCK, order, zEmpty, [image]),
   );
@@ -65,9 +66,11 @@ export async function openBlock(deps: OpenBlockDeps): Promise<OpenedBlock> {
   answers.forEach((answer, i) => {
     if (answer.status === 'fulfilled') return;
     const { id, address } = others[i]!;
+    error ??= answer.reason;
+    // It obeys a newer leader: nothing is wrong with it.
+    if (isTfsError(answer.reason, 'STALE_EPOCH')) return;
     suspects.suspect(id, address, answer.reason);
     failed.push(id);
-    error ??= answer.reason;
   });
   if (error !== undefined) {
     return { ok: false, block, session: superblock.session, failed, error: toTfsError(error) };

@@ -31,6 +31,7 @@ export class PromiseKeeper {
   readonly #disk: Disk;
   #kept: Kept;
   #writing: Promise<void> = Promise.resolve();
+  readonly #running = new Set<Promise<unknown>>();
 
   private constructor(disk: Disk, kept: Kept) {
     this.#disk = disk;
@@ -72,18 +73,29 @@ export class PromiseKeeper {
    * @throws TfsError STALE_EPOCH when something higher was promised; details: `epoch`, `nameserver`, what was
    */
   accept(reign: Reign): Promise<void> {
-    return this.#serially(async () => {
-      const mine = this.#kept.reign;
-      const order = compareReigns(reign, mine);
-      if (order < 0) {
-        throw new TfsError(
-          'STALE_EPOCH',
-          `epoch ${reign.epoch} of NameServer ${reign.nameserver} is over: epoch ${mine.epoch} of NameServer ${mine.nameserver} was promised`,
-          { details: { epoch: mine.epoch, nameserver: mine.nameserver } },
-        );
-      }
-      if (order > 0) await this.#store({ ...this.#kept, reign });
+    return this.#serially(() => this.#accept(reign));
+  }
+
+  /**
+   * Does something under `reign` that a later leader has to know of. Whoever is shown a higher promise is shown its
+   * effect as well: the higher promise waits for `work` that has begun.
+   *
+   * @param work short, and without another promise in it
+   * @throws TfsError STALE_EPOCH, as {@link accept}
+   */
+  async during<T>(reign: Reign, work: () => Promise<T>): Promise<T> {
+    const running = await this.#serially(async () => {
+      await this.#accept(reign);
+      const begun = work();
+      this.#running.add(begun);
+      // In a box: to wait for it here would make other promises wait that are not higher.
+      return { begun };
     });
+    try {
+      return await running.begun;
+    } finally {
+      this.#running.delete(running.begun);
+    }
   }
 
   /** Adds to the lists of known and of removed DataServers; resolves when durable. */
@@ -113,13 +125,30 @@ export class PromiseKeeper {
       if (!isTfsError(error, 'DISK_FULL') || !(await this.makeRoom?.())) throw error;
       await writeDurable(this.#disk, PROMISE_FILE, file);
     }
+    await Promise.allSettled(this.#running);
     // Only now: a promise that a crash could take back must not be shown to anyone.
     this.#kept = kept;
   }
 
-  #serially(work: () => Promise<void>): Promise<void> {
+  async #accept(reign: Reign): Promise<void> {
+    const mine = this.#kept.reign;
+    const order = compareReigns(reign, mine);
+    if (order < 0) {
+      throw new TfsError(
+        'STALE_EPOCH',
+        `epoch ${reign.epoch} of NameServer ${reign.nameserver} is over: epoch ${mine.epoch} of NameServer ${mine.nameserver} was promised`,
+        { details: { epoch: mine.epoch, nameserver: mine.nameserver } },
+      );
+    }
+    if (order > 0) await this.#store({ ...this.#kept, reign });
+  }
+
+  #serially<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#writing.then(work);
-    this.#writing = result.catch(() => undefined);
+    this.#writing = result.then(
+      () => undefined,
+      () => undefined,
+    );
     return result;
   }
 }

@@ -61,7 +61,7 @@ export class Reconfigurer {
       throw new TfsError('PROTOCOL', `CONFIGURE ${block}: DataServer ${server} is to order it and no member`);
     const begin = await this.#begin(order, others);
     // The own log first: it then holds everything that any member may hold (see docs/decisions/004).
-    await store.appendOps(block, [begin]);
+    await promise.during(reign, () => store.appendOps(block, [begin]));
     await this.#each(block, others, ({ address }) =>
       this.#deps.peers.call(
         address,
@@ -118,7 +118,7 @@ export class Reconfigurer {
       throw new TfsError('STALE_EPOCH', `block ${block}: a newer configuration is being agreed on`, {
         details: { epoch: newest.epoch, n: newest.n },
       });
-    await store.appendOps(block, ops);
+    await promise.during(reign, () => store.appendOps(block, ops));
     return { header: encodeControl({}) };
   }
 

@@ -69,9 +69,10 @@ export class Replica {
     if (value.block !== order.block || value.clusterUuid !== clusterUuid || !members.includes(server)) {
       throw new TfsError('PROTOCOL', `CREATE_BLOCK ${order.block}: superblock and order do not agree`);
     }
-    await promise.accept(order.reign);
     for (const member of order.members) directory.learn(member.id, member.address);
-    await store.create(value, { version: order.version, opsPrimary: order.opsPrimary, members });
+    await promise.during(order.reign, () =>
+      store.create(value, { version: order.version, opsPrimary: order.opsPrimary, members }),
+    );
     return DONE;
   }
 

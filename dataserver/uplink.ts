@@ -28,6 +28,9 @@ const RETRY_MS = 300;
 /** Not longer than two beats: a lost answer must not make this server look dead. */
 const HEARTBEAT_ANSWER_MS_MAX = 2 * HEARTBEAT_MS;
 
+/** The beat after an answer that confirmed nothing; each further one after twice the time, up to the usual. */
+const UNCONFIRMED_BEAT_MS = 100;
+
 const DISK_ERRORS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['IO', 'READ_ONLY', 'DISK_FULL']);
 
 /** What an uplink reports; gathered afresh for each message. */
@@ -77,6 +80,8 @@ export class Uplink {
   #stale: Set<BlockId> | undefined;
   /** Replicas in doubt, and since when. */
   readonly #doubts = new Map<BlockId, Millis>();
+  /** Answers of a leader, in a row, that confirmed nothing. */
+  #unconfirmed = 0;
   #isHurried = false;
   #complaint = '';
   #running: Promise<void> | undefined;
@@ -153,7 +158,7 @@ export class Uplink {
       try {
         await this.#register();
         while (!this.#closed) {
-          await this.#pause(HEARTBEAT_MS);
+          await this.#pause(this.#beatMs);
           if (!this.#closed) await this.#heartbeat(HEARTBEAT_ANSWER_MS_MAX);
         }
       } catch (error) {
@@ -182,6 +187,8 @@ export class Uplink {
     // Before anything is acknowledged under this registration.
     if (reply.nonce !== undefined) await nonces.keep(nameserver, reply.nonce);
     const leads = await this.#obey(reply);
+    // As of now, like the entries: what is begun under this promise later is not in them.
+    const promised = promise.reign;
     // Changes from here on are in the dirty set as well as, perhaps, in the report: the later word wins.
     const entries = source.entries();
     const pages = Math.max(1, Math.ceil(entries.length / BLOCK_ENTRIES_PER_FRAME_MAX));
@@ -196,7 +203,7 @@ export class Uplink {
         {
           server,
           incarnation: register.incarnation,
-          promise: promise.reign,
+          promise: promised,
           echo: this.#token,
           page,
           last: page === pages - 1,
@@ -239,7 +246,14 @@ export class Uplink {
     const leads = await this.#obey(reply);
     this.#confirm(leads && reply.confirmed ? reply.stale : undefined, sentAt);
     this.#contact(leads, reply.reign, sentAt);
+    this.#unconfirmed = leads && !reply.confirmed ? this.#unconfirmed + 1 : 0;
     if (reply.resync) throw new TfsError('UNREGISTERED', 'the NameServer asks for a new report');
+  }
+
+  /** A leader that has just begun waits for others too: what it will confirm in a moment is asked for soon. */
+  get #beatMs(): number {
+    if (this.#unconfirmed === 0) return HEARTBEAT_MS;
+    return Math.min(HEARTBEAT_MS, UNCONFIRMED_BEAT_MS * 2 ** (this.#unconfirmed - 1));
   }
 
   /**

@@ -40,6 +40,11 @@ export interface LiveMember {
   readonly table: TableStream;
   /** The highest it has shown. */
   promise: Reign;
+  /**
+   * The one that the newest word about its blocks was said under. What was begun under an older reign is in it, or is
+   * given up (see `dataserver/replica.ts`): so only with it a new leader knows every block.
+   */
+  tablePromise: Reign | undefined;
   /** Monotonic: when it first showed that one. */
   promisedAtMs: number;
   /** The epoch it was last told: only a promise of this one was made to this NameServer, in this life. */
@@ -47,8 +52,8 @@ export interface LiveMember {
   /** Monotonic: when a message of it was last read. */
   heardAtMs: number;
   /**
-   * Monotonic: its newest message was sent after this. Not the same as when it was read: a process that was stopped
-   * finds old messages in its sockets.
+   * Monotonic: the newest word about its blocks was sent after this. Not the same as when it was read: a process that
+   * was stopped finds old messages in its sockets.
    */
   provenAtMs: number;
   space: Register['space'];
@@ -177,6 +182,7 @@ export class Members {
           known !== undefined && compareReigns(known.promise, register.promise) === 0
             ? known.promisedAtMs
             : now,
+        tablePromise: undefined,
         toldEpoch: -1,
         heardAtMs: now,
         provenAtMs: Number.NEGATIVE_INFINITY,
@@ -215,6 +221,7 @@ export class Members {
   /**
    * A message of a registered server.
    *
+   * @param said in a word about its blocks
    * @throws TfsError UNREGISTERED when this process of it has not registered since this NameServer started
    */
   hear(
@@ -232,19 +239,17 @@ export class Members {
     live.heardAtMs = now;
     // A token of the future is of another life of the machine.
     if (said.echo !== undefined && said.echo <= now) live.provenAtMs = Math.max(live.provenAtMs, said.echo);
-    if (said.promise !== undefined) this.#promised(live, said.promise, now);
+    if (said.promise !== undefined) {
+      this.#promised(live, said.promise, now);
+      live.tablePromise = said.promise;
+    }
     return live;
   }
 
-  /** The answer to a PROMISE that was sent at `askedAtMs`. @returns undefined when it is of another process */
-  answered(reply: PromiseReply, askedAtMs: number): LiveMember | undefined {
-    const live = this.#live.get(reply.server);
-    if (live?.record.incarnation !== reply.incarnation) return undefined;
-    const now = this.#clock.monotonic();
-    live.heardAtMs = now;
-    live.provenAtMs = Math.max(live.provenAtMs, askedAtMs);
-    this.#promised(live, reply.promise, now);
-    return live;
+  /** The answer to a PROMISE: it tells nothing of blocks. */
+  answered({ server, incarnation, promise }: PromiseReply): void {
+    const live = this.#live.get(server);
+    if (live?.record.incarnation === incarnation) this.#promised(live, promise, this.#clock.monotonic());
   }
 
   #promised(live: LiveMember, promise: Reign, nowMs: number): void {
@@ -340,13 +345,13 @@ export class Members {
   }
 
   /**
-   * Known members of which this NameServer does not know everything: silent, or not reported in full, or not promised to
-   * `reign`. Without a reign, as for a standby, no promise is asked for.
+   * Known members of which this NameServer does not know everything: silent, or not reported in full, or not since they
+   * promised to `reign`. Without a reign, as for a standby, no promise is asked for.
    */
   missing(reign: Reign | undefined): ServerId[] {
     return this.known.filter((id) => {
       const live = this.#live.get(id);
-      const hasSpoken = live?.table.isCurrent && (reign === undefined || hasPromised(live, reign));
+      const hasSpoken = live?.table.isCurrent && (reign === undefined || sameReign(live.tablePromise, reign));
       return !hasSpoken || this.provenAgoMs(id) >= PROVISIONAL_AFTER_MS;
     });
   }
@@ -410,6 +415,8 @@ export class Members {
   }
 }
 
-const hasPromised = (live: LiveMember, reign: Reign): boolean => compareReigns(live.promise, reign) === 0;
+const sameReign = (promise: Reign | undefined, reign: Reign): boolean =>
+  promise !== undefined && compareReigns(promise, reign) === 0;
+const hasPromised = (live: LiveMember, reign: Reign): boolean => sameReign(live.promise, reign);
 
 const memberOf = ({ id, incarnation, address }: MemberRecord): Member => ({ id, incarnation, address });

@@ -205,7 +205,6 @@ export class NameServer {
     });
     this.rounds = new PromiseRounds({
       members,
-      clock,
       log,
       minWrite,
       reign,

@@ -107,12 +107,12 @@ export class BlockOpener {
 
   /**
    * Just after the start of this process others are about to register, just after the start of a reign they are about to
-   * promise: blocks with few replicas would only have to be sealed. A server that was heard and is gone is not awaited,
+   * promise: blocks with few replicas would only have to be sealed, and there may be no ids yet. A server that was heard and is gone is not awaited,
    * so that a failover does not wait for the dead.
    */
   #isWorthWaiting(chosen: Placement): boolean {
-    const { clock, members, replicas, requireReign, ledForMs } = this.#deps;
-    if (chosen.ok && chosen.members.length >= replicas) return false;
+    const { clock, members, series, replicas, requireReign, ledForMs } = this.#deps;
+    if (chosen.ok && chosen.members.length >= replicas && !series.isBlocked) return false;
     const missing = members.missing(requireReign());
     if (clock.monotonic() - this.#startedAtMs < START_WAIT_MS) return missing.length > 0;
     const isNew = ledForMs() < PROMISE_ROUND_MS_MAX;

@@ -34,7 +34,6 @@ export function askPromiseOver(peers: Peers, clock: Clock): AskPromise {
 
 export interface PromiseRoundsDeps {
   readonly members: Members;
-  readonly clock: Clock;
   readonly log: Log;
   readonly minWrite: number;
   /** Undefined while this NameServer does not lead. */
@@ -109,7 +108,7 @@ export class PromiseRounds {
   }
 
   async #askOne(member: Member, reign: Reign): Promise<boolean> {
-    const { members, clock, ask, onShown, log } = this.#deps;
+    const { members, ask, onShown, log } = this.#deps;
     const live = members.get(member.id);
     if (live === undefined) return false;
     // What it promised before it was told is not to this NameServer, not even if it looks the same.
@@ -119,11 +118,10 @@ export class PromiseRounds {
       return false;
     }
     live.toldEpoch = reign.epoch;
-    const askedAtMs = clock.monotonic();
     this.#asked.add(member.id);
     try {
       const reply = await ask(member, { reign });
-      members.answered(reply, askedAtMs);
+      members.answered(reply);
       onShown(reply.promise, true);
       return reply.server === member.id && compareReigns(reply.promise, reign) === 0;
     } catch (error) {

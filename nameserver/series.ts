@@ -59,6 +59,11 @@ export class Series {
     return this.#stored.series;
   }
 
+  /** Whether the next id needs a new series, and not everyone has been heard: {@link next} would fail. */
+  get isBlocked(): boolean {
+    return this.#isUsedUp && this.#deps.whoIsMissing() !== undefined;
+  }
+
   /**
    * Some DataServer holds, or held, this id.
    *
@@ -92,6 +97,10 @@ export class Series {
     return this.#stored.series !== 0 && this.#next < this.#stored.reserved;
   }
 
+  get #isUsedUp(): boolean {
+    return this.#stored.series === 0 || this.#next >= COUNTERS_PER_SERIES;
+  }
+
   get #page(): number {
     return this.#stored.series * 2 + this.#deps.nameserver;
   }
@@ -100,8 +109,7 @@ export class Series {
   #refill(): Promise<void> {
     const work = this.#queue.then(async () => {
       if (this.#hasCounter) return;
-      const isUsedUp = this.#stored.series === 0 || this.#next >= COUNTERS_PER_SERIES;
-      await (isUsedUp ? this.#draw() : this.#reserve());
+      await (this.#isUsedUp ? this.#draw() : this.#reserve());
     });
     this.#queue = work.catch(() => undefined);
     return work;

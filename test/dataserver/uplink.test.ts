@@ -243,6 +243,23 @@ describe('uplinks', (test) => {
     assert.equal(leaders, [0, 1, 0]);
   });
 
+  test('a leader that confirms nothing is asked again soon, and ever less often', async (t) => {
+    const { ns, pass } = await open(t);
+    const [one] = ns;
+    one.confirmed = false;
+    await pass(HEARTBEAT_MS);
+    const before = one.heartbeats.length;
+    await pass(100 + 200 + 400 + 800 + 60);
+    assert.is(one.heartbeats.length - before, 4);
+    await pass(5 * HEARTBEAT_MS);
+    assert.is(one.heartbeats.length - before, 9);
+    one.confirmed = true;
+    await pass(HEARTBEAT_MS);
+    const then = one.heartbeats.length;
+    await pass(3 * HEARTBEAT_MS);
+    assert.is(one.heartbeats.length - then, 3);
+  });
+
   test('what the newest answer did not confirm is not current, nor what it named stale', async (t) => {
     const { ns, servers, pass } = await open(t);
     const [one] = ns;

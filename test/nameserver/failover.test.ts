@@ -3,8 +3,9 @@ import type { BlockId } from '../../common/ids.ts';
 import { blockId } from '../../common/ids.ts';
 import { PROMISE_ROUND_MS_MAX } from '../../common/limits.ts';
 import { compareReigns, encodeControl, zPromoteReply, zStatus } from '../../common/wire/control.ts';
-import { LocateState, Op } from '../../common/wire/messages.ts';
+import { decodeLocateReply, encodeLocate, LocateState, Op } from '../../common/wire/messages.ts';
 import { Whole } from '../../nameserver/block-page.ts';
+import { turns } from '../kit/memory-net.ts';
 import { describe } from '../kit/suite.ts';
 import type { FakeDataServer } from './fake-dataserver.ts';
 import { World } from './world.ts';
@@ -18,6 +19,11 @@ async function pair(t: Parameters<typeof World.start>[0]): Promise<World> {
   const world = await World.start(t, { nameservers: 2 });
   t.defer(() => soundReigns(world));
   return world;
+}
+
+/** Both NameServers have heard everyone in this moment, as certainly as it can be. */
+async function heardAll(world: World): Promise<void> {
+  for (const server of world.data) for (let i = 0; i < 2; i++) await world.settle(server.beat());
 }
 
 /** What may never happen, whatever did: a DataServer obeyed a lower reign after a higher one. */
@@ -132,7 +138,7 @@ describe('two NameServers', (test) => {
     while (!world.nameservers[1 - id]!.leads) await world.pass(0).then(() => new Promise(setImmediate));
     assert.is(world.clock.monotonic(), begun, 'no time passed');
     await world.settle(closing);
-    await world.pass(50);
+    await world.pass(100);
     await new Ledger(world).open();
   });
 
@@ -183,6 +189,25 @@ describe('two NameServers', (test) => {
     await world.settle(one.beat());
     assert.not(world.leader.view.isComplete());
     assert.is((await world.settle(one.openBlock())).members.length, 3);
+  });
+
+  test('what a server began under the old reign is heard of before "there is no such block"', async (t) => {
+    const world = await pair(t);
+    const [one] = world.data as [FakeDataServer];
+    await heardAll(world);
+    const { block } = await world.settle(one.openBlock(world.data));
+    const dead = idOf(world, world.leader);
+    // Created just now; the leader dies before anybody's next heartbeat.
+    for (const server of world.data) server.silentTo = 1 - dead;
+    world.killNameServer(dead);
+    await world.until(() => world.leaders.length === 1, FAILOVER_MS_MAX);
+    await world.pass(50);
+    for (const { promise } of world.data) assert.equal(promise, world.leader.reign);
+    assert.equal(world.leader.members.missing(undefined), [], 'everyone was heard, and has promised');
+    assert.equal(await world.locateAt(1 - dead, block), [LocateState.DONT_KNOW]);
+    for (const server of world.data) server.silentTo = undefined;
+    await world.pass(2000);
+    assert.equal(await world.locateAt(1 - dead, block, UNKNOWN), [LocateState.FOUND, LocateState.ABSENT]);
   });
 
   test('a server that has not shown its promise is not confirmed: it may listen to another leader', async (t) => {
@@ -271,8 +296,13 @@ describe('two NameServers', (test) => {
     const ledger = new Ledger(world);
     const sealing = await ledger.open();
     await world.pass(1000);
-    // As certain as it can be: everyone has just said that it leads.
-    assert.equal(await world.locateAt(id, UNKNOWN), [LocateState.ABSENT]);
+    await heardAll(world);
+    const gateway = world.peers('gateway');
+    const locate = async (...blocks: BlockId[]) => {
+      const reply = await gateway.call(old.address, Op.LOCATE, encodeLocate(blocks));
+      return decodeLocateReply(reply.header).locations.map(({ state }) => state);
+    };
+    assert.equal(await world.settle(locate(UNKNOWN)), [LocateState.ABSENT]);
     // When it wakes, nothing in its sockets tells that it was deposed.
     for (const server of world.data) server.silentTo = id;
     world.processes[id]!.stop();
@@ -280,12 +310,12 @@ describe('two NameServers', (test) => {
     const fresh = await ledger.open(1);
     assert.not(old.map.has(fresh), 'the old leader has not heard of it');
     // A question that waits in its socket, and is read before anything else.
-    const asking = world.locateAt(id, fresh, UNKNOWN);
-    await new Promise(setImmediate);
+    const asking = locate(fresh, UNKNOWN);
+    await turns(4);
     old.sealer.enqueue(sealing, 'what an old leader would do');
     world.processes[id]!.wake();
     assert.ok(old.leads && old.view.isComplete(), 'it has not heard yet');
-    assert.equal(await asking, [LocateState.DONT_KNOW, LocateState.DONT_KNOW]);
+    assert.equal(await world.settle(asking), [LocateState.DONT_KNOW, LocateState.DONT_KNOW]);
     for (const server of world.data) server.silentTo = undefined;
     await world.pass(2000);
     assert.not(old.leads);

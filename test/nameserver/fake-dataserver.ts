@@ -47,6 +47,8 @@ class Link {
   leader: Reign | undefined;
   confirmed = false;
   beating = false;
+  /** It was asked to beat while it did. */
+  again = false;
   readonly dirty = new Set<BlockId>();
 }
 
@@ -162,7 +164,11 @@ export class FakeDataServer {
   async #beatOne(i: number): Promise<void> {
     const link = this.#links[i]!;
     // The last one has not been answered.
-    if (link.beating || i === this.silentTo) return;
+    if (i === this.silentTo) return;
+    if (link.beating) {
+      link.again = true;
+      return;
+    }
     link.beating = true;
     try {
       if (link.registered) await this.#heartbeat(i, link);
@@ -176,6 +182,8 @@ export class FakeDataServer {
       if (!isTfsError(error, 'UNREGISTERED')) throw error;
     } finally {
       link.beating = false;
+      if (link.again) void this.#beatOne(i).catch(() => undefined);
+      link.again = false;
     }
   }
 
@@ -295,7 +303,10 @@ export class FakeDataServer {
     for (const server of reply.removed) this.removed.add(server);
     const obeys = reply.leader && compareReigns(reply.reign, this.promise) >= 0;
     link.leader = obeys ? reply.reign : undefined;
-    if (obeys) this.#accept(reply.reign);
+    if (!obeys) return;
+    // A new leader need not wait a beat for the promise.
+    if (compareReigns(reply.reign, this.promise) > 0) link.again = true;
+    this.#accept(reply.reign);
   }
 
   /** @param options `to` the leader where it is absent */

@@ -193,20 +193,16 @@ export class World {
   }
 
   async ask(role: Role, op: number, header: Buffer = Buffer.from('{}'), id = 0): Promise<{ header: Buffer }> {
+    return this.settle(this.peers(role).call(ADDRESSES[id]!, op, header));
+  }
+
+  /** Connections that last as long as the test. */
+  peers(role: Role): Peers {
     const { net, clock } = this;
-    const peers = Peers.open({
-      net,
-      clock,
-      random: countingRandom(),
-      keyring: Keyring.ofSecret(SECRET),
-      role,
-      id: 'asking',
-    });
-    try {
-      return await this.settle(peers.call(ADDRESSES[id]!, op, header));
-    } finally {
-      await this.settle(peers.close());
-    }
+    const keyring = Keyring.ofSecret(SECRET);
+    const peers = Peers.open({ net, clock, random: countingRandom(), keyring, role, id: 'asking' });
+    this.#t.defer(() => this.settle(peers.close()));
+    return peers;
   }
 
   whole(block: BlockId): Whole | undefined {
