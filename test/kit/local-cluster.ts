@@ -1,12 +1,13 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TfsClient } from '../../client/client.ts';
 import { LeveldownKv } from '../../common/adapters/leveldown-kv.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { NodeDisk } from '../../common/adapters/node-disk.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
-import { type HostPort, serverId } from '../../common/ids.ts';
+import { blockId, type HostPort, serverId } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { Peers } from '../../common/wire/peers.ts';
@@ -85,7 +86,15 @@ export class LocalCluster {
       log: silentLog,
     });
     await cluster.client.ready(5000);
+    await cluster.confirmed();
     return cluster;
+  }
+
+  /** Every DataServer that runs was told by the leader that its replicas are the newest, but those it named. */
+  async confirmed(): Promise<void> {
+    const anyBlock = blockId(0);
+    while (![...this.servers.values()].every(({ nameservers }) => nameservers.isConfirmed(anyBlock)))
+      await sleep(20);
   }
 
   mountPath(id: number): string {
