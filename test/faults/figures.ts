@@ -1,5 +1,6 @@
 import { allKilledFigure } from './figures/all-killed.ts';
 import { dataServerDead } from './figures/dataserver-dead.ts';
+import { flips } from './figures/flips.ts';
 import { leaderKills } from './figures/leader-kills.ts';
 import { leaderStopped } from './figures/leader-stopped.ts';
 import { redisDownFigure } from './figures/redis-down.ts';
@@ -12,4 +13,5 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'redis-down': redisDownFigure,
   'ds-dead': dataServerDead,
   'all-killed': allKilledFigure,
+  flips,
 };

@@ -1,5 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isTfsError } from '../../../common/errors.ts';
+import type { ServerId } from '../../../common/ids.ts';
+import type { Reign } from '../../../common/wire/control.ts';
+import { BlockState, Op } from '../../../common/wire/messages.ts';
 import type { FaultWindow } from '../../kit/history.ts';
+import type { Scene } from '../scene.ts';
 import { type Figure, spreadOf, verdict, withScene } from './report.ts';
 
 const TIMES = 3;
@@ -15,6 +20,8 @@ export const leaderStopped: Figure = (options) =>
     const faults: FaultWindow[] = [];
     const ledMs: number[] = [];
     const gaveInMs: number[] = [];
+    const obeyed: string[] = [];
+    let refused = 0;
     await sleep(REST_MS);
     for (let time = 0; time < (options.times ?? TIMES); time++) {
       const before = await probe.untilLed(LED_MS_MAX, ({ completeView }) => completeView);
@@ -25,6 +32,9 @@ export const leaderStopped: Figure = (options) =>
       await sleep(Math.max(0, stoppedAt + STOPPED_MS - performance.now()));
       const wokenAt = performance.now();
       cluster.signal(before.name, 'SIGCONT');
+      const told = await commandAll(scene, before.map.reign);
+      refused += told.refused;
+      obeyed.push(...told.obeyed);
       while ((await probe.mapOf(before.name)).leader) await sleep(10);
       gaveInMs.push(performance.now() - wokenAt);
       const now = await probe.untilLed(LED_MS_MAX);
@@ -39,7 +49,29 @@ export const leaderStopped: Figure = (options) =>
     return {
       line:
         `${ledMs.length} times ${STOPPED_MS / 1000} s; a new leader after ${spreadOf(ledMs)}; the woken one gave in after ` +
-        `${spreadOf(gaveInMs)}; ${text}`,
-      wrong,
+        `${spreadOf(gaveInMs)}; of ${refused + obeyed.length} commands under its reign ${refused} were refused; ${text}`,
+      wrong: [...wrong, ...obeyed],
     };
   });
+
+/** What a deposed leader might still order: to fence every block that is being written, on every DataServer. */
+async function commandAll(
+  { cluster, probe }: Scene,
+  reign: Reign,
+): Promise<{ refused: number; obeyed: string[] }> {
+  let refused = 0;
+  const obeyed: string[] = [];
+  for (const { id } of cluster.config.mounts) {
+    const open = (await probe.entriesOf(id as ServerId)).filter(({ state }) => state === BlockState.OPEN);
+    for (const { block } of open) {
+      try {
+        await probe.ask('nameserver', `ds${id}`, Op.FENCE, { block, reign });
+        obeyed.push(`server ${id} has fenced block ${block} for epoch ${reign.epoch}, which was over`);
+      } catch (error) {
+        if (!isTfsError(error, 'STALE_EPOCH')) throw error;
+        refused++;
+      }
+    }
+  }
+  return { refused, obeyed };
+}
