@@ -6,28 +6,19 @@ import { OPS_RESERVE_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { Received, ReceiveOrder, SealInfo } from './api.ts';
-import { Block } from './block.ts';
-import { inBlocks, type StoreContext } from './context.ts';
+import type { Block } from './block.ts';
+import { inBlocks } from './context.ts';
 import type { Donors } from './donor.ts';
-import type { IndexCache } from './index-cache.ts';
-import { writeIdx } from './load.ts';
-import { LoadedIndex } from './loaded-index.ts';
-import { type OpsLogOptions, readLog } from './open.ts';
+import { type InstallParts, installReplica, type OpsSource } from './install.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+import { readLog } from './open.ts';
 import { OpsLog } from './ops-log.ts';
 import { boundaryBehind } from './read-for-repair.ts';
 import { Rebuild, type Rebuilt } from './rebuild.ts';
-import { installOps, keepIn, opsLogsOf, receiveOps } from './receive-ops.ts';
-import { applyNameFlags } from './recover.ts';
-import type { Trash } from './trash.ts';
+import { keepIn, opsLogsOf, receiveOps } from './receive-ops.ts';
 
-export interface ReceiverParts {
-  readonly context: StoreContext;
-  readonly cache: IndexCache;
-  readonly trash: Trash;
+export interface ReceiverParts extends InstallParts {
   readonly server: ServerId;
-  readonly opsOptions: OpsLogOptions;
-  /** Makes a block known that was not here, or attaches what a block was given anew. */
-  readonly attach: (block: Block) => void;
 }
 
 /** The file that there is here. */
@@ -37,13 +28,6 @@ interface OwnFile {
   readonly isNamed: boolean;
   readonly close: () => Promise<void>;
 }
-
-/** How this replica comes by its operations. */
-type OpsSource =
-  /** Its log is sound. */
-  | { readonly kind: 'own'; readonly log: OpsLog }
-  /** It has to be made; who has it was asked. */
-  | { readonly kind: 'received'; readonly received: Awaited<ReturnType<typeof receiveOps>> };
 
 /**
  * Makes a replica of a sealed block whole, or makes it where there is none.
@@ -81,7 +65,7 @@ export class ReplicaReceiver {
       // Where others may have more, an incomplete copy is no copy; a damaged one that is less damaged now is better.
       const isUnsure = !built.whole && donors.failed.length > 0;
       if (isUnsure && held === undefined) throw donors.missing(missingText(order, built));
-      const install = () => this.#install(path, { held, superblock, ops, built, order });
+      const install = () => installReplica(this.#parts, { path, held, superblock, ops, built, order });
       if (held === undefined) await install();
       else
         await held.exclusively(async () => {
@@ -224,87 +208,6 @@ export class ReplicaReceiver {
           `a repair needs ${needed} bytes of free space: make room on the disk`,
         );
   }
-
-  /** Puts the new file in the place of the old one, on the disk and then, at once, for readers. */
-  async #install(
-    path: string,
-    {
-      held,
-      superblock,
-      ops,
-      built,
-      order,
-    }: {
-      readonly held: Block | undefined;
-      readonly superblock: Superblock;
-      readonly ops: OpsSource;
-      readonly built: Rebuilt;
-      readonly order: ReceiveOrder;
-    },
-  ): Promise<void> {
-    const { context, cache, trash, opsOptions, attach } = this.#parts;
-    const { block: id, seal } = order;
-    const fileName = blockFileName(id, order.generation, 'blk');
-    if (built.better) await this.#swapFiles(path, fileName, built.whole);
-    let log: OpsLog;
-    if (ops.kind === 'own') log = ops.log;
-    else {
-      log = await installOps(context, superblock, order, ops.received, { options: opsOptions, trash });
-      if (held !== undefined) log.succeed(held.ops);
-    }
-    if (log.facts.seal === undefined) await log.appendSeal(seal);
-    const state = await log.warm();
-    const file = await context.open(fileName, 'read');
-    const index = new LoadedIndex(file, built.words, built.words.length, seal.length);
-    while (held?.loading !== undefined) await held.loading.catch(() => undefined);
-    // Without a pause from here on: every reader has all of the old or all of the new.
-    const block = held ?? newBlock(context, superblock, log, seal);
-    const before = block.ops;
-    if (log !== before) block.adopt(superblock, log, context.faults);
-    applyNameFlags(index, state);
-    block.state = BlockState.SEALED;
-    block.flags = built.whole && built.lost === 0 ? 0 : BlockFlag.SUSPECT;
-    block.unsound = block.flags !== 0;
-    block.fileBytes = seal.length;
-    block.provenLength = built.provenLength;
-    block.namesChanged();
-    cache.replace(block, index);
-    attach(block);
-    cache.warmed(block);
-    context.changed(id);
-    if (log !== before) await before.close();
-    await writeIdx(context, block, index.words, built.sha1s);
-    this.#report(order, built);
-  }
-
-  /** Second name for the old file, durable, before the new one takes its first name: a crash finds one or the other. */
-  async #swapFiles(path: string, fileName: string, whole: boolean): Promise<void> {
-    const { context, trash } = this.#parts;
-    const { disk } = context;
-    const isThere = (await disk.stat(inBlocks(fileName))) !== undefined;
-    // A file that is not quite whole may replace a worse one only where that can still be looked at.
-    if (isThere && !(await keepIn(trash, context, fileName)) && !whole)
-      throw new TfsError('IO', `${fileName} cannot be kept, and what would replace it is not whole`);
-    try {
-      await disk.rename(inBlocks(path), inBlocks(fileName));
-      await context.syncBlocks();
-    } catch (error) {
-      throw context.failed(error, `replacing ${fileName}`);
-    }
-  }
-
-  #report({ block }: ReceiveOrder, { whole, fetched, lost, better }: Rebuilt): void {
-    const { log } = this.#parts.context;
-    if (whole) log.info({ block, fetched, lost, replaced: better }, 'the replica of a block is whole again');
-    else log.error({ block, fetched, lost }, 'records of a block verify on no replica that answers');
-  }
-}
-
-function newBlock(context: StoreContext, superblock: Superblock, ops: OpsLog, seal: SealInfo): Block {
-  const { block, generation } = superblock;
-  const { faults } = context;
-  const state = BlockState.SEALED;
-  return new Block({ block, generation, superblock, ops, state, fileBytes: seal.length, faults });
 }
 
 const isSame = (a: SealInfo, b: SealInfo): boolean =>
