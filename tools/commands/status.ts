@@ -120,13 +120,13 @@ function serverTable(servers: readonly ServerInfo[]): string {
     'RECORDS',
   ];
   const rows = servers.map((server) => {
-    const { id, state, domain, heartbeatAgeMs, space, blocks, openBlocks, files } = server;
+    const { id, state, leaving, domain, heartbeatAgeMs, space, blocks, openBlocks, files } = server;
     const heard = heartbeatAgeMs < 0 ? 'never' : `${(heartbeatAgeMs / 1000).toFixed(1)} s ago`;
     const disk = state === 'missing' ? '' : diskOf(server);
     const used = [formatBytes(space.usedBytes), formatBytes(space.freeBytes)];
     return [
       String(id),
-      state,
+      leaving && state === 'up' ? 'stopping' : state,
       domain,
       heard,
       ...used,
@@ -154,11 +154,12 @@ function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap):
     const isLast = n === blocks.byCopies.length - 1;
     return `${count} with ${n}${isLast ? ' or more' : ''}`;
   });
+  const lost = Math.max(blocks.lostRecords, ...servers.map(({ lostRecords }) => lostRecords));
   const waits = blocks.awaitingSeal === 0 ? '' : ` (the longest for ${formatAge(blocks.oldestUnsealedMs)})`;
   return [
     `Blocks    ${blocks.total}: ${blocks.open} open, ${blocks.sealed} sealed, ${blocks.awaitingSeal} awaiting a seal${waits}`,
     `Copies    ${copies.length === 0 ? 'not counted yet' : copies.join(', ')}: ${blocks.underReplicated} blocks with too few`,
-    `Trouble   ${blocks.suspect} suspect, ${blocks.quarantined} quarantined, ${blocks.stale} stale, ${blocks.contradicted} contradicted`,
+    `Trouble   ${blocks.suspect} suspect, ${blocks.quarantined} quarantined, ${blocks.stale} stale, ${blocks.contradicted} contradicted, ${lost} records lost`,
     `Records   ${sum((s) => s.files)} on all disks together (${replicas} copies wanted, ${minWrite} needed), ${sum((s) => s.aliases)} alias copies`,
     `Space     ${formatBytes(sum((s) => s.space.usedBytes))} used, ${formatBytes(sum((s) => s.space.freeBytes))} free on ${servers.length} mounts`,
     `Leader    NameServer ${reign.nameserver}, epoch ${reign.epoch}`,
