@@ -19,8 +19,8 @@ describe('npm run reload', (test) => {
       urls: [cluster.url],
       token,
       history: new History(),
-      putsPerSecond: 60,
-      getsPerSecond: 120,
+      putsPerSecond: 40,
+      getsPerSecond: 80,
       seed: 7,
     });
     await sleep(2_000);
@@ -66,4 +66,4 @@ describe('npm run reload', (test) => {
     const unknown = await cluster.tool('reload', ['dataserver-9']);
     assert.match(unknown.stderr, 'no process is called dataserver-9');
   });
-}, 240_000);
+}, 230_000);

@@ -85,4 +85,4 @@ describe('tfs doctor and status', (test) => {
     assert.is((await cluster.tool('stop')).code, 0);
     assert.equal(await doctor(home), { code: 2, verdict: 'at risk', codes: ['not-running'] });
   });
-}, 180_000);
+}, 230_000);
