@@ -210,6 +210,7 @@ export class Replica {
       digest: order.digest === undefined ? undefined : Buffer.from(order.digest, 'hex'),
       epoch: order.epoch,
       complete: order.complete,
+      lost: order.lost ?? 0,
       mayLose: order.mayLose,
     };
     await this.#complete(order, wanted);

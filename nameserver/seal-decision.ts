@@ -38,6 +38,8 @@ export interface SealOrder {
   readonly epoch: Epoch;
   /** An adopted SEAL that a replica knows to be complete. */
   readonly complete: boolean;
+  /** Of an adopted SEAL: records that are lost. */
+  readonly lost: number;
   /** What verifies on no holder may be sealed as lost. */
   readonly mayLose: boolean;
   /** Members that hold the block and can be sealed, the best copy first; each is a source for the others. */
@@ -90,7 +92,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
   if (known.length === 0 && missing.length === 0) return { kind: 'forget' };
   if (usable.length === 0) return { kind: 'wait', missing, forMs: Number.POSITIVE_INFINITY };
 
-  const adopted = faults.has('ignore-earlier-seal') ? undefined : adoptedOf(usable);
+  const adopted = adoptedOf(usable);
   const heals = adopted !== undefined && hasLost(adopted, usable);
   const lengths = usable.map(({ reply }) => Math.max(reply.validLength, reply.provenLength));
   const length =
@@ -108,6 +110,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
     digest: adopted !== undefined && !heals ? adopted.digest : isDigestKnown ? best.digest : undefined,
     epoch: adopted !== undefined && !heals ? adopted.epoch : epoch,
     complete: adopted?.complete ?? false,
+    lost: heals ? 0 : (adopted?.lost ?? 0),
     mayLose: allGivenUp(question),
     holders: holders.map(({ server }) => server),
     sealed: heals

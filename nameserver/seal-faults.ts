@@ -4,9 +4,7 @@
  */
 export type SealFaultName =
   /** Seals at the length that every member has, and not at the longest. */
-  | 'seal-at-minimum'
-  /** Decides afresh although a member is sealed already. */
-  | 'ignore-earlier-seal';
+  'seal-at-minimum';
 
 export interface SealFaults {
   has(name: SealFaultName): boolean;

@@ -27,15 +27,15 @@ export async function sealHolders(round: SealRound): Promise<{ readonly lost: nu
   const { sealed, length, slots, epoch, complete, mayLose, digest } = decision;
   const holders = decision.holders.map((server) => round.members.get(server)!);
   const order: Seal = { block, reign, length, slots, epoch, complete, mayLose, sources: holders };
-  if (digest !== undefined) order.digest = digest;
+  if (digest !== undefined) Object.assign(order, { digest, lost: decision.lost });
   let rest = holders.filter(({ id }) => !sealed.includes(id));
   let lost = 0;
   const [best] = rest;
   if (order.digest === undefined && best !== undefined) {
     // The best copy finds out the digest that the others must have.
     const reply = await sealOne(round, best, order);
-    order.digest = reply.digest;
     lost = reply.lost ?? 0;
+    Object.assign(order, { digest: reply.digest, lost });
     map.sealed(block, best.id, length);
     rest = rest.filter((member) => member !== best);
   }

@@ -34,6 +34,8 @@ export interface Sight {
   readonly isLeaving: (server: ServerId) => boolean;
   /** Whether a new block of this primary would get all its replicas. */
   readonly isFullSetPossible: (primary: ServerId) => boolean;
+  /** Default {@link PRIMARY_SILENT_MS_MAX}. */
+  readonly primarySilentMsMax?: number;
 }
 
 /**
@@ -45,8 +47,10 @@ export interface Sight {
 export function look(
   facts: BlockFacts,
   before: Watched | undefined,
-  { nowMs, isCurrent, isLeaving, isFullSetPossible }: Sight,
+  sight: Sight,
 ): { readonly watched: Watched; readonly seal: string | undefined } {
+  const { nowMs, isCurrent, isLeaving, isFullSetPossible } = sight;
+  const { primarySilentMsMax = PRIMARY_SILENT_MS_MAX } = sight;
   const sinceMs = before?.whole === facts.whole ? before.sinceMs : nowMs;
   const forMs = nowMs - sinceMs;
   const members = facts.replicas.filter((replica) => replica.member);
@@ -89,7 +93,7 @@ export function look(
     const primary = members.find(({ server }) => server === opsPrimary);
     const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
     if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';
-    if (silentSinceMs !== undefined && nowMs - silentSinceMs >= PRIMARY_SILENT_MS_MAX)
+    if (silentSinceMs !== undefined && nowMs - silentSinceMs >= primarySilentMsMax)
       return 'its primary is away';
     // The damage is made good from the other members when it is sealed, and only then.
     if (facts.replicas.some(({ server, good, state }) => !good && state !== 0 && isCurrent(server)))

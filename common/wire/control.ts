@@ -282,6 +282,8 @@ export const zSeal = z.object({
   sources: z.array(zMember).max(8),
   /** Every member of the write set, or of the configuration, is known to hold this SEAL. */
   complete: z.boolean().default(false),
+  /** Of the SEAL with that digest: records that are lost. */
+  lost: u32.optional(),
   /** What verifies on none of the sources may be sealed as lost: everyone who might have it has been asked. */
   mayLose: z.boolean().default(false),
 });

@@ -137,6 +137,8 @@ export interface SealOrder {
   readonly epoch: Epoch;
   /** It is known to be on every member. */
   readonly complete?: boolean;
+  /** Of the SEAL with that digest: records that are lost. */
+  readonly lost?: number;
   /** What does not verify here is on no other replica either. */
   readonly mayLose?: boolean;
 }

@@ -51,9 +51,12 @@ function placeOf(
 ): { offset: number; slot: number; end: number } | undefined {
   const [index, tail] = [block.index!, block.tail!];
   if (tail.repair?.offset === start) return tail.repair;
-  const end = block.superblock!.blockBytes;
-  const beyond = { start: index.length, end, firstSlot: index.count, slots: SLOT_MAX + 1 - index.count };
-  const hole = [...tail.holes, beyond].find((each) => each.start <= start && start < each.end);
+  const holes = [...tail.holes];
+  // Where nothing valid stands behind a hole, its end is only as far as anything was known to have been acknowledged.
+  const last = holes.at(-1)?.end === index.length ? holes.pop() : undefined;
+  const [open, firstSlot] = [last?.start ?? index.length, last?.firstSlot ?? index.count];
+  holes.push({ start: open, end: block.superblock!.blockBytes, firstSlot, slots: SLOT_MAX + 1 - firstSlot });
+  const hole = [...tail.missing, ...holes].find((each) => each.start <= start && start < each.end);
   if (hole === undefined || start === hole.start)
     return hole && { offset: start, slot: hole.firstSlot, end: hole.end };
   // Behind a record that is damaged everywhere only the header tells which one this is; its checksum vouches for it.

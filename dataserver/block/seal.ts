@@ -74,18 +74,20 @@ export async function sealBlock(
     throw refused(block, order, `no record ends there, but one at ${survey.length}`);
   if (slots !== order.slots)
     throw refused(block, order, `it holds ${slots} records up to there, not ${order.slots}`);
-  const isExpected = order.digest?.equals(digest) ?? (holes.length === 0 || order.mayLose);
+  const isWhole = order.digest?.equals(digest) ?? holes.length === 0;
   const [hole] = holes;
-  if (!isExpected && hole !== undefined)
+  if (hole !== undefined && !isWhole && !order.mayLose)
     throw refused(block, order, `bytes ${hole.start} to ${hole.end} do not verify`);
-  if (!isExpected) throw refused(block, order, 'its digest is another one');
+  if (hole === undefined && !isWhole) throw refused(block, order, 'its digest is another one');
 
   if (index.length > order.length) await saveSurplus(context, block, index, order.length);
-  const lost = holes.reduce((sum, each) => sum + each.slots, 0);
+  const damaged = holes.reduce((sum, each) => sum + each.slots, 0);
+  // What was sealed whole elsewhere, and has rotted there before this replica had it, is damage here and not in the SEAL.
+  const lost = isWhole || order.digest === undefined ? damaged : (order.lost ?? 0);
   await block.ops.appendSeal({
     length: order.length,
     slots,
-    digest,
+    digest: order.digest ?? digest,
     epoch: order.epoch,
     ...(order.complete ? { complete: true } : {}),
     ...(lost > 0 ? { lost } : {}),
@@ -104,8 +106,9 @@ export async function sealBlock(
   else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
   context.changed(block.block);
   await cut(context, block, sealed);
-  // Of an empty block there is nothing to keep for the next start.
-  if (context.failure === undefined && slots > 0) await writeIdx(context, block, sealed.words, survey.sha1s);
+  // Of an empty block there is nothing to keep for the next start; one that is damaged is to be looked at again.
+  if (context.failure === undefined && slots > 0 && lost === damaged)
+    await writeIdx(context, block, sealed.words, survey.sha1s);
   return block.seal!;
 }
 

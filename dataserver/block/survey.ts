@@ -31,6 +31,7 @@ export async function surveyFor(
     const proven = { length, slots };
     const walked = await walk(context, block, index.file, { end: length, proven, tolerant: true });
     assert(walked.digest !== undefined, 'of a block that is known to its end there is a digest');
+    tail.missing = walked.holes;
     return { ...walked, digest: walked.digest, length: walked.validLength };
   }
   const count = index.length === length ? index.count : index.slotAt(length);

@@ -16,6 +16,8 @@ export class Tail {
   stale = false;
   /** Where the last write began: what a fence reads again. */
   lastWrite: { readonly offset: number; readonly slot: number };
+  /** What was found missing for a seal since the walk; damage goes on. */
+  missing: readonly Hole[] = [];
   /** Where a repair that came in pieces goes on, and how far it may reach. */
   repair: { readonly offset: number; readonly slot: number; readonly end: number } | undefined;
   #provenLength: number;

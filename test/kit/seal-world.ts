@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib';
 import { TfsError } from '../../common/errors.ts';
 import { blockId, type HostPort, type Incarnation, type ServerId } from '../../common/ids.ts';
-import { silentLog } from '../../common/log.ts';
+import { PRIMARY_SILENT_MS_MAX } from '../../common/limits.ts';
+import { type Log, silentLog } from '../../common/log.ts';
 import type { EndSession, Member, OpenBlock, OpenBlockReply, Reign } from '../../common/wire/control.ts';
 import {
   decodeControl,
@@ -52,6 +53,8 @@ export interface SealWorldOptions {
   readonly sealFaults?: readonly SealFaultName[];
   /** Longest way of a message, one direction. */
   readonly delayMsMax?: number;
+  readonly primarySilentMsMax?: number;
+  readonly log?: Log;
 }
 
 /** One life of a DataServer: its store, its sessions as a primary, and what it does as a member. */
@@ -110,6 +113,7 @@ export class SealWorld {
   /** A new process of this server, on that disk. */
   async start(id: number, disk: RecordingDisk): Promise<Life> {
     const { clock } = this;
+    const { log = silentLog } = this.#options;
     const server = id as ServerId;
     const incarnation = (this.#incarnations.get(id) ?? 0) + 1;
     this.#incarnations.set(id, incarnation);
@@ -121,7 +125,7 @@ export class SealWorld {
       clusterUuid: CLUSTER,
       server,
       budgets: { indexBytes: 1 << 24, openFiles: 64 },
-      log: silentLog,
+      log,
       limits: { opsReserveBytes: 0 },
       faults: faultsOf(...(this.#options.faults ?? [])),
     });
@@ -150,7 +154,7 @@ export class SealWorld {
       random,
       openBlocks: this.#options.openBlocks ?? 1,
       memberAckMs: this.#options.memberAckMs ?? 1000,
-      log: silentLog,
+      log,
       unfit: () => store.readOnly,
       onDiskLate: () => undefined,
     });
@@ -161,7 +165,7 @@ export class SealWorld {
       peers,
       promise,
       directory: { learn: () => undefined } as unknown as Directory,
-      log: silentLog,
+      log,
       onSealed: () => undefined,
       onFenced: (block) => pool.fenced(block),
     });
@@ -364,6 +368,7 @@ export class Leader {
     this.#world = world;
     this.reign = { epoch: epoch as Reign['epoch'], nameserver: 0 };
     const { clock } = world;
+    const { log = silentLog } = options;
     const wire = new Wire(world, LEADER);
     const commands = {
       fence: async ({ address }: Member, order: object) =>
@@ -375,7 +380,7 @@ export class Leader {
       map: this.map,
       commands,
       clock,
-      log: silentLog,
+      log,
       reign: () => (world.leader === this ? this.reign : undefined),
       reachable: (server) =>
         this.isUp(server)
@@ -389,6 +394,7 @@ export class Leader {
       facts: (block) => this.map.facts(block),
       isCurrent: (server) => this.isUp(server),
       isLeaving: () => false,
+      primarySilentMsMax: options.primarySilentMsMax ?? PRIMARY_SILENT_MS_MAX,
       isFullSetPossible: () => world.alive.every(({ id }) => this.isUp(id)),
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),

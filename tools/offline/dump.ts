@@ -214,7 +214,14 @@ function factsOf(op: Op): Record<string, unknown> {
     case OpType.PURGE_INTENT:
       return { slots: op.slots };
     case OpType.SEAL:
-      return { length: op.length, slots: op.slots, epoch: op.epoch, digest: op.digest.toString('hex') };
+      return {
+        length: op.length,
+        slots: op.slots,
+        epoch: op.epoch,
+        digest: op.digest.toString('hex'),
+        complete: op.complete ?? false,
+        lost: op.lost ?? 0,
+      };
     case OpType.GEN_COMMIT:
       return {
         generation: op.generation,

@@ -125,12 +125,35 @@ describe('records that are bad on every replica', (test) => {
     for (const store of [one!, two!]) await store.fence(BLOCK, SEAL_EPOCH);
     const { digest, lost } = await one!.seal(BLOCK, orderOf(world, { mayLose: true }));
     assert.is(lost, 1);
-    assert.is(await codeOf(two!.seal(BLOCK, orderOf(world, { digest, mayLose: true }))), 'CONFLICT');
+    assert.is(await codeOf(two!.seal(BLOCK, orderOf(world, { digest, lost: 1 }))), 'CONFLICT');
     assert.is(two!.info(BLOCK)!.state, BlockState.RECOVERED);
     // A sealed block that loses another record later is not as it was sealed.
     await world.restart(0, (disk) => disk.unlink(IDX_PATH));
     world.flip(0, world.startOf(4) + 90);
     assert.ok((await world.replicas[0]!.store.verify(BLOCK)).problems.some((line) => /slot 4/.test(line)));
+  });
+
+  test('what was sealed whole and has rotted since keeps no other replica from the same seal', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 2 });
+    const [one, two] = world.replicas;
+    await damage(world, 1, 3, 'header');
+    for (const { store } of [one!, two!]) await store.fence(BLOCK, SEAL_EPOCH);
+    const { digest } = await one!.store.seal(BLOCK, orderOf(world));
+    world.flip(0, world.startOf(3) + 90);
+    const order = orderOf(world, { digest, mayLose: true });
+    assert.ok((await complete(two!.store, [one!.store], order)) > 0, 'the source does not have it any more');
+    assert.is(one!.store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
+    await two!.store.seal(BLOCK, order);
+    for (const again of [false, true]) {
+      if (again) await world.restart(1);
+      const { store } = two!;
+      const read = (slot: number) => codeOf(store.read(BLOCK, slot as FileId, undefined, ALL, false));
+      assert.equal([await read(2), await read(3), await read(4)], [undefined, 'CORRUPT', undefined]);
+      const info = store.info(BLOCK)!;
+      assert.equal([info.state, info.flags], [BlockState.SEALED, BlockFlag.SUSPECT]);
+      assert.ok(info.seal!.digest.equals(digest));
+      assert.is(info.seal!.lost, undefined);
+    }
   });
 
   test('a tail that was acknowledged and is bad everywhere is lost too, where its length is still known', async (t) => {

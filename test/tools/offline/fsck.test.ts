@@ -134,6 +134,30 @@ describe('fsck', (test) => {
     assert.match(report.steps[5]!.checked, '1 index files');
   });
 
+  test('what was sealed as lost is told, and is no damage; anything else in that block is', async (t) => {
+    const path = join(tempDir(t), 'm1');
+    await formatMount({ path, clusterUuid: CLUSTER, server: SERVER });
+    const disk = await NodeDisk.open(path);
+    const writer = new Writer(superblockOf(65_537), new SeededRandom(3));
+    const id = 65_537 as BlockId;
+    const first = await openStore(disk);
+    await first.create(writer.superblock, CONFIGURATION);
+    for (let i = 0; i < 5; i++) await put(first, writer, [Buffer.alloc(300, i)]);
+    await first.close();
+    const [, second, third] = writer.written;
+    await flip(join(path, 'blocks', BLK), second!.end - 50);
+    const store = await openStore(disk);
+    const { validLength: length, slots } = await store.fence(id, 2 as Epoch);
+    const order = { length, slots, digest: undefined, epoch: 2 as Epoch, mayLose: true };
+    assert.is((await store.seal(id, order)).lost, 1);
+    await store.close();
+    const report = await fsck({ path });
+    assert.equal(damageOf(report), []);
+    assert.match(notesOf(report), /1 records are lost/);
+    await flip(join(path, 'blocks', BLK), third!.end - 50);
+    assert.ok(damageOf(await fsck({ path })).some((line) => /slot 2/.test(line)));
+  });
+
   test('one flipped byte of a picture or a header is found', async (t) => {
     const [first, second] = block.records;
     for (const [at, what] of [

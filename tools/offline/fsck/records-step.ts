@@ -48,6 +48,7 @@ async function checkBlock(
   const superblock = block.superblock!;
   const seal = block.ops?.seal;
   const columns = new Columns();
+  const damage: string[] = [];
   let records = 0;
   const source = await mount.openBlock(block.fileName);
   try {
@@ -57,20 +58,24 @@ async function checkBlock(
         records++;
         columns.add(header.slot, header.sha1);
         if (!payloadOk)
-          found.damage(`slot ${header.slot} at ${offset}: ${header.size} bytes do not match their checksum`);
+          damage.push(`slot ${header.slot} at ${offset}: ${header.size} bytes do not match their checksum`);
         if (!padOk) found.damage(`slot ${header.slot} at ${offset}: the padding behind it is not zero`);
       },
     });
     for (const { start, end, firstSlot, slots } of walk.holes)
-      found.damage(
+      damage.push(
         `bytes ${start} to ${end} do not verify (${slots} records from slot ${firstSlot}); another replica has them`,
       );
+    const isAsSealed = seal !== undefined && walk.digest?.equals(seal.digest);
+    if (isAsSealed && walk.holes.length > 0)
+      found.note(`${seal.lost} records are lost: they verified on no replica when the block was sealed`);
+    else for (const line of damage) found.damage(line);
     if (walk.tornRecords > 0)
       found.note(`${walk.tornRecords} records at ${walk.validLength} were acknowledged to nobody`);
     if (seal !== undefined) {
       if (walk.slots !== seal.slots)
         found.damage(`${walk.slots} slots instead of the ${seal.slots} that were sealed`);
-      if (walk.digest !== undefined && !walk.digest.equals(seal.digest))
+      if (walk.holes.length === 0 && !isAsSealed)
         found.damage('the records are not those that were sealed: the digest is another one');
       if (source.size > seal.length)
         found.note(`${source.size - seal.length} bytes behind the seal are not cut off yet`);
