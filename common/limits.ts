@@ -99,6 +99,8 @@ export const SELF_PROMOTE_MS_MAX = 60_000;
 export const TELL_PEER_MS = 1_000;
 /** A NameServer that could not store its epoch lets the other one try for this long. */
 export const DRAW_AGAIN_MS = 1_000;
+/** A leader that has been without a complete view for this long hands over to a NameServer that has one. */
+export const UNABLE_MS_MAX = 1_500;
 /** Fresh questions to all DataServers: whether their promise still stands. */
 export const PROMISE_ROUND_MS_MAX = 500;
 

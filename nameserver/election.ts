@@ -5,6 +5,7 @@ import {
   SELF_PROMOTE_MS_MAX,
   START_WAIT_MS,
   TELL_PEER_MS,
+  UNABLE_MS_MAX,
 } from '../common/limits.ts';
 
 /**
@@ -14,7 +15,8 @@ import {
  *
  * - A standby asks for the lock again and again. When it gets it, it asks the other NameServer, because a lock store
  *   forgets: if that one leads and is able to, the lock goes back.
- * - A leader renews the lock, and leads on whatever becomes of it. Only a higher reign, or its own stop, ends it.
+ * - A leader renews the lock, and leads on whatever becomes of it. Only a higher reign, or its own stop, ends it; or that
+ *   it is cut off from the DataServers, and the other one is not.
  * - When the store does not answer and no leader is in sight for long enough, a standby leads without the lock.
  */
 export interface Election {
@@ -28,7 +30,8 @@ export interface Election {
   /** The last answer granted the lock. */
   readonly hasLock: boolean;
   readonly isLockAsked: boolean;
-  readonly startedAtMs: number;
+  /** Until then one that knows less lets the other one go first: just after its start, and after it handed over. */
+  readonly yieldsUntilMs: number;
   /** Since when neither a leader nor a lock store that could tell has been seen. */
   readonly leaderlessSinceMs: number;
   /** How long to bear that, for now and to begin with. */
@@ -38,13 +41,16 @@ export interface Election {
   readonly notBeforeMs: number;
   readonly lastTickMs: number;
   readonly toldPeerAtMs: number;
+  readonly ledSinceMs: number;
+  /** Since when it has not been able to do what a leader does; undefined while it is. */
+  readonly unableSinceMs: number | undefined;
 }
 
 export type ElectionEvent =
   /** Now and then, at least every {@link LOCK_EVERY_MS}. */
   | { readonly kind: 'tick' }
   | { readonly kind: 'lock'; readonly answer: 'granted' | 'held' | 'down' }
-  /** The answer to `ask peer`; `silent` when none came in time. */
+  /** The answer to `ask peer` or `tell peer`; `silent` when none came in time. */
   | { readonly kind: 'peer'; readonly answer: PeerSight | 'silent' }
   /** The leader hands over, or an operator says so. */
   | { readonly kind: 'lead' }
@@ -96,13 +102,15 @@ export function newElection(ask: {
     isAlone,
     hasLock: false,
     isLockAsked: false,
-    startedAtMs: nowMs,
+    yieldsUntilMs: nowMs + START_WAIT_MS,
     leaderlessSinceMs: nowMs,
     patienceMs,
     patienceMsMin: patienceMs,
     notBeforeMs: nowMs,
     lastTickMs: nowMs,
     toldPeerAtMs: Number.NEGATIVE_INFINITY,
+    ledSinceMs: nowMs,
+    unableSinceMs: undefined,
   };
 }
 
@@ -111,18 +119,22 @@ export function step(state: Election, event: ElectionEvent, sight: Sight): Step 
   if (state.role === 'stopped') return afterStop(state, event);
   switch (event.kind) {
     case 'tick':
-      return tick(state, nowMs);
+      return tick(state, sight);
     case 'lock':
       return lockAnswered({ ...state, isLockAsked: false }, event.answer, nowMs);
     case 'peer':
-      return state.role === 'asking'
-        ? peerAnswered(state, event.answer, sight)
+      if (state.role === 'asking') return peerAnswered(state, event.answer, sight);
+      return state.role === 'leading' && wouldBeBetter(state, event.answer, sight)
+        ? {
+            next: follow({ ...state, hasLock: false, yieldsUntilMs: nowMs + START_WAIT_MS }, nowMs),
+            effects: ['resign', 'hand over', 'release lock'],
+          }
         : { next: state, effects: [] };
     case 'lead':
       return state.role === 'standby' || state.role === 'asking' ? draw(state) : { next: state, effects: [] };
     case 'drawn':
       return {
-        next: { ...state, role: 'leading', toldPeerAtMs: nowMs },
+        next: { ...state, role: 'leading', toldPeerAtMs: nowMs, ledSinceMs: nowMs },
         effects: state.isAlone ? ['lead'] : ['lead', 'tell peer'],
       };
     case 'not drawn':
@@ -137,11 +149,12 @@ export function step(state: Election, event: ElectionEvent, sight: Sight): Step 
   }
 }
 
-function tick(before: Election, nowMs: number): Step {
+function tick(before: Election, { nowMs, isAble }: Sight): Step {
   // Time in which this process did not run is no time in which nobody led.
   const slept = nowMs - before.lastTickMs > LOCK_TTL_MS;
   const leaderlessSinceMs = slept ? nowMs : before.leaderlessSinceMs;
-  const state = { ...before, lastTickMs: nowMs, leaderlessSinceMs };
+  const unableSinceMs = isAble ? undefined : (before.unableSinceMs ?? nowMs);
+  const state: Election = { ...before, lastTickMs: nowMs, leaderlessSinceMs, unableSinceMs };
   if (state.isAlone)
     return state.role === 'standby' && nowMs >= state.notBeforeMs
       ? draw(state)
@@ -154,7 +167,8 @@ function tick(before: Election, nowMs: number): Step {
     next = { ...next, isLockAsked: true };
     effects.push('take lock');
   }
-  if (state.role === 'leading' && nowMs - state.toldPeerAtMs >= TELL_PEER_MS) {
+  const isDue = !isAble || nowMs - state.toldPeerAtMs >= TELL_PEER_MS;
+  if (state.role === 'leading' && isDue) {
     next = { ...next, toldPeerAtMs: nowMs };
     effects.push('tell peer');
   }
@@ -180,10 +194,18 @@ function peerAnswered(state: Election, answer: PeerSight | 'silent', { nowMs, is
   }
   // A leader that is not able is not disturbed by one that would do no better.
   const isServed = leads && (able || !isAble);
-  // Just started, and the other one knows more: after a restart of the leader it is the one to go on.
-  const isBetter = able && !isAble && nowMs - state.startedAtMs < START_WAIT_MS;
-  if (!isServed && !isBetter) return draw(state);
+  // After a restart of the leader it is the other one, which knows more, that is to go on.
+  const isHotter = able && !isAble && nowMs < state.yieldsUntilMs;
+  if (!isServed && !isHotter) return draw(state);
   return { next: { ...follow(state, nowMs), hasLock: false }, effects: ['release lock'] };
+}
+
+/** Whether the other one could do what this leader cannot. Just after it began, it is about to. */
+function wouldBeBetter(state: Election, answer: PeerSight | 'silent', { nowMs, isAble }: Sight): boolean {
+  const hasSettled = nowMs - state.ledSinceMs >= START_WAIT_MS;
+  // A moment of load is none to change the leader for.
+  const isUnable = !isAble && nowMs - (state.unableSinceMs ?? nowMs) >= UNABLE_MS_MAX;
+  return hasSettled && isUnable && answer !== 'silent' && answer.able && !answer.leads;
 }
 
 const follow = (state: Election, nowMs: number): Election => ({

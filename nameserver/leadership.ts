@@ -213,10 +213,8 @@ export class Leadership {
         this.#farewell(this.#releaseLock());
         return;
       case 'ask peer':
-        void this.#askPeer();
-        return;
       case 'tell peer':
-        void this.#tellPeer();
+        void this.#askPeer();
         return;
       case 'draw':
         this.#drawing = this.#draw();
@@ -253,20 +251,15 @@ export class Leadership {
     }
   }
 
+  /** Tells the other one what this one is, and hears what it is. */
   async #askPeer(): Promise<void> {
-    const answer = await this.#tellPeer();
-    this.#apply({ kind: 'peer', answer: answer ?? 'silent' });
-  }
-
-  /** @returns undefined when it did not answer in time */
-  async #tellPeer(): Promise<PeerStateReply | undefined> {
     try {
       const peer = await this.#rival.other.state(this.#asPeer());
       this.#heardPeer(peer.reign, peer.leads);
-      return peer;
+      this.#apply({ kind: 'peer', answer: peer });
     } catch (error) {
       this.#deps.log.debug({ reason: toTfsError(error).message }, 'the other NameServer does not answer');
-      return undefined;
+      this.#apply({ kind: 'peer', answer: 'silent' });
     }
   }
 

@@ -38,6 +38,7 @@ export class RedisLockStore implements LockStore {
   readonly #redis: Redis;
   readonly #lockKey: string;
   readonly #epochKey: string;
+  #trouble = '';
 
   /** Begins to connect and does not wait for it. */
   static open({ url, clusterUuid }: RedisLockStoreOptions): RedisLockStore {
@@ -60,7 +61,12 @@ export class RedisLockStore implements LockStore {
     this.#lockKey = `tfs:{${clusterUuid}}:leader`;
     this.#epochKey = `tfs:{${clusterUuid}}:epoch`;
     // Each failed dial is one; the caller hears of it by its own calls.
-    redis.on('error', () => undefined);
+    redis.on('error', (error: Error) => {
+      this.#trouble = `: ${error.message}`;
+    });
+    redis.on('ready', () => {
+      this.#trouble = '';
+    });
   }
 
   async take({ owner, ttlMs, epoch }: LockAsk): Promise<LockAnswer> {
@@ -81,7 +87,8 @@ export class RedisLockStore implements LockStore {
 
   async #bounded<T>(work: (redis: Redis) => Promise<T>): Promise<T> {
     const redis = this.#redis;
-    if (redis.status !== 'ready') throw new TfsError('UNAVAILABLE', `Redis is not there (${redis.status})`);
+    if (redis.status !== 'ready')
+      throw new TfsError('UNAVAILABLE', `Redis is not there (${redis.status}${this.#trouble})`);
     let timer: NodeJS.Timeout | undefined;
     const expired = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {

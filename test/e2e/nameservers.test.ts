@@ -94,7 +94,7 @@ describe('two NameServers as processes', (test) => {
       assert.equal((await probe.untilLed(5000)).map.reign, after.map.reign, 'who comes back disturbs nobody');
     }
     assert.equal(await reads.stop(), []);
-    process.stdout.write(`FIGURE commands again after ${figures.join(', ')}\n`);
+    process.stdout.write(`\nFIGURE commands again after ${figures.join(', ')}\n`);
     for (const one of ['ns0', 'ns1'] as const) assert.not.match(cluster.log(one), /is not what it reported/);
   });
 

@@ -89,6 +89,32 @@ describe('election', (test) => {
     assert.equal(told, [4, 8, 12]);
   });
 
+  test('a leader that is cut off from the DataServers hands over to one that is not', () => {
+    const machine = new Machine().lead();
+    machine.isAble = false;
+    for (let ms = 250; ms < 3000; ms += 250) {
+      assert.ok(machine.tick().includes('tell peer'), 'it asks at once and again');
+      assert.equal(machine.at(peer(false)), [], 'it may be about to hear them');
+    }
+    machine.tick();
+    for (const answer of [SILENT, peer(false, false), peer(true)]) assert.equal(machine.at(answer), []);
+    assert.equal(machine.at(peer(false)), ['resign', 'hand over', 'release lock']);
+    assert.is(machine.state.role, 'standby');
+    machine.tick();
+    machine.at(GRANTED);
+    assert.equal(machine.at(peer(false)), ['release lock'], 'it is about to lead');
+    const able = new Machine().lead();
+    able.tick(4000);
+    assert.equal(able.at(peer(false)), []);
+    able.isAble = false;
+    for (let ms = 0; ms < 1500; ms += 250) {
+      able.tick();
+      assert.equal(able.at(peer(false)), [], 'for a moment only');
+    }
+    able.tick();
+    assert.ok(able.at(peer(false)).includes('hand over'));
+  });
+
   test('a standby that gets the lock gives it back to a leader that is able', () => {
     const machine = new Machine({ nameserver: 1 });
     for (let i = 0; i < 20; i++) {

@@ -225,6 +225,21 @@ describe('two NameServers', (test) => {
     assert.equal(one.confirmedBy, world.nameservers[id]!.reign);
   });
 
+  test('a leader that no DataServer reaches hands over to the one that all reach', async (t) => {
+    const world = await pair(t);
+    await world.pass(2000);
+    const id = idOf(world, world.leader);
+    for (const server of world.data) {
+      server.silentTo = id;
+      server.deafTo = id;
+    }
+    await world.until(() => world.leaders.length === 1 && idOf(world, world.leader) !== id, 5000);
+    await world.pass(1000);
+    await new Ledger(world).open();
+    await world.pass(20_000);
+    assert.is(idOf(world, world.leader), 1 - id);
+  });
+
   test('the lock store is down: the leader leads on; at the start NameServer 0 leads after 3 s', async (t) => {
     const world = await pair(t);
     const { leader } = world;

@@ -69,6 +69,8 @@ export class FakeDataServer {
   registrations = 0;
   /** Heartbeats to this NameServer do not arrive. */
   silentTo: number | undefined;
+  /** What this NameServer asks is not answered. */
+  deafTo: number | undefined;
   /** How long the answer to a PROMISE takes. */
   promiseMs = 0;
   io = IO;
@@ -103,7 +105,8 @@ export class FakeDataServer {
       id: String(this.id),
       log: silentLog,
     });
-    server.handle(Op.PROMISE, ['nameserver'], async ({ header }) => {
+    server.handle(Op.PROMISE, ['nameserver'], async ({ header, peer }) => {
+      if (peer.id === String(this.deafTo)) throw new TfsError('CONNECTION_LOST', 'planted');
       if (this.promiseMs > 0) await this.#clock.sleep(this.promiseMs);
       const { reign } = decodeControl(zPromise, header, 'PROMISE');
       if (compareReigns(reign, this.promise) > 0) {
