@@ -15,12 +15,12 @@ export interface HotPicture extends PictureHead {
   readonly payload: Buffer;
   /** Monotonic time at which the flags seen last were asked for. */
   checkedAt: Millis;
-  checking: Promise<boolean> | undefined;
+  checking: Pending<boolean> | undefined;
 }
 
-interface Loading {
+interface Pending<T> {
   readonly startedAt: Millis;
-  readonly promise: Promise<Picture>;
+  readonly promise: Promise<T>;
 }
 
 const UNREADABLE = NameFlag.DELETED | NameFlag.HIDDEN | NameFlag.PURGED;
@@ -35,7 +35,7 @@ export class HotPictures {
   readonly #client: TfsClient;
   readonly #clock: Clock;
   readonly #cache: LRUCache<string, HotPicture> | undefined;
-  readonly #loading = new Map<string, Loading>();
+  readonly #loading = new Map<string, Pending<Picture>>();
 
   /** @param bytesMax 0 keeps nothing */
   constructor(client: TfsClient, clock: Clock, bytesMax: number) {
@@ -73,18 +73,25 @@ export class HotPictures {
    * @throws TfsError NOT_FOUND when it must not be shown; 503
    */
   recheck(name: string, picture: HotPicture): Promise<boolean> {
-    picture.checking ??= this.#recheck(name, picture).finally(() => {
-      picture.checking = undefined;
-    });
-    return picture.checking;
+    const now = this.#clock.monotonic();
+    // One that was asked long ago, and waits for a server that hangs, may have been answered before a delete.
+    if (picture.checking !== undefined && now - picture.checking.startedAt <= HOT_PICTURE_CHECK_MS)
+      return picture.checking.promise;
+    const promise = this.#recheck(name, picture, now);
+    const mine: Pending<boolean> = { startedAt: now, promise };
+    picture.checking = mine;
+    const done = () => {
+      if (picture.checking === mine) picture.checking = undefined;
+    };
+    promise.then(done, done);
+    return promise;
   }
 
-  async #recheck(name: string, picture: HotPicture): Promise<boolean> {
-    const askedAt = this.#clock.monotonic();
+  async #recheck(name: string, picture: HotPicture, askedAt: Millis): Promise<boolean> {
     try {
       const { nameFlags, provisional } = await this.#client.check(picture.key);
       if ((nameFlags & UNREADABLE) !== 0) throw new TfsError('NOT_FOUND', 'there is no such picture');
-      if (!provisional) picture.checkedAt = askedAt;
+      if (!provisional && askedAt > picture.checkedAt) picture.checkedAt = askedAt;
       return !provisional;
     } catch (error) {
       // What cannot be checked stays: the bytes are right whenever somebody can vouch for the name again.
@@ -102,7 +109,7 @@ export class HotPictures {
     const loading = this.#loading.get(name);
     // An older answer might say nothing of a delete that was acknowledged since.
     if (loading !== undefined && now - loading.startedAt <= HOT_PICTURE_CHECK_MS) return loading.promise;
-    const mine: Loading = { startedAt: now, promise: this.#client.get(key) };
+    const mine: Pending<Picture> = { startedAt: now, promise: this.#client.get(key) };
     this.#loading.set(name, mine);
     const done = () => {
       const current = this.#loading.get(name) === mine;
