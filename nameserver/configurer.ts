@@ -193,6 +193,11 @@ export class Configurer {
     }
     this.stats.configured++;
     this.#tried.delete(block);
+    // Sealed by all of its members now, where it was not by all of its write set: which makes the seal complete.
+    const stateOf = (server: ServerId) => facts.replicas.find((one) => one.server === server)?.state;
+    const isLeftOpen = facts.replicas.some(({ state }) => state !== 0 && state !== BlockState.SEALED);
+    if (isLeftOpen && members.every((server) => stateOf(server) === BlockState.SEALED))
+      this.#deps.seal(block, 'it was sealed without a member, and has a configuration without it', []);
     for (const server of facts.replicas.map((replica) => replica.server))
       this.#doubted.delete(keyOf(block, server));
     log.info(

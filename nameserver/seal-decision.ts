@@ -123,10 +123,14 @@ export function decideSeal(question: SealQuestion): SealDecision {
   };
 }
 
-/** @returns how much longer to wait for those without an answer, if they stay without; 0 when it can be decided */
+/**
+ * A SEAL that is complete nobody can have sealed otherwise, or not with as good a right.
+ *
+ * @returns how much longer to wait for those without an answer, if they stay without; 0 when it can be decided
+ */
 function timeLeft({ asked, waitedMs, times = SEAL_TIMES }: SealQuestion, usable: readonly Known[]): number {
   const silences = asked.flatMap((each) => (each.reply === undefined ? [each.silentForMs] : []));
-  if (silences.length === 0) return 0;
+  if (silences.length === 0 || usable.some(({ reply }) => reply.seal?.complete)) return 0;
   const untilDeadMs = times.deadMs - Math.min(...silences);
   const isSure = usable.some(({ reply }) => reply.clean || reply.seal !== undefined);
   return Math.max(0, isSure ? Math.min(untilDeadMs, times.patienceMs - waitedMs) : untilDeadMs);

@@ -437,6 +437,8 @@ export class BlockStore {
       const seal = await sealBlock(this.#context, held, order, this.#cached(held));
       if (held.index !== undefined) this.#cache.put(held);
       this.#cache.warmed(held);
+      // Nobody reads from an empty one.
+      if (seal.slots === 0) this.#cache.forget(held);
       return seal;
     });
   }

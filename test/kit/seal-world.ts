@@ -83,6 +83,8 @@ export class SealWorld {
   leader: Leader;
   readonly ended: EndSession[] = [];
   readonly opened: OpenBlockReply[] = [];
+  /** Servers that primaries did not want for a new block. */
+  readonly avoided: ServerId[] = [];
   /** Takes a call instead of its receiver; undefined lets it through. */
   intercept: ((from: number, to: number, op: number) => 'drop' | 'overloaded' | undefined) | undefined;
   readonly #options: SealWorldOptions;
@@ -189,9 +191,11 @@ export class SealWorld {
     this.paused.add(id);
   }
 
-  resume(id: number): void {
+  /** @param order in which it gets to see what has come meanwhile: answers, and that its deadlines are over */
+  resume(id: number, order: 'as it came' | 'reversed' = 'as it came'): void {
     this.paused.delete(id);
     const waiting = this.#onAwake.get(id) ?? [];
+    if (order === 'reversed') waiting.reverse();
     this.#onAwake.delete(id);
     for (const wake of waiting) wake();
   }
@@ -231,6 +235,7 @@ export class SealWorld {
 
   /** OPEN_BLOCK at the leader. */
   grant({ server, incarnation, avoid }: OpenBlock): OpenBlockReply {
+    this.avoided.push(...avoid);
     const others = this.alive
       .map(({ id }) => id)
       .filter((id) => id !== server && !avoid.includes(id) && this.isLinked(id, LEADER));

@@ -112,6 +112,18 @@ describe('configurer', (test) => {
     assert.is(await world.request(3), '1: (1, 2) 1,2');
   });
 
+  test('a block that was sealed without the one that is left out: its seal is complete now', async () => {
+    const world = new World();
+    world.map.report(s3, entryOf({ state: BlockState.OPEN }));
+    world.down.add(3);
+    assert.is(await world.request(3), '1: (1, 2) 1,2');
+    assert.equal(world.seals, [`${B} `]);
+    const other = new World();
+    other.down.add(3);
+    assert.is(await other.request(3), '1: (1, 2) 1,2');
+    assert.equal(other.seals, [], 'it was complete before');
+  });
+
   test('a doubt that comes to nothing is forgotten', async () => {
     const world = new World();
     world.unconfirmedFrom.set(3, Number.POSITIVE_INFINITY);

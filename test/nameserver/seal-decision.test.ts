@@ -178,6 +178,11 @@ describe('seal decision', (test) => {
       expect: { length: 500, epoch: epochOf(4), complete: true, sealed: servers(1), holders: servers(1, 2) },
     },
     {
+      name: 'a complete SEAL at once, whoever does not answer',
+      replies: [reply(500, { seal: { ...sealOf(500, 4), complete: true } }), 0],
+      expect: { length: 500, sealed: servers(1), missing: servers(2) },
+    },
+    {
       name: 'of two SEALs of one epoch the longer one',
       replies: [reply(500, { seal: sealOf(500, 7) }), reply(600, { seal: sealOf(600, 7) })],
       expect: { length: 600, sealed: servers(2) },

@@ -470,6 +470,23 @@ describe('seal coordinator', (test) => {
     assert.is(world.copy(1).seal?.length, 500);
   });
 
+  test('who leads again has not waited for anyone meanwhile', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 600, 3: 700 }, BlockState.RECOVERED);
+    for (const server of [1, 2, 3]) world.copy(server).clean = false;
+    world.down.add(3);
+    world.sealer.enqueue(B, 'recovered');
+    await world.pass(1000);
+    world.leads = false;
+    await world.pass(2 * TIMES.deadMs);
+    world.epoch = 9;
+    world.leads = true;
+    await world.pass(TIMES.deadMs - 2000);
+    assert.equal(world.called('seal'), []);
+    await world.pass(4000);
+    assert.is(world.copy(1).seal?.length, 600);
+  });
+
   test('many at once: a bounded number, all of them in the end', async () => {
     const world = new World();
     const blocks = Array.from({ length: 100 }, (_, i) => blockId(0x2_0000 + i));
