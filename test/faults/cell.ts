@@ -3,6 +3,7 @@ import { keyOf } from '../kit/cluster-probe.ts';
 import type { FaultWindow } from '../kit/history.ts';
 import { checkHistory, type Violation } from '../kit/history-checker.ts';
 import { readBack } from '../kit/read-back.ts';
+import { untilAlike } from '../kit/replicas-alike.ts';
 import type { VerifyingLoad } from '../kit/verifying-load.ts';
 import type { Scene } from './scene.ts';
 
@@ -77,6 +78,7 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
   if (load.puts.done === 0) faults.push('nothing was stored at all');
   if (cell.writesGoOn && load.puts.longestGapMs > PAUSE_MS_MAX)
     faults.push(`uploads stood still for ${seconds(load.puts.longestGapMs)}`);
+  faults.push(...(await untilAlike(scene.probe, cell.settleMsMax ?? SETTLE_MS_MAX)));
   faults.push(...load.unexpected, ...((await cell.afterwards?.(scene)) ?? []));
   const wrong = [...violations, ...back.violations];
   const blocks = new Set(wrong.map(({ name }) => keyOf(name).block));

@@ -164,6 +164,16 @@ export class ClusterProbe {
     return decodeBlockEntries(reply.payload);
   }
 
+  /** All of all DataServers. @throws TfsError when one does not answer */
+  async replicas(): Promise<{ server: number; entry: BlockEntry }[]> {
+    const all = await Promise.all(
+      this.#cluster.config.mounts.map(async ({ id }) =>
+        (await this.entriesOf(id as ServerId)).map((entry) => ({ server: id, entry })),
+      ),
+    );
+    return all.flat();
+  }
+
   /** How each DataServer holds these blocks, a line for each replica: for people who look for what went wrong. */
   async describeBlocks(blocks: ReadonlySet<BlockId>): Promise<string[]> {
     const lines: string[] = [];
@@ -248,7 +258,7 @@ export function keyOf(name: string) {
   return key;
 }
 
-const describeEntry = ({
+export const describeEntry = ({
   block,
   state,
   flags,

@@ -1,6 +1,7 @@
 import type { FaultWindow } from '../../kit/history.ts';
 import { checkHistory, type Violation } from '../../kit/history-checker.ts';
 import { readBack } from '../../kit/read-back.ts';
+import { untilAlike } from '../../kit/replicas-alike.ts';
 import type { VerifyingLoad } from '../../kit/verifying-load.ts';
 import { seconds } from '../cell.ts';
 import { Scene } from '../scene.ts';
@@ -50,7 +51,8 @@ export async function verdict(
   const seen = checkHistory(scene.history, { faults });
   const back = await readBack(scene.probe, scene.history, { faults, withinMs: SETTLE_MS_MAX });
   const violations = [...seen, ...back.violations];
-  const wrong = [...violations.slice(0, SAMPLES_MAX).map(textOf), ...load.unexpected];
+  const unlike = await untilAlike(scene.probe, SETTLE_MS_MAX);
+  const wrong = [...violations.slice(0, SAMPLES_MAX).map(textOf), ...unlike, ...load.unexpected];
   const count = (kind: Violation['kind']): number => violations.filter((one) => one.kind === kind).length;
   const { puts, gets, failures } = load;
   return {
