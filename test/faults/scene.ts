@@ -83,7 +83,8 @@ export class Scene {
       return scene;
     } catch (error) {
       const logs = cluster?.logs() ?? '';
-      if (options.keep !== true) await cluster?.destroy();
+      if (options.keep) await cluster?.killAll();
+      else await cluster?.destroy();
       if (typeof namespaces !== 'string') await namespaces.close();
       throw new Error(`the cluster did not start: ${String(error)}\n${logs}`, { cause: error });
     }

@@ -18,6 +18,12 @@ export interface ProcessSpec {
 const RESTART_MS = 200;
 const READY_MS_MAX = 30_000;
 
+/** Alive now. A test that ends by an error must not leave a cluster behind. */
+const children = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
 /** One process that is started, signalled and, while it is supervised, started again whenever it ends. */
 export class SupervisedProcess {
   readonly spec: ProcessSpec;
@@ -86,6 +92,8 @@ export class SupervisedProcess {
     this.#log ??= createWriteStream(logPath, { flags: 'a' });
     const child = spawn(program, [...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
     this.#child = child;
+    children.add(child);
+    child.once('exit', () => children.delete(child));
     child.stdout!.pipe(this.#log, { end: false });
     child.stderr!.pipe(this.#log, { end: false });
     this.#ready = this.#untilReady(child, isReady);
