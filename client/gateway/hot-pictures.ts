@@ -74,9 +74,18 @@ export class HotPictures {
    */
   recheck(name: string, picture: HotPicture): Promise<boolean> {
     const now = this.#clock.monotonic();
-    // One that was asked long ago, and waits for a server that hangs, may have been answered before a delete.
-    if (picture.checking !== undefined && now - picture.checking.startedAt <= HOT_PICTURE_CHECK_MS)
-      return picture.checking.promise;
+    const { checking } = picture;
+    if (checking === undefined || !this.#isYoung(checking, now)) return this.#startCheck(name, picture, now);
+    return checking.promise.catch((error: unknown) => {
+      if (!isAbsence(error)) throw error;
+      const newer = picture.checking;
+      return newer !== undefined && newer.startedAt >= now
+        ? newer.promise
+        : this.#startCheck(name, picture, this.#clock.monotonic());
+    });
+  }
+
+  #startCheck(name: string, picture: HotPicture, now: Millis): Promise<boolean> {
     const promise = this.#recheck(name, picture, now);
     const mine: Pending<boolean> = { startedAt: now, promise };
     picture.checking = mine;
@@ -101,14 +110,28 @@ export class HotPictures {
   }
 
   /**
-   * Reads the picture, or its first piece when it is large; who asks for the same one meanwhile gets the same answer.
-   * What fits is kept.
+   * Reads the picture, or its first piece when it is large; who asks for the same one meanwhile gets the same answer,
+   * but a "not there" of a moment before it asked. What fits is kept.
    */
   load(name: string, key: PictureKey): Promise<Picture> {
     const now = this.#clock.monotonic();
     const loading = this.#loading.get(name);
-    // An older answer might say nothing of a delete that was acknowledged since.
-    if (loading !== undefined && now - loading.startedAt <= HOT_PICTURE_CHECK_MS) return loading.promise;
+    if (loading === undefined || !this.#isYoung(loading, now)) return this.#startLoad(name, key, now);
+    return loading.promise.catch((error: unknown) => {
+      if (!isAbsence(error)) throw error;
+      const newer = this.#loading.get(name);
+      return newer !== undefined && newer.startedAt >= now
+        ? newer.promise
+        : this.#startLoad(name, key, this.#clock.monotonic());
+    });
+  }
+
+  /** One that was asked long ago, and waits for a server that hangs, may have been answered before a delete. */
+  #isYoung({ startedAt }: Pending<unknown>, now: Millis): boolean {
+    return now - startedAt <= HOT_PICTURE_CHECK_MS;
+  }
+
+  #startLoad(name: string, key: PictureKey, now: Millis): Promise<Picture> {
     const mine: Pending<Picture> = { startedAt: now, promise: this.#client.get(key) };
     this.#loading.set(name, mine);
     const done = () => {
@@ -141,6 +164,9 @@ export class HotPictures {
     });
   }
 }
+
+/** Said of the moment it was asked: since then an undelete, or a reveal, may have been acknowledged. */
+const isAbsence = (error: unknown): boolean => isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
 
 /** A slice of a larger read would keep all of it in memory. */
 const owned = (bytes: Buffer): Buffer =>

@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert';
 import type { TfsClient } from '../../../client/client.ts';
 import { HotPictures } from '../../../client/gateway/hot-pictures.ts';
 import type { PictureKey } from '../../../client/reader.ts';
-import { isTfsError } from '../../../common/errors.ts';
+import { isTfsError, TfsError } from '../../../common/errors.ts';
 import type { BlockId, Cookie, FileId } from '../../../common/ids.ts';
 import { HOT_PICTURE_CHECK_MS } from '../../../common/limits.ts';
 import { type CheckReply, MediaType, NameFlag } from '../../../common/wire/messages.ts';
@@ -27,13 +27,22 @@ const facts = {
   sha1: Buffer.alloc(20),
 };
 
+const notFound = () => new TfsError('NOT_FOUND', 'there is no such picture');
+
+const PICTURE = { facts, first: FIRST, isWhole: true };
+
 /** A client whose questions are answered when the test says so. */
 class World {
   readonly clock = new ManualClock();
   readonly checks: ((reply: CheckReply) => void)[] = [];
+  /** Reads wait here, once it is there. */
+  reads: { resolve: (picture: unknown) => void; reject: (error: Error) => void }[] | undefined;
   readonly hot = new HotPictures(
     {
-      get: async () => ({ facts, first: FIRST, isWhole: true }),
+      get: () =>
+        this.reads === undefined
+          ? Promise.resolve(PICTURE)
+          : new Promise((resolve, reject) => this.reads!.push({ resolve, reject })),
       check: () => new Promise<CheckReply>((resolve) => this.checks.push(resolve)),
     } as unknown as TfsClient,
     this.clock,
@@ -74,5 +83,34 @@ describe('hot pictures', (test) => {
     const error = await after.catch((thrown: unknown) => thrown);
     assert.ok(isTfsError(error, 'NOT_FOUND'));
     assert.is(world.hot.get(NAME), undefined);
+  });
+
+  test('a picture that was undeleted is not "not there" on the word of a question that was asked before', async () => {
+    const world = new World();
+    const reads: NonNullable<World['reads']> = [];
+    world.reads = reads;
+    const before = world.hot.load(NAME, KEY);
+    // The undelete is acknowledged while that one is under way.
+    world.clock.advance(5);
+    const after = [world.hot.load(NAME, KEY), world.hot.load(NAME, KEY)];
+    assert.is(reads.length, 1, 'they wait for it: a picture that is there is there for all');
+    reads[0]!.reject(notFound());
+    assert.ok(isTfsError(await before.catch((error: unknown) => error), 'NOT_FOUND'));
+    await turns(2);
+    assert.is(reads.length, 2, 'and ask once more, together');
+    reads[1]!.resolve(PICTURE);
+    for (const picture of await Promise.all(after)) assert.is(picture.first, FIRST);
+
+    const kept = world.hot.get(NAME)!;
+    world.clock.advance(HOT_PICTURE_CHECK_MS + 1);
+    const hidden = world.hot.recheck(NAME, kept);
+    world.clock.advance(5);
+    const revealed = [world.hot.recheck(NAME, kept), world.hot.recheck(NAME, kept)];
+    world.checks[0]!({ nameFlags: NameFlag.HIDDEN, provisional: false });
+    assert.ok(isTfsError(await hidden.catch((error: unknown) => error), 'NOT_FOUND'));
+    await turns(2);
+    assert.is(world.checks.length, 2);
+    world.checks[1]!({ nameFlags: 0, provisional: false });
+    assert.equal(await Promise.all(revealed), [true, true]);
   });
 });
