@@ -65,14 +65,15 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
     await mend();
     const healedMs = performance.now();
     window = { fromMs, healedMs };
+    scene.faults.push(window);
     writableMs = (await scene.cluster.writable(WRITABLE_MS_MAX)).waitedMs;
     await sleep(QUIET_MS);
   } finally {
     await load.stop();
   }
-  const violations = checkHistory(scene.history, { faults: [window] });
+  const violations = checkHistory(scene.history, scene);
   const back = await readBack(scene.probe, scene.history, {
-    faults: [window],
+    faults: scene.faults,
     withinMs: cell.settleMsMax ?? SETTLE_MS_MAX,
   });
   if (load.puts.done === 0) faults.push('nothing was stored at all');

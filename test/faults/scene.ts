@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { defaultConfig } from '../../common/config.ts';
 import type { ServerId } from '../../common/ids.ts';
 import { ClusterProbe, keyOf } from '../kit/cluster-probe.ts';
-import { History } from '../kit/history.ts';
+import { type FaultWindow, History } from '../kit/history.ts';
 import { Namespaces } from '../kit/namespaces.ts';
 import { ProcessCluster, type ProcessName, processNames } from '../kit/process-cluster.ts';
 import { type LoadOptions, VerifyingLoad } from '../kit/verifying-load.ts';
@@ -49,6 +49,8 @@ export class Scene {
   /** Where DataServer 2's small disk is mounted. */
   readonly smallDisk: string | undefined;
   readonly history = new History();
+  /** All there were, because the history is one: what was seen during an earlier one is looked at again. */
+  readonly faults: FaultWindow[] = [];
   readonly #options: SceneOptions;
   #load: VerifyingLoad | undefined;
 

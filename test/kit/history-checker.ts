@@ -34,13 +34,16 @@ interface Write {
   readonly value: Value;
   readonly startMs: number;
   latestMs: number;
+  /** Of one that timed out: when the client gave up. */
+  readonly givenUpMs?: number;
 }
 
 /**
  * Each name is a register: absent, live, deleted, live … A read may return what any write set that began before the
  * read ended, unless another write, acknowledged before the read began, surely came after it. A write that timed out
- * may take effect at any time after its start, so nothing surely comes after it — until a read shows its effect. A 503
- * claims nothing and breaks nothing.
+ * may take effect at any time after its start, so nothing surely comes after it — until a read shows its effect, long
+ * after its client gave up and with no fault about; before that, one replica may have it and another not yet. A 503 claims
+ * nothing and breaks nothing.
  *
  * No clock, no I/O: serves histories of real processes and of a simulator alike.
  */
@@ -125,6 +128,10 @@ function judge(
     // Deleting and undeleting succeed on a deleted name: to them only a name that was never stored is absent.
     const relevant = kind === 'get' ? writes : withoutDeletes(writes);
     if (isAllowed('gone', relevant, startMs, endMs)) return undefined;
+    // A gateway gives one answer to all who ask for a name while it is being read: that of before an undelete, too.
+    const { cacheMs = CACHE_MS } = options;
+    const wasThere = writes.filter(({ startMs: from }) => Number.isFinite(from));
+    if (kind === 'get' && isAllowed('gone', wasThere, startMs - cacheMs, endMs)) return undefined;
     return { kind: 'lost', why: `${when} found nothing ${story(writes)}` };
   }
   if (kind !== 'get') return undefined;
@@ -136,12 +143,16 @@ function judge(
 }
 
 /** By how much an answer with the bytes of a name may be out of date. */
-function ageAllowed({ startMs, endMs, provisional }: Operation, options: CheckOptions): number {
-  const { faults, cacheMs = CACHE_MS, faultMs = FAULT_MS, settleMs = SETTLE_MS } = options;
-  const isDisturbed = faults.some(({ fromMs, healedMs }) => fromMs < endMs && startMs < healedMs + settleMs);
-  if (!isDisturbed) return cacheMs;
-  return provisional === true ? Number.POSITIVE_INFINITY : Math.max(cacheMs, faultMs);
+function ageAllowed(read: Operation, options: CheckOptions): number {
+  const { cacheMs = CACHE_MS, faultMs = FAULT_MS } = options;
+  if (!isDisturbed(read, options)) return cacheMs;
+  return read.provisional === true ? Number.POSITIVE_INFINITY : Math.max(cacheMs, faultMs);
 }
+
+const isDisturbed = (
+  { startMs, endMs }: Operation,
+  { faults, settleMs = SETTLE_MS }: CheckOptions,
+): boolean => faults.some(({ fromMs, healedMs }) => fromMs < endMs && startMs < healedMs + settleMs);
 
 /** Whether a read from `fromMs` to `endMs` may have seen `value`. */
 const isAllowed = (value: Value, writes: readonly Write[], fromMs: number, endMs = fromMs): boolean =>
@@ -165,8 +176,9 @@ function writesOf(operations: readonly Operation[], options: CheckOptions): Writ
   for (const { kind, outcome, startMs, endMs } of operations) {
     if (kind === 'get' || outcome === 'absent') continue;
     if (outcome === 'unknown') isAllKnown = false;
-    const latestMs = outcome === 'done' ? endMs : Number.POSITIVE_INFINITY;
-    writes.push({ value: kind === 'delete' ? 'gone' : 'live', startMs, latestMs });
+    const value = kind === 'delete' ? 'gone' : 'live';
+    if (outcome === 'done') writes.push({ value, startMs, latestMs: endMs });
+    else writes.push({ value, startMs, latestMs: Number.POSITIVE_INFINITY, givenUpMs: endMs });
   }
   if (!isAllKnown) settleByReads(writes, operations, options);
   return writes;
@@ -178,14 +190,17 @@ function settleByReads(
   operations: readonly Operation[],
   options: CheckOptions,
 ): void {
+  const { settleMs = SETTLE_MS } = options;
   const reads = operations
     .filter(({ kind, outcome }) => kind === 'get' && outcome !== 'unknown')
+    .filter((read) => !isDisturbed(read, options))
     .sort((a, b) => a.endMs - b.endMs);
   for (const read of reads) {
     const value = read.outcome === 'done' ? 'live' : 'gone';
     const fromMs = value === 'live' ? read.startMs - ageAllowed(read, options) : read.startMs;
-    const sources = sourcesOf(value, writes, fromMs, read.endMs);
-    if (sources.length === 1) sources[0]!.latestMs = Math.min(sources[0]!.latestMs, read.endMs);
+    const [source, ...others] = sourcesOf(value, writes, fromMs, read.endMs);
+    if (source?.givenUpMs === undefined || others.length > 0) continue;
+    if (read.startMs > source.givenUpMs + settleMs) source.latestMs = Math.min(source.latestMs, read.endMs);
   }
 }
 
