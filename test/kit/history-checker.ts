@@ -128,10 +128,6 @@ function judge(
     // Deleting and undeleting succeed on a deleted name: to them only a name that was never stored is absent.
     const relevant = kind === 'get' ? writes : withoutDeletes(writes);
     if (isAllowed('gone', relevant, startMs, endMs)) return undefined;
-    // A gateway gives one answer to all who ask for a name while it is being read: that of before an undelete, too.
-    const { cacheMs = CACHE_MS } = options;
-    const wasThere = writes.filter(({ startMs: from }) => Number.isFinite(from));
-    if (kind === 'get' && isAllowed('gone', wasThere, startMs - cacheMs, endMs)) return undefined;
     return { kind: 'lost', why: `${when} found nothing ${story(writes)}` };
   }
   if (kind !== 'get') return undefined;
