@@ -33,10 +33,9 @@ async function start(options: StartOptions): Promise<void> {
     await rotateLogs(config, process.env);
     say('starting …');
     // PM2 waits for each process in turn; whether uploads are taken is known before that, also when one never comes.
-    const [rows] = await Promise.all([
-      waitUntilWritable(config, pm2, options.waitSeconds * 1000),
-      pm2.start(),
-    ]);
+    await Promise.all([waitUntilWritable(config, pm2, options.waitSeconds * 1000), pm2.start()]);
+    // Only now has every process had its turn: what is not up is not on its way.
+    const rows = await listProcesses(config, await pm2.list(), process.env);
     say(welcome(config, rows));
   });
 }
@@ -66,14 +65,14 @@ async function refuseSecondStart(pm2: Pm2, home: string): Promise<void> {
  *
  * @throws TfsError UNAVAILABLE with what is missing, and the last errors in the logs
  */
-async function waitUntilWritable(config: Config, pm2: Pm2, waitMs: number): Promise<ProcessRow[]> {
+async function waitUntilWritable(config: Config, pm2: Pm2, waitMs: number): Promise<void> {
   const view = await openClusterView(config);
   const deadline = performance.now() + waitMs;
   try {
     for (;;) {
       const rows = await listProcesses(config, await pm2.list(), process.env);
       const missing = await whatIsMissing(rows, view);
-      if (missing === undefined) return rows;
+      if (missing === undefined) return;
       const hopeless = rows.every((row) => row.kind !== 'dataserver' || row.state === 'refused');
       if (hopeless || performance.now() > deadline)
         throw new TfsError('UNAVAILABLE', await failure(config, rows, missing, hopeless ? 0 : waitMs));
