@@ -43,7 +43,13 @@ async function pair(t: TestContext): Promise<World> {
 
 /** Both NameServers know exactly what every DataServer holds. */
 async function both(probe: ClusterProbe): Promise<void> {
-  for (const name of ['ns0', 'ns1'] as const) while ((await probe.mapOf(name)).inStep < 3) await sleep(50);
+  // One that was just started may not have been dialled again yet: a failed dial counts for a moment.
+  const inStep = (name: ProcessName) =>
+    probe.mapOf(name).then(
+      (map) => map.inStep,
+      () => 0,
+    );
+  for (const name of ['ns0', 'ns1'] as const) while ((await inStep(name)) < 3) await sleep(50);
 }
 
 /** Reads a picture again and again until told to stop. @returns the answers that were not the picture */
