@@ -1,6 +1,6 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import { beginConfiguration, decodeOpBodies, encodeOpBodies, type Op, OpType } from '../common/format/ops.ts';
-import { type BlockId, compareVersions, type ServerId } from '../common/ids.ts';
+import { type BlockId, compareVersions, type ServerId, type Version } from '../common/ids.ts';
 import { RECONFIGURE_STEP_MS_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -44,6 +44,8 @@ export interface ReconfigureDeps {
  */
 export class Reconfigurer {
   readonly #deps: ReconfigureDeps;
+  /** The change of each block that is under way here. */
+  readonly #running = new Map<BlockId, { readonly version: Version; readonly done: Promise<RpcResult> }>();
 
   constructor(deps: ReconfigureDeps) {
     this.#deps = deps;
@@ -51,7 +53,7 @@ export class Reconfigurer {
 
   /** CONFIGURE from the leader. When answered, every member of the new configuration holds it durably. */
   async configure({ header }: RpcRequest): Promise<RpcResult> {
-    const { promise, directory, server, store, ops, log } = this.#deps;
+    const { promise, directory, server } = this.#deps;
     const order = decodeControl(zConfigure, header, 'CONFIGURE');
     const { block, reign, version } = order;
     await promise.accept(reign);
@@ -59,6 +61,22 @@ export class Reconfigurer {
     const others = order.members.filter(({ id }) => id !== server);
     if (others.length === order.members.length)
       throw new TfsError('PROTOCOL', `CONFIGURE ${block}: DataServer ${server} is to order it and no member`);
+    // The same order again: a second beginning of one version would give places in it away twice.
+    const running = this.#running.get(block);
+    if (running !== undefined && compareVersions(running.version, version) === 0) return running.done;
+    const done = this.#carryOut(order, others);
+    const entry = { version, done };
+    this.#running.set(block, entry);
+    try {
+      return await done;
+    } finally {
+      if (this.#running.get(block) === entry) this.#running.delete(block);
+    }
+  }
+
+  async #carryOut(order: Configure, others: readonly Member[]): Promise<RpcResult> {
+    const { promise, store, ops, log } = this.#deps;
+    const { block, reign, version } = order;
     const begin = await this.#begin(order, others);
     // The own log first: it then holds everything that any member may hold (see docs/decisions/004).
     await promise.during(reign, () => store.appendOps(block, [begin]));

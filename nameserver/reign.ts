@@ -11,6 +11,9 @@ const HINT_LEAD_MAX = 1_000_000;
  * Every right to command that this NameServer has heard of, and where new ones come from. A drawn epoch is above
  * everything this NameServer has stored, above every promise a DataServer has shown it, and above what the lock store
  * remembers, and it is durable before anyone hears of it: so no two reigns are the same, whatever of these is lost.
+ *
+ * NameServer 0 draws odd epochs, NameServer 1 even ones. Blocks, seals and configurations carry the epoch alone: what two
+ * leaders decide at the same time must never look like the work of one (docs/decisions/014).
  */
 export class ReignKeeper {
   readonly #store: NameStore;
@@ -56,7 +59,9 @@ export class ReignKeeper {
 
   /** A new reign, above all that was heard of when it was asked for, durably. @throws TfsError IO, DISK_FULL */
   async draw(): Promise<Reign> {
-    const epoch = epochOf(Math.max(this.#highest.epoch, this.#hint) + 1);
+    const above = Math.max(this.#highest.epoch, this.#hint) + 1;
+    const isOwn = (above + this.#nameserver) % 2 === 1;
+    const epoch = epochOf(isOwn ? above : above + 1);
     const reign: Reign = { epoch, nameserver: this.#nameserver };
     // An epoch that a crash could take back must not be shown to anyone.
     await this.#store.write(REIGN_KEY, reign, 'its epoch');

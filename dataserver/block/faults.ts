@@ -35,6 +35,8 @@ export type FaultName =
   | 'ack-op-on-some'
   /** Begins a configuration with the own log alone. */
   | 'begin-without-merging'
+  /** Takes an operation for part of a configuration because it was in the own log before that. */
+  | 'ack-under-next-version'
   /** Goes on after a failed fdatasync as if the next good one made up for it. */
   | 'retry-after-failed-datasync';
 

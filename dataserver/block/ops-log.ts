@@ -5,6 +5,7 @@ import {
   foldOp,
   NO_OP_ID,
   type Op,
+  type OpContent,
   type OpPlace,
   type OpsState,
   OpType,
@@ -25,6 +26,9 @@ export interface OpsFacts {
   readonly seal: SealInfo | undefined;
   readonly aliases: number;
 }
+
+/** An operation that has no place yet. */
+export type Unplaced = OpContent & { readonly opId: Buffer };
 
 interface Waiting {
   readonly ops: readonly Op[];
@@ -55,6 +59,8 @@ export class OpsLog {
   readonly #file: OpsFileWriter;
   readonly #bytesMax: number;
   #waiting: Waiting[] = [];
+  /** On their way to the disk. */
+  #writing: readonly Waiting[] = [];
   #busy = false;
   /** The end of the run that is under way, or of the last. */
   #done: Promise<void> = Promise.resolve();
@@ -97,9 +103,17 @@ export class OpsLog {
    * Resolves when the ops, and all before them, are durable and folded. Those that were given before are skipped, but
    * waited for; without any new one it only makes sure of the old ones.
    *
-   * @throws TfsError OPS_GAP, details `seq`, when the first new one does not follow the newest given before
+   * @throws TfsError OPS_GAP, details `seq`, when the first new one does not follow the newest given before; STALE_EPOCH
+   *   when one is of an older configuration than the newest given, whose first operation may be on its way to the disk,
+   *   or when another operation was given in its place
    */
   append(ops: readonly Op[]): Promise<void> {
+    const { version } = this.#given;
+    // Not "given before": nobody may take for done what lies before the configuration and was no part of it.
+    if (ops.some((op) => compareVersions(op.version, version) < 0))
+      return Promise.reject(this.#superseded(version));
+    const other = ops.find((op) => compareOps(op, this.#given) <= 0 && this.#isOther(op));
+    if (other !== undefined) return Promise.reject(this.#contradicted(other));
     const fresh = ops.filter((op) => compareOps(op, this.#given) > 0);
     const prepared = this.prepared;
     if (prepared !== undefined && fresh.some((op) => compareVersions(op.version, prepared) < 0))
@@ -111,6 +125,20 @@ export class OpsLog {
       seq = op.seq;
     }
     return this.#give(fresh);
+  }
+
+  /**
+   * Appends new operations of this version, behind everything that was given, on the disk or on its way there.
+   *
+   * @throws TfsError STALE_EPOCH when another version has begun, or is about to
+   */
+  sequence(version: Version, contents: readonly Unplaced[]): Promise<void> {
+    const newest = this.prepared ?? this.#given.version;
+    if (contents.length > 0 && compareVersions(newest, version) !== 0)
+      return Promise.reject(this.#superseded(newest));
+    const atMs = this.#context.clock.now();
+    const { seq } = this.#given;
+    return this.#give(contents.map((content, i) => ({ ...content, version, seq: seq + 1 + i, atMs }) as Op));
   }
 
   /** The configuration that is about to begin here; undefined when none is. */
@@ -222,6 +250,7 @@ export class OpsLog {
     while (this.#waiting.length > 0) {
       const group = this.#waiting;
       this.#waiting = [];
+      this.#writing = group;
       try {
         if (this.#renewing) await this.#shorten();
         if (frameCount(group) > 0) await this.#commit(group.flatMap(({ ops }) => ops));
@@ -231,6 +260,7 @@ export class OpsLog {
       } catch (error) {
         this.#fail(error, group);
       }
+      this.#writing = [];
       if (this.#file.isLong(this.#bytesMax)) await this.#shorten();
     }
     this.#busy = false;
@@ -305,6 +335,23 @@ export class OpsLog {
       `block ${this.block}: version (${by.epoch}, ${by.n}) of its configuration has begun or is about to`,
       { details: { epoch: by.epoch, n: by.n } },
     );
+  }
+
+  /** Whether that place was given to another operation, as far as the last ones are remembered. */
+  #isOther(op: Op): boolean {
+    const isThere = (held: Op) => compareOps(held, op) === 0 && held.type !== OpType.SEAL;
+    const held =
+      this.#recent.find(isThere) ??
+      [...this.#writing, ...this.#waiting].flatMap(({ ops }) => ops).find(isThere);
+    return held !== undefined && (held.type !== op.type || !held.opId.equals(op.opId));
+  }
+
+  #contradicted({ seq }: Op): TfsError {
+    this.#context.log.error({ block: this.block, seq }, 'two operations have the same place in an ops log');
+    const { epoch, n } = this.#given.version;
+    return new TfsError('STALE_EPOCH', `block ${this.block}: this log has another operation ${seq}`, {
+      details: { epoch, n },
+    });
   }
 
   #gap(seq: number): TfsError {

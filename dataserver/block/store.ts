@@ -33,6 +33,7 @@ import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import { type OpsLogOptions, openBlocks } from './open.ts';
+import type { Unplaced } from './ops-log.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
@@ -291,6 +292,18 @@ export class BlockStore {
     const held = this.#usable(block);
     this.#context.assertWritable();
     await held.ops.append(ops);
+    if (held.state === BlockState.SEALED) this.#cache.warmed(held);
+  }
+
+  /**
+   * Numbers new ops of this version behind all that the block's log was given, and appends them as {@link appendOps}.
+   *
+   * @throws TfsError STALE_EPOCH when another version has begun, or is about to; DISK_FULL, IO, READ_ONLY
+   */
+  async sequenceOps(block: BlockId, version: Version, contents: readonly Unplaced[]): Promise<void> {
+    const held = this.#usable(block);
+    this.#context.assertWritable();
+    await held.ops.sequence(version, contents);
     if (held.state === BlockState.SEALED) this.#cache.warmed(held);
   }
 

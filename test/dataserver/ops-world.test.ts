@@ -5,8 +5,13 @@ import { describe } from '../kit/suite.ts';
 
 const SEEDS = Number(process.env['TFS_OPS_SEEDS'] ?? 60);
 const STEPS = 120;
-const SEEDS_MAX = 150;
-const PLANTED: readonly FaultName[] = ['ack-op-on-some', 'begin-without-merging', 'ack-op-before-datasync'];
+const SEEDS_MAX = 600;
+const PLANTED: readonly FaultName[] = [
+  'ack-op-on-some',
+  'begin-without-merging',
+  'ack-op-before-datasync',
+  'ack-under-next-version',
+];
 
 describe('operations through crashes, cuts and changes of configuration', (test) => {
   test('what was acknowledged last holds on every member, whatever happened', async () => {

@@ -12,6 +12,8 @@ export class FaultyDisk implements Disk {
   unwritable: TfsError | undefined;
   /** What every access takes longer. */
   delayMs = 0;
+  /** Waited for before, and again behind, everything that changes something: it is done, and nobody knows it yet. */
+  pause: (() => Promise<void>) | undefined;
   /** Pretends that something else is there: another disk under the same path, or none. */
   pretended: ((path: string, identity: string | undefined) => string | undefined) | undefined;
   /** Held until released. */
@@ -89,6 +91,10 @@ export class FaultyDisk implements Disk {
     if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
     if (kind !== 'read' && this.unwritable !== undefined) throw this.unwritable;
     if (kind === 'sync' && this.failing?.path.test(path)) throw this.failing.error;
-    return work();
+    if (this.pause === undefined || kind === 'read') return work();
+    await this.pause();
+    const result = await work();
+    await this.pause();
+    return result;
   }
 }

@@ -30,6 +30,7 @@ import { Takeover } from '../../dataserver/takeover.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { Configurer } from '../../nameserver/configurer.ts';
 import { CLUSTER, faultsOf, RushingClock, superblockOf } from './block-world.ts';
+import { FaultyDisk } from './faulty-disk.ts';
 import { turn } from './memory-net.ts';
 import { RecordingDisk } from './recording-disk.ts';
 import { SeededRandom } from './seeded-random.ts';
@@ -44,6 +45,7 @@ const memberOf = (id: ServerId): Member => ({ id, incarnation: incarnationOf(1),
 export interface Attempt {
   readonly fileId: FileId;
   readonly kind: MutationType;
+  readonly opId: string;
   readonly startedAt: number;
   /** Infinity while it may still happen. */
   endedAt: number;
@@ -71,14 +73,14 @@ class Node {
     const { store, promise, world, clock } = parts;
     this.store = store;
     this.clock = clock;
-    const peers = { call: world.callerOf(id) } as unknown as Peers;
+    const peers = { call: world.callerOf(id, () => this.dead) } as unknown as Peers;
     const directory = {
       learn: () => undefined,
       address: async (server: ServerId) => addressOf(server),
       refresh: async () => undefined,
     };
     const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
-      world.request(this.id, block, failed, renew);
+      world.request(this.id, block, failed, renew, () => this.dead);
     const { faults } = world;
     const shared = { server: id, store, peers, directory };
     this.ops = new OpsSequencer({ ...shared, clock, minWrite: 2, requestConfiguration, faults });
@@ -111,8 +113,10 @@ class Node {
 
   static async boot(id: ServerId, disk: RecordingDisk, world: OpsWorld): Promise<Node> {
     const clock = new RushingClock();
+    const slow = new FaultyDisk(disk);
+    slow.pause = () => world.diskDelay();
     const store = await BlockStore.open({
-      disk,
+      disk: slow,
       clock,
       random: new SeededRandom(id),
       clusterUuid: CLUSTER,
@@ -215,9 +219,10 @@ export class OpsWorld {
     }
   }
 
-  callerOf(from: ServerId): Peers['call'] {
+  /** @param isDead whether that process of the server has died: it sends nothing, and hears nothing, any more */
+  callerOf(from: ServerId, isDead: () => boolean): Peers['call'] {
     return (to, op, header, payload) => {
-      const reply = this.send(from, idAt(to), op, header, Buffer.concat(payload ?? []));
+      const reply = this.send(from, idAt(to), op, header, Buffer.concat(payload ?? []), isDead);
       return reply.then(({ header: own, payload: body }) => ({ header: own, payload: body }));
     };
   }
@@ -228,12 +233,13 @@ export class OpsWorld {
     op: number,
     header: Buffer,
     payload: Buffer = Buffer.alloc(0),
+    isDead: () => boolean = () => false,
   ): Promise<{ header: Buffer; payload: Buffer }> {
     const random = this.#random;
-    const sender = from === 'nameserver' ? undefined : this.nodes.get(from);
     const receiver = this.nodes.get(to);
     await this.#delay();
     if (
+      isDead() ||
       receiver === undefined ||
       receiver.dead ||
       this.#isCut(from, to) ||
@@ -254,11 +260,11 @@ export class OpsWorld {
     const handler = receiver.handlers.get(op);
     if (handler === undefined) throw new Error(`no handler for ${op}`);
     // A repeat that nobody waits for.
-    if (this.#lossy && random.below(40) === 0)
+    if (this.#lossy && random.below(op === Op.CONFIGURE ? 4 : 40) === 0)
       this.#keep(this.#delay().then(() => handler(request))).catch(() => undefined);
     const result = await handler(request);
     await this.#delay();
-    if (receiver.dead || sender?.dead || this.#isCut(from, to) || (this.#lossy && random.below(40) === 0))
+    if (receiver.dead || isDead() || this.#isCut(from, to) || (this.#lossy && random.below(40) === 0))
       throw new TfsError('DEADLINE', `no answer from ${to} to ${from}`);
     return { header: result.header, payload: Buffer.concat(result.payload ?? []) };
   }
@@ -269,8 +275,10 @@ export class OpsWorld {
     block: BlockId,
     failed: readonly ServerId[],
     renew: boolean,
+    isDead: () => boolean,
   ): Promise<unknown> {
     await this.#delay();
+    if (isDead()) throw new TfsError('CONNECTION_LOST', 'it died');
     const leader = this.#leaders.filter(({ sees }) => sees.has(from)).at(-1);
     if (leader === undefined || !leader.hear(this)) throw new TfsError('UNAVAILABLE', 'no leader', {});
     return leader.configurer.request(block, failed, renew);
@@ -316,15 +324,16 @@ export class OpsWorld {
     const random = this.#random;
     const fileId = random.pick([0, 1, 2]) as FileId;
     const kind = random.below(2) === 0 ? OpType.DELETE : OpType.UNDELETE;
+    const opId = random.bytes(16);
     const attempt: Attempt = {
       fileId,
       kind,
+      opId: opId.toString('hex'),
       startedAt: this.#events,
       endedAt: Number.POSITIVE_INFINITY,
       acked: false,
     };
     this.attempts.push(attempt);
-    const opId = random.bytes(16);
     // A client repeats what failed, with the same opId, and not always at the same server.
     const work = async (): Promise<void> => {
       for (let tries = random.below(3); ; tries--) {
@@ -458,6 +467,10 @@ export class OpsWorld {
     }
     if (new Set(images).size > 1) return `members differ: ${images.join(' ')}`;
     const state = await this.nodes.get(IDS[0]!)!.store.opsState(BLOCK);
+    // Far fewer than the log remembers: whatever was acknowledged is in it, even if another operation came behind.
+    const lost = this.attempts.find(({ acked, opId }) => acked && !state.recentOps?.has(opId));
+    if (lost !== undefined)
+      return `operation ${lost.opId.slice(0, 6)} of ${lost.startedAt}-${lost.endedAt} on name ${lost.fileId} was acknowledged and is in no log`;
     for (const fileId of [0, 1, 2] as FileId[]) {
       const isDeleted = ((state.slotFlags[fileId] ?? 0) & NameFlag.DELETED) !== 0;
       const mine = this.attempts.filter((attempt) => attempt.fileId === fileId);
@@ -472,6 +485,11 @@ export class OpsWorld {
       return `name ${fileId} is ${isDeleted ? '' : 'not '}deleted after ${acked.join(' ')}`;
     }
     return undefined;
+  }
+
+  /** Between a write and its durability, or that and the answer, other things happen; few where that gets a step done. */
+  async diskDelay(): Promise<void> {
+    for (let i = this.#random.below(3); i > 0; i--) await turn();
   }
 
   async #delay(): Promise<void> {

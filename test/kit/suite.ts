@@ -51,7 +51,7 @@ export function describe(name: string, define: (test: Suite) => void, timeoutMs 
           failed = true;
         }
       }
-      if (failed) throw failure;
+      if (failed) throw printable(failure);
     };
   const test = ((title: string, body: (t: TestContext) => unknown) => {
     count++;
@@ -63,6 +63,15 @@ export function describe(name: string, define: (test: Suite) => void, timeoutMs 
   define(test);
   if (count === 0) process.stdout.write(`SKIPPED-SUITE ${name}\n`);
   inner.run();
+}
+
+/** uvu's report takes `details` for text, and ends without a word, and with exit code 0, over an error that is no such. */
+function printable(failure: unknown): unknown {
+  if (!(failure instanceof Error))
+    return new Error(`something was thrown that is no error: ${String(failure)}`);
+  if (!('details' in failure) || typeof failure.details === 'string') return failure;
+  const shown = new Error(`${failure.message} ${JSON.stringify(failure.details)}`, { cause: failure });
+  return Object.assign(shown, { stack: failure.stack ?? shown.stack });
 }
 
 async function bounded<T>(work: Promise<T>, timeoutMs: number, what: string): Promise<T> {

@@ -20,9 +20,9 @@ describe('reign', (test) => {
     const medium = new MemoryKvMedium();
     for (let life = 0; life < 3; life++) {
       const keeper = await open(medium);
-      assert.equal(await keeper.draw(), reign(2 * life + 1));
-      assert.equal(await keeper.draw(), reign(2 * life + 2));
-      assert.equal(keeper.highest, reign(2 * life + 2));
+      assert.equal(await keeper.draw(), reign(4 * life + 1));
+      assert.equal(await keeper.draw(), reign(4 * life + 3));
+      assert.equal(keeper.highest, reign(4 * life + 3));
       medium.crash();
     }
   });
@@ -35,8 +35,18 @@ describe('reign', (test) => {
     assert.equal(await keeper.draw(), reign(58, 1));
     keeper.hint(70);
     keeper.hint(60);
-    assert.equal(await keeper.draw(), reign(71, 1));
-    assert.equal(keeper.highest, reign(71, 1));
+    assert.equal(await keeper.draw(), reign(72, 1));
+    assert.equal(keeper.highest, reign(72, 1));
+  });
+
+  test('the two NameServers never draw the same epoch, not even when neither hears of the other', async () => {
+    const drawn: number[] = [];
+    for (const nameserver of [0, 1]) {
+      const keeper = await open(new MemoryKvMedium(), nameserver);
+      keeper.hear(reign(8, 1));
+      for (let i = 0; i < 4; i++) drawn.push((await keeper.draw()).epoch);
+    }
+    assert.equal(drawn, [9, 11, 13, 15, 10, 12, 14, 16]);
   });
 
   test('an absurd hint is not followed', async () => {

@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert';
 import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import { emptyOpsState, foldOp, type Op, OpType } from '../../../common/format/ops.ts';
-import { ALIAS_BIT, type BlockId, type Epoch, type FileId } from '../../../common/ids.ts';
+import { ALIAS_BIT, type BlockId, type Epoch, type FileId, type Version } from '../../../common/ids.ts';
 import { NameFlag } from '../../../common/wire/messages.ts';
 import {
   aliasOp,
@@ -44,6 +44,19 @@ async function errorOf(work: Promise<unknown>): Promise<{ code: ErrorCode; detai
 }
 
 const deletion = (seq: number, slot = 0): Op => mutation(OpType.DELETE, slot, { seq });
+const UNPLACED = {
+  type: OpType.DELETE,
+  fileId: 5 as FileId,
+  opId: Buffer.alloc(16, 0xee),
+} as const;
+const beginningOf = (version: Version, seq: number): Op => ({
+  ...CONFIGURATION,
+  type: OpType.CFG,
+  version,
+  seq,
+  atMs: 0,
+  opId: Buffer.alloc(16),
+});
 const range = (from: number, to: number): number[] =>
   Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
@@ -75,19 +88,50 @@ describe('ops log', (test) => {
     });
     assert.is((await errorOf(store.prepareOps(ID, VERSION)))?.code, 'STALE_EPOCH');
     assert.is((await store.prepareOps(ID, next)).length, 2, 'asked again');
-    const begin: Op = {
-      ...CONFIGURATION,
-      type: OpType.CFG,
-      version: next,
-      seq: 3,
-      atMs: 0,
-      opId: Buffer.alloc(16),
-    };
-    await store.appendOps(ID, [begin]);
+    await store.appendOps(ID, [beginningOf(next, 3)]);
     assert.is(store.info(ID)?.prepared, undefined);
     assert.is((await errorOf(store.prepareOps(ID, next)))?.code, 'STALE_EPOCH', 'it has begun');
     await store.appendOps(ID, [mutation(OpType.DELETE, 1, { seq: 4, version: next })]);
     assert.is(store.info(ID)?.seq, 4);
+  });
+
+  test('while a configuration is on its way to the disk, nothing older is taken for done', async (t) => {
+    const { store } = await world(t);
+    const next = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+    await store.prepareOps(ID, next);
+    const beginning = store.appendOps(ID, [beginningOf(next, 2)]);
+    assert.equal(store.info(ID)?.version, VERSION, 'it has not begun');
+    const superseded = { code: 'STALE_EPOCH', details: { epoch: next.epoch, n: next.n } };
+    // In their places there is, or will be, something else.
+    assert.equal(await errorOf(store.appendOps(ID, [deletion(2)])), superseded);
+    assert.equal(await errorOf(store.sequenceOps(ID, VERSION, [UNPLACED])), superseded);
+    await beginning;
+    await store.sequenceOps(ID, next, [UNPLACED]);
+    assert.is(store.info(ID)?.seq, 3);
+    assert.is(await store.check(ID, 5 as FileId), NameFlag.DELETED);
+  });
+
+  test('a new op gets its place behind all that is on its way', async (t) => {
+    const { store } = await world(t);
+    await Promise.all([
+      store.appendOps(ID, [deletion(2), deletion(3, 1)]),
+      store.sequenceOps(ID, VERSION, [UNPLACED]),
+      store.sequenceOps(ID, VERSION, []),
+    ]);
+    assert.is(store.info(ID)?.seq, 4);
+    for (const slot of [0, 1, 5]) assert.is(await store.check(ID, slot as FileId), NameFlag.DELETED);
+  });
+
+  test('another op in a place that is taken is refused, on the disk or on its way there', async (t) => {
+    const { store } = await world(t);
+    const given = store.appendOps(ID, [deletion(2)]);
+    for (const when of ['on its way', 'held']) {
+      const { code } = (await errorOf(store.appendOps(ID, [mutation(OpType.HIDE, 3, { seq: 2 })])))!;
+      assert.is(code, 'STALE_EPOCH', when);
+      await given;
+    }
+    await store.appendOps(ID, [deletion(2)]);
+    assert.is(await store.check(ID, 3 as FileId), 0);
   });
 
   test('a torn write of several ops is no damage: none of them was confirmed', async (t) => {
@@ -253,8 +297,8 @@ describe('ops log', (test) => {
     assert.equal(store.entry(ID)?.version, version);
     assert.equal(store.entry(ID)?.members, members);
     const old = mutation(OpType.DELETE, 0, { seq: 3, version: VERSION });
-    await store.appendOps(ID, [old]);
-    assert.is(store.info(ID)?.seq, 2, 'an op of an older version is not taken');
+    assert.is((await errorOf(store.appendOps(ID, [old])))?.code, 'STALE_EPOCH', 'and nothing older is taken');
+    assert.is(store.info(ID)?.seq, 2);
   });
 
   test('a full disk can still delete, from the reserve', async (t) => {
