@@ -1,5 +1,13 @@
 import { isTfsError } from '../common/errors.ts';
-import { ALIAS_BIT, cookieOf, type FileId, fileId, isAlias, type ServerId } from '../common/ids.ts';
+import {
+  ALIAS_BIT,
+  compareVersions,
+  cookieOf,
+  type FileId,
+  fileId,
+  isAlias,
+  type ServerId,
+} from '../common/ids.ts';
 import { ALIASES_PER_BLOCK_MAX } from '../common/limits.ts';
 import type { Random } from '../common/seams/random.ts';
 import { NameFlag, type PutReply } from '../common/wire/messages.ts';
@@ -63,6 +71,8 @@ export class Deduplicator {
   }
 
   async #replayAlias(record: NewRecord, place: Place): Promise<PutReply | undefined> {
+    const { store, ops } = this.#deps;
+    const version = store.info(place.block)?.version;
     const state = await this.#opsState(place);
     const at = state?.aliases?.find(place.fileId) ?? -1;
     if (state?.aliases === undefined || at < 0) return undefined;
@@ -71,7 +81,9 @@ export class Deduplicator {
     const found = await this.#read(place, 0, cookie);
     if (found === undefined || !found.proven || !sameContent(found, record)) return undefined;
     // Its log is pushed to every member before this is answered: the first try may have died half way.
-    await this.#deps.ops.confirm(place.block);
+    const confirmed = await ops.confirm(place.block);
+    // It need not be part of a configuration that has begun meanwhile: then the bytes get another name.
+    if (version === undefined || compareVersions(version, confirmed) !== 0) return undefined;
     return this.#reply(place, cookie, found.header.mtimeMs, { deduplicated: true, replayed: true });
   }
 

@@ -1,5 +1,6 @@
 import { TfsError } from '../common/errors.ts';
 import { OpType } from '../common/format/ops.ts';
+import { compareVersions } from '../common/ids.ts';
 import {
   decodeMutate,
   encodeCheckReply,
@@ -28,6 +29,9 @@ const GOAL = {
   [Mutation.REVEAL]: { flag: NameFlag.HIDDEN, set: false },
 } as const;
 
+/** Looks at a name that seems to be as it is wanted already, each after a change of the configuration. */
+const LOOKS_MAX = 4;
+
 export interface MutateDeps {
   readonly store: BlockStore;
   readonly ops: OpsSequencer;
@@ -41,15 +45,20 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
   const message = decodeMutate(request.header);
   const { block, fileId, kind, opId } = message;
   await deps.takeover.ensure(block);
-  const flags = await known(deps, message);
-  const { flag, set } = GOAL[kind];
-  if (((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0) {
-    // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer.
-    await ops.confirm(block);
-  } else {
-    await ops.mutate(block, OP_OF[kind], fileId, opId);
+  for (let left = LOOKS_MAX; left > 0; left--) {
+    const version = store.info(block)?.version;
+    const flags = await known(deps, message);
+    const { flag, set } = GOAL[kind];
+    const isSo = ((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0;
+    // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer, and
+    // where another configuration has begun meanwhile it need not be part of that, so it is looked for again.
+    if (!isSo) await ops.mutate(block, OP_OF[kind], fileId, opId);
+    else if (version === undefined || compareVersions(version, await ops.confirm(block)) !== 0) continue;
+    return { header: encodeCheckReply({ nameFlags: await store.check(block, fileId), provisional: false }) };
   }
-  return { header: encodeCheckReply({ nameFlags: await store.check(block, fileId), provisional: false }) };
+  throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {
+    retryAfterMs: 250,
+  });
 }
 
 /** @returns the flags of a name that exists and whose cookie the caller knows */

@@ -37,12 +37,18 @@ export interface OpsSequencerDeps {
   readonly faults?: Faults | undefined;
 }
 
+interface Done {
+  readonly earlier: FileId | undefined;
+  /** Under which all members hold it. */
+  readonly version: Version;
+}
+
 interface Waiting {
   /** Absent to push what is there. */
   readonly content: Unplaced | undefined;
   /** The name that an earlier op of the same opId concerns, when there is one. */
   earlier: FileId | undefined;
-  readonly resolve: (earlier: FileId | undefined) => void;
+  readonly resolve: (done: Done) => void;
   readonly reject: (error: TfsError) => void;
 }
 
@@ -88,7 +94,8 @@ export class OpsSequencer {
     block: BlockId,
     alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer },
   ): Promise<FileId> {
-    return (await this.#submit(block, { type: OpType.ALIAS, ...alias })) ?? alias.aliasId;
+    const { earlier } = await this.#submit(block, { type: OpType.ALIAS, ...alias });
+    return earlier ?? alias.aliasId;
   }
 
   /** Whether all of these took what they were given last: if not, an operation would have to wait for one of them. */
@@ -106,12 +113,18 @@ export class OpsSequencer {
     await this.#submit(block, { type, fileId, opId });
   }
 
-  /** Resolves when every member holds all the ops that this log holds now. */
-  async confirm(block: BlockId): Promise<void> {
-    await this.#submit(block, undefined);
+  /**
+   * Resolves when every member holds all the ops that this log holds now.
+   *
+   * @returns the version under which that is so. What the log said before that version began need not be part of it:
+   *   whoever answers from it has to look whether the version is still the one it looked under.
+   */
+  async confirm(block: BlockId): Promise<Version> {
+    const { version } = await this.#submit(block, undefined);
+    return version;
   }
 
-  #submit(block: BlockId, content: Waiting['content']): Promise<FileId | undefined> {
+  #submit(block: BlockId, content: Waiting['content']): Promise<Done> {
     return new Promise((resolve, reject) => {
       let lane = this.#lanes.get(block);
       if (lane === undefined) {
@@ -131,10 +144,10 @@ export class OpsSequencer {
       const batch = lane.waiting;
       lane.waiting = [];
       try {
-        await this.#insist(block, () => this.#perform(block, lane, batch));
+        const version = await this.#insist(block, () => this.#perform(block, lane, batch));
         // The ack: every op of the batch is durable in this log and in that of every other member, at least minWrite
         // of them together.
-        for (const { resolve, earlier } of batch) resolve(earlier);
+        for (const { resolve, earlier } of batch) resolve({ earlier, version });
       } catch (error) {
         const failure = toTfsError(error);
         for (const { reject } of batch) reject(failure);
@@ -149,15 +162,17 @@ export class OpsSequencer {
    * all logs, but where another sequencer was at work in between, what only this log held need not be part of it: then
    * the batch is looked for, and what is missing is appended again.
    */
-  async #perform(block: BlockId, lane: Lane, batch: readonly Waiting[]): Promise<void> {
-    const isPlanted = this.#deps.faults?.has('ack-under-next-version') === true;
-    if (isPlanted) await this.#append(block, batch);
+  async #perform(block: BlockId, lane: Lane, batch: readonly Waiting[]): Promise<Version> {
+    const { faults, store } = this.#deps;
     for (;;) {
-      const version = isPlanted ? undefined : await this.#append(block, batch);
-      await (isPlanted ? this.#insist(block, () => this.#push(block, lane)) : this.#push(block, lane));
-      if (version === undefined) return;
-      const now = this.#deps.store.info(block)?.version;
-      if (now !== undefined && compareVersions(now, version) === 0) return;
+      const version = await this.#append(block, batch);
+      if (faults?.has('ack-under-next-version')) {
+        await this.#insist(block, () => this.#push(block, lane));
+        return version;
+      }
+      await this.#push(block, lane);
+      const now = store.info(block)?.version;
+      if (now !== undefined && compareVersions(now, version) === 0) return version;
     }
   }
 
@@ -188,7 +203,7 @@ export class OpsSequencer {
   }
 
   /** Under whatever configuration it takes. */
-  async #insist(block: BlockId, work: () => Promise<void>): Promise<void> {
+  async #insist<T>(block: BlockId, work: () => Promise<T>): Promise<T> {
     const { store, requestConfiguration } = this.#deps;
     for (let left = TRIES_MAX; ; left--) {
       const version = store.info(block)?.version;

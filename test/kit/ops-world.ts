@@ -1,12 +1,15 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { type MutationType, OpType } from '../../common/format/ops.ts';
 import {
+  ALIAS_BIT,
   type BlockId,
+  cookieOf,
   epochOf,
   type FileId,
   type HostPort,
   incarnationOf,
   type ServerId,
+  type Slot,
   serverId,
 } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
@@ -17,24 +20,28 @@ import {
   type Reign,
   zConfigureReply,
 } from '../../common/wire/control.ts';
-import { NameFlag, Op } from '../../common/wire/messages.ts';
+import { encodeMutate, Mutation, NameFlag, Op } from '../../common/wire/messages.ts';
 import type { Peers } from '../../common/wire/peers.ts';
 import type { RpcHandler, RpcRequest } from '../../common/wire/rpc-server.ts';
 import type { FaultName } from '../../dataserver/block/faults.ts';
 import { BlockStore } from '../../dataserver/block/store.ts';
+import { mutate } from '../../dataserver/mutate.ts';
 import { OpsSequencer } from '../../dataserver/ops-sequencer.ts';
 import { PromiseKeeper } from '../../dataserver/promise.ts';
+import type { Reader } from '../../dataserver/reader.ts';
 import { Reconfigurer } from '../../dataserver/reconfigure.ts';
 import { Replica } from '../../dataserver/replica.ts';
 import { Takeover } from '../../dataserver/takeover.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { Configurer } from '../../nameserver/configurer.ts';
-import { CLUSTER, faultsOf, RushingClock, superblockOf } from './block-world.ts';
+import { CLUSTER, faultsOf, put, RushingClock, superblockOf, Writer, type Written } from './block-world.ts';
 import { FaultyDisk } from './faulty-disk.ts';
 import { turn } from './memory-net.ts';
 import { RecordingDisk } from './recording-disk.ts';
 import { SeededRandom } from './seeded-random.ts';
 
+/** Pictures in the block. */
+const NAMES = 6;
 export const BLOCK = 0x2_0000 as BlockId;
 const IDS = [1, 2, 3].map(serverId);
 const addressOf = (id: ServerId): HostPort => ({ host: 'node', port: id });
@@ -44,8 +51,12 @@ const memberOf = (id: ServerId): Member => ({ id, incarnation: incarnationOf(1),
 /** What a client asked for, and what it heard. Times are counted in events. */
 export interface Attempt {
   readonly fileId: FileId;
-  readonly kind: MutationType;
+  readonly kind: MutationType | typeof OpType.ALIAS;
   readonly opId: string;
+  /** It was answered because an operation of its own is in the log; else because the name was so already. */
+  ownOp: boolean;
+  /** Of an alias: what its client was told. */
+  aliasId?: FileId;
   readonly startedAt: number;
   /** Infinity while it may still happen. */
   endedAt: number;
@@ -188,6 +199,7 @@ export class OpsWorld {
   readonly faults: { has(name: FaultName): boolean };
   readonly opsLogBytes: number;
   readonly #random: SeededRandom;
+  #records: readonly Written[] = [];
   readonly #disks = new Map<ServerId, RecordingDisk>();
   #leaders: Leader[] = [];
   #cut = new Set<string>();
@@ -288,11 +300,14 @@ export class OpsWorld {
     for (const id of IDS) {
       this.#disks.set(id, new RecordingDisk());
       const node = await Node.boot(id, this.#disks.get(id)!, this);
-      await node.store.create(superblockOf(BLOCK), {
+      const writer = new Writer(superblockOf(BLOCK));
+      await node.store.create(writer.superblock, {
         version: { epoch: epochOf(1), n: 1 },
         opsPrimary: IDS[0]!,
         members: IDS,
       });
+      const payloads = Array.from({ length: NAMES }, (_, i) => Buffer.alloc(64, i));
+      this.#records = await put(node.store, writer, payloads);
       const facts = await node.store.fence(BLOCK, epochOf(1));
       await node.store.seal(BLOCK, {
         length: facts.validLength,
@@ -302,7 +317,6 @@ export class OpsWorld {
       });
       this.nodes.set(id, node);
     }
-    // Names without records: operations do not look at those.
     this.#leaders = [new Leader(1, this)];
   }
 
@@ -322,13 +336,14 @@ export class OpsWorld {
 
   #attempt(): void {
     const random = this.#random;
-    const fileId = random.pick([0, 1, 2]) as FileId;
-    const kind = random.below(2) === 0 ? OpType.DELETE : OpType.UNDELETE;
+    const slot = random.below(NAMES);
+    const kind = random.pick([OpType.DELETE, OpType.UNDELETE, OpType.ALIAS] as const);
     const opId = random.bytes(16);
     const attempt: Attempt = {
-      fileId,
+      fileId: slot as FileId,
       kind,
       opId: opId.toString('hex'),
+      ownOp: true,
       startedAt: this.#events,
       endedAt: Number.POSITIVE_INFINITY,
       acked: false,
@@ -340,8 +355,9 @@ export class OpsWorld {
         const node = this.nodes.get(random.pick(IDS));
         try {
           if (node === undefined) throw new TfsError('CONNECTION_LOST', 'it is down');
-          await node.takeover.ensure(BLOCK);
-          await node.ops.mutate(BLOCK, kind, fileId, opId);
+          await (kind === OpType.ALIAS
+            ? this.#alias(node, attempt, opId)
+            : this.#mutate(node, attempt, opId));
           if (node.dead) throw new TfsError('CONNECTION_LOST', 'it died');
           break;
         } catch (error) {
@@ -355,6 +371,33 @@ export class OpsWorld {
     this.#keep(work()).catch((error: unknown) => {
       if (!isTfsError(error)) throw error;
     });
+  }
+
+  async #mutate({ store, ops, takeover }: Node, attempt: Attempt, opId: Buffer): Promise<void> {
+    const { fileId } = attempt;
+    const { cookie } = this.#records[fileId]!;
+    const kind = attempt.kind === OpType.DELETE ? Mutation.DELETE : Mutation.UNDELETE;
+    attempt.ownOp = false;
+    const watched = {
+      mutate: (...of: Parameters<OpsSequencer['mutate']>) => {
+        attempt.ownOp = true;
+        return ops.mutate(...of);
+      },
+      confirm: (block: BlockId) => {
+        attempt.ownOp = false;
+        return ops.confirm(block);
+      },
+    } as OpsSequencer;
+    const reader = { honest: (error: unknown) => error } as Reader;
+    const request = { header: encodeMutate({ block: BLOCK, fileId, cookie, kind, opId }) } as RpcRequest;
+    await mutate({ store, ops: watched, reader, takeover }, request);
+  }
+
+  async #alias({ ops, takeover }: Node, attempt: Attempt, opId: Buffer): Promise<void> {
+    await takeover.ensure(BLOCK);
+    const aliasId = ((ALIAS_BIT | (this.#random.u32() & 0x7fff_ffff)) >>> 0) as FileId;
+    const target = attempt.fileId as number as Slot;
+    attempt.aliasId = await ops.alias(BLOCK, { aliasId, cookie: cookieOf(1), target, opId });
   }
 
   /** Somebody cannot reach a member that lives and goes on: the hardest case, because that one may be the sequencer. */
@@ -463,26 +506,39 @@ export class OpsWorld {
     const images: string[] = [];
     for (const { store } of this.nodes.values()) {
       const state = await store.opsState(BLOCK);
-      images.push(Buffer.from(state.slotFlags.slice(0, 3)).toString('hex').padEnd(6, '0'));
+      const { aliases } = state;
+      const ids = Array.from({ length: aliases?.count ?? 0 }, (_, at) => aliases!.idAt(at));
+      images.push(
+        `${Buffer.from(state.slotFlags.slice(0, NAMES))
+          .toString('hex')
+          .padEnd(2 * NAMES, '0')} ${ids.join()}`,
+      );
     }
-    if (new Set(images).size > 1) return `members differ: ${images.join(' ')}`;
+    if (new Set(images).size > 1) return `members differ: ${images.join(' | ')}`;
     const state = await this.nodes.get(IDS[0]!)!.store.opsState(BLOCK);
+    const acked = this.attempts.filter((attempt) => attempt.acked);
     // Far fewer than the log remembers: whatever was acknowledged is in it, even if another operation came behind.
-    const lost = this.attempts.find(({ acked, opId }) => acked && !state.recentOps?.has(opId));
+    const lost = acked.find(
+      ({ ownOp, opId, aliasId }) =>
+        (ownOp && !state.recentOps?.has(opId)) ||
+        (aliasId !== undefined && (state.aliases?.find(aliasId) ?? -1) < 0),
+    );
     if (lost !== undefined)
       return `operation ${lost.opId.slice(0, 6)} of ${lost.startedAt}-${lost.endedAt} on name ${lost.fileId} was acknowledged and is in no log`;
-    for (const fileId of [0, 1, 2] as FileId[]) {
+    for (let fileId = 0; fileId < NAMES; fileId++) {
       const isDeleted = ((state.slotFlags[fileId] ?? 0) & NameFlag.DELETED) !== 0;
-      const mine = this.attempts.filter((attempt) => attempt.fileId === fileId);
+      const mine = this.attempts.filter(
+        (attempt) => attempt.fileId === fileId && attempt.kind !== OpType.ALIAS,
+      );
       // The state is what some attempt left, after which no acknowledged one began; or nobody ever left anything.
       const isLast = (last: Attempt) =>
         !mine.some((other) => other.acked && other !== last && other.startedAt > last.endedAt);
       const fits = mine.some((attempt) => (attempt.kind === OpType.DELETE) === isDeleted && isLast(attempt));
-      if (fits || (!isDeleted && !mine.some(({ acked }) => acked))) continue;
-      const acked = mine
-        .filter(({ acked: a }) => a)
+      if (fits || (!isDeleted && !mine.some((attempt) => attempt.acked))) continue;
+      const told = mine
+        .filter((attempt) => attempt.acked)
         .map(({ kind, startedAt, endedAt }) => `${kind}@${startedAt}-${endedAt}`);
-      return `name ${fileId} is ${isDeleted ? '' : 'not '}deleted after ${acked.join(' ')}`;
+      return `name ${fileId} is ${isDeleted ? '' : 'not '}deleted after ${told.join(' ')}`;
     }
     return undefined;
   }
