@@ -144,11 +144,11 @@ export class Reconfigurer {
   async #begin({ block, reign, version, members }: Configure, others: readonly Member[]): Promise<Op> {
     const { store, peers, clock, server } = this.#deps;
     // This one first: as long as it takes older operations nothing has changed.
-    const own = await store.prepareOps(block, version);
-    const logs = await this.#each(block, others, async ({ address }) => {
+    const own = { server, ops: await store.prepareOps(block, version) };
+    const logs = await this.#each(block, others, async ({ id, address }) => {
       const ask = encodeControl({ block, reign, version });
       const reply = await peers.call(address, WireOp.PREPARE_OPS, ask, undefined, RECONFIGURE_STEP_MS_MAX);
-      return opsIn(reply.payload);
+      return { server: id, ops: opsIn(reply.payload) };
     });
     const all = this.#deps.faults?.has('begin-without-merging') ? [own] : [own, ...logs];
     return beginConfiguration(all, {

@@ -13,6 +13,12 @@ import {
 /** The sequenced operations of one replica's log, oldest first; a log that was folded begins with a SNAPSHOT. */
 export type OpsLogContent = readonly Op[];
 
+/** What a replica on that server holds. */
+export interface MemberLog {
+  readonly server: ServerId;
+  readonly ops: OpsLogContent;
+}
+
 export interface NextConfiguration extends Configuration {
   readonly version: Version;
   /** Of the operation that begins it. */
@@ -25,19 +31,22 @@ export interface NextConfiguration extends Configuration {
  * of what they have together, so that no crash can leave a replica with one and without the other.
  *
  * A log is the work of one sequencer after another, each of which began with everything that its members held. So of
- * two logs one is usually the beginning of the other. Where each has operations that the other lacks, all of them
- * count, in the order of (version, seq): those of an older version, which a member that was left out kept to itself,
- * were never acknowledged, and must not undo what was acknowledged without it. Only operations of one and the same
- * version that two sequencers gave out are in no order: a name that either of them left deleted or hidden stays so.
+ * two logs one is usually the beginning of the other. Where each has operations that the other lacks:
+ *
+ * - what a sequencer that was left out kept to itself was never acknowledged, and the logs show it (see
+ *   {@link withoutAbandoned}): it never happened. A client that asks for it again gets it done then, behind everything
+ *   that was acknowledged meanwhile.
+ * - everything else counts, in the order of (version, seq). Only operations of one and the same version that two
+ *   sequencers gave out are in no order: a name that either of them left deleted or hidden stays so.
  *
  * @param logs at least one, with a configuration in each
  */
-export function beginConfiguration(logs: readonly OpsLogContent[], next: NextConfiguration): Op {
+export function beginConfiguration(logs: readonly MemberLog[], next: NextConfiguration): Op {
   const { version, members, opsPrimary, atMs } = next;
-  const newest = logs.reduce((best, log) => (compareEnds(log, best) > 0 ? log : best));
-  const seq = Math.max(...logs.map((log) => log.at(-1)?.seq ?? 0)) + 1;
+  const newest = newestOf(logs);
+  const seq = Math.max(...logs.map(({ ops }) => ops.at(-1)?.seq ?? 0)) + 1;
   const base = { version, seq, atMs, opId: NO_OP_ID };
-  if (logs.every((log) => compareEnds(log, newest) === 0))
+  if (logs.every(({ ops }) => compareEnds(ops, newest.ops) === 0))
     return { ...base, type: OpType.CFG, members, opsPrimary };
   const state = mergeLogs(logs);
   state.version = version;
@@ -47,13 +56,17 @@ export function beginConfiguration(logs: readonly OpsLogContent[], next: NextCon
 }
 
 /** The state of all operations of all logs together; without the facts that each replica has for itself. */
-export function mergeLogs(whole: readonly OpsLogContent[]): OpsState {
-  const logs = whole.map(sinceSnapshot);
+export function mergeLogs(whole: readonly MemberLog[]): OpsState {
+  const all = whole.map(({ server, ops }) => ({ server, ops: sinceSnapshot(ops) }));
+  const logs = withoutAbandoned(all);
+  const isInNewest = knowledgeOf(newestOf(all).ops);
   const disputed = disputedVersions(logs);
   const merged = emptyOpsState();
   const union = unionOf(logs);
   union.forEach((op, i) => {
     foldOp(merged, op, { repeats: true });
+    // Whoever asks for it again must not be told that it is done: what came behind it may have undone it.
+    if (!isInNewest(op)) merged.recentOps?.delete(op.opId.toString('hex'));
     const following = union[i + 1];
     const isLastOfVersion = following === undefined || compareVersions(following.version, op.version) !== 0;
     if (isLastOfVersion && disputed.some((version) => compareVersions(version, op.version) === 0))
@@ -62,6 +75,44 @@ export function mergeLogs(whole: readonly OpsLogContent[]): OpsState {
   merged.seal = undefined;
   merged.generation = undefined;
   return cloneOpsState(merged);
+}
+
+/**
+ * The logs without the operations that were never acknowledged and will not be. One that was acknowledged was, under some
+ * version, in the log of every member: its own version, or a later one that began with it. So where each version that
+ * its log has gone through since has a member that lacks it, nobody was told that it is done; and unless it is in the
+ * newest log, whose sequencer may still be at work on it, nobody will be.
+ */
+function withoutAbandoned(logs: readonly MemberLog[]): OpsLogContent[] {
+  const known = logs.map(({ ops }) => knowledgeOf(ops));
+  const newest = newestOf(logs);
+  const isInNewest = known[logs.indexOf(newest)]!;
+  const last = newest.ops.at(-1);
+  // Within the newest version itself one log is the beginning of the other, or they are in dispute (below).
+  const isOfNewest = (op: Op): boolean =>
+    last !== undefined && compareVersions(op.version, last.version) === 0;
+  return logs.map(({ server, ops }) => {
+    /** Whether a member of that configuration, other than this one, lacks the operation. */
+    const lacks = (op: Op, { members }: Configuration): boolean =>
+      logs.some((other, i) => other.server !== server && members.includes(other.server) && !known[i]!(op));
+    const begun: { readonly at: number; readonly configuration: Configuration }[] = [];
+    ops.forEach((op, at) => {
+      const configuration = configurationIn(op);
+      if (configuration !== undefined) begun.push({ at, configuration });
+    });
+    const isAbandoned = (op: Op, at: number): boolean => {
+      if (configurationIn(op) !== undefined || isOfNewest(op) || isInNewest(op)) return false;
+      const own = begun.findLast((one) => one.at < at);
+      const since = begun.filter((one) => one === own || one.at > at);
+      return own !== undefined && since.every(({ configuration }) => lacks(op, configuration));
+    };
+    return ops.filter((op, at) => !isAbandoned(op, at));
+  });
+}
+
+function configurationIn(op: Op): Configuration | undefined {
+  if (op.type === OpType.CFG) return op;
+  return op.type === OpType.SNAPSHOT ? op.state.cfg : undefined;
 }
 
 /** Versions under which each of two logs has operations that the other lacks. */
@@ -96,16 +147,20 @@ function bury(merged: OpsState, log: OpsLogContent, version: Version): void {
   }
 }
 
-/** Operations of `log` that `other` does not have, neither by themselves nor folded into the SNAPSHOT it begins with. */
+/** Operations of `log` that `other` does not have. */
 function missingIn(other: OpsLogContent, log: OpsLogContent): Op[] {
-  const known = new Set(other.flatMap((op) => [placeOf(op), identityOf(op)]));
-  const first = other[0];
+  const isKnown = knowledgeOf(other);
+  return log.filter((op) => !isKnown(op));
+}
+
+/** Whether a log has an operation, by itself or folded into the SNAPSHOT that it begins with. */
+function knowledgeOf(log: OpsLogContent): (op: Op) => boolean {
+  const known = new Set(log.flatMap((op) => [placeOf(op), identityOf(op)]));
+  const first = log[0];
   const folded = first?.type === OpType.SNAPSHOT ? first : undefined;
-  return log.filter(
-    (op) =>
-      !known.has(op.type === OpType.SNAPSHOT ? placeOf(op) : identityOf(op)) &&
-      (folded === undefined || compareOps(op, folded) > 0),
-  );
+  return (op) =>
+    known.has(op.type === OpType.SNAPSHOT ? placeOf(op) : identityOf(op)) ||
+    (folded !== undefined && compareOps(op, folded) <= 0);
 }
 
 /** A SNAPSHOT stands for everything before it, also where it was not the first in its file. */
@@ -133,6 +188,10 @@ const versionKey = ({ epoch, n }: Version): string => `${epoch}.${n}`;
 const placeOf = ({ version, seq }: Op): string => `${versionKey(version)}.${seq}`;
 /** Two sequencers of one version give the same places to different requests. */
 const identityOf = (op: Op): string => `${placeOf(op)}.${op.type}.${op.opId.toString('hex')}`;
+
+/** The log that goes furthest. */
+const newestOf = (logs: readonly MemberLog[]): MemberLog =>
+  logs.reduce((best, log) => (compareEnds(log.ops, best.ops) > 0 ? log : best));
 
 function compareEnds(a: OpsLogContent, b: OpsLogContent): number {
   const [lastA, lastB] = [a.at(-1), b.at(-1)];

@@ -1,7 +1,7 @@
 import * as assert from 'uvu/assert';
 import { isTfsError } from '../../common/errors.ts';
 import { beginConfiguration, OpType } from '../../common/format/ops.ts';
-import type { BlockId, FileId, Version } from '../../common/ids.ts';
+import { type BlockId, type FileId, serverId, type Version } from '../../common/ids.ts';
 import { encodeMutate, Mutation } from '../../common/wire/messages.ts';
 import type { RpcRequest } from '../../common/wire/rpc-server.ts';
 import { mutate } from '../../dataserver/mutate.ts';
@@ -58,7 +58,7 @@ async function deleteAgain(
     }),
   } as RpcRequest;
   const takeover = { ensure: () => undefined } as unknown as Takeover;
-  const reader = { honest: (error: unknown) => error } as Reader;
+  const reader = { honest: (error: unknown) => error } as unknown as Reader;
   const code = await mutate({ store, ops, reader, takeover }, request).then(
     ({ header }) => `flags ${header[0]}`,
     (error: unknown) => (isTfsError(error) ? error.code : String(error)),
@@ -80,7 +80,8 @@ describe('mutate: a name that is so already', (test) => {
       const version = { epoch: VERSION.epoch, n: ++n };
       const { members, opsPrimary } = CONFIGURATION;
       const [first] = await store.opsAfter(ID, 0);
-      const elsewhere = beginConfiguration([[first!], []], { version, members, opsPrimary, atMs: 0 });
+      const logs = [[first!], []].map((ops, i) => ({ server: serverId(i + 1), ops }));
+      const elsewhere = beginConfiguration(logs, { version, members, opsPrimary, atMs: 0 });
       await store.appendOps(ID, [{ ...elsewhere, seq: store.info(ID)!.seq + 1 }]);
       return version;
     });

@@ -41,14 +41,14 @@ import { RecordingDisk } from './recording-disk.ts';
 import { SeededRandom } from './seeded-random.ts';
 
 /** Pictures in the block. */
-const NAMES = 6;
+const NAMES = 16;
 export const BLOCK = 0x2_0000 as BlockId;
 const IDS = [1, 2, 3].map(serverId);
 const addressOf = (id: ServerId): HostPort => ({ host: 'node', port: id });
 const idAt = ({ port }: HostPort): ServerId => serverId(port);
 const memberOf = (id: ServerId): Member => ({ id, incarnation: incarnationOf(1), address: addressOf(id) });
 
-/** What a client asked for, and what it heard. Times are counted in events. */
+/** What a client asked for, and what it heard. Times only say what came first. */
 export interface Attempt {
   readonly fileId: FileId;
   readonly kind: MutationType | typeof OpType.ALIAS;
@@ -322,55 +322,66 @@ export class OpsWorld {
 
   async #step(): Promise<void> {
     const random = this.#random;
-    this.#events++;
     const action = random.below(100);
-    if (action < 55) this.#attempt();
+    if (action < 45) this.#visit();
     else if (action < 65) this.#cut = random.below(2) === 0 ? new Set() : this.#someCut();
-    else if (action < 73) await this.#crash(random.pick(IDS));
-    else if (action < 83) await this.#restart();
-    else if (action < 87) this.#newLeader();
-    else if (action < 93) this.#exclude();
+    else if (action < 70) await this.#crash(random.pick(IDS));
+    else if (action < 80) await this.#restart();
+    else if (action < 85) this.#newLeader();
+    else if (action < 91) this.#exclude();
     else for (const leader of this.#leaders) if (leader.hear(this)) leader.configurer.pump();
     for (let i = random.below(30); i > 0; i--) await turn();
   }
 
-  #attempt(): void {
+  /** What began or ended later has a higher one. */
+  #now(): number {
+    return ++this.#events;
+  }
+
+  /** Somebody deletes a picture, perhaps thinks better of it, perhaps again; or gives it a second name. */
+  #visit(): void {
     const random = this.#random;
-    const slot = random.below(NAMES);
-    const kind = random.pick([OpType.DELETE, OpType.UNDELETE, OpType.ALIAS] as const);
+    const fileId = random.below(NAMES) as FileId;
+    const first = random.pick([OpType.DELETE, OpType.UNDELETE] as const);
+    const second = first === OpType.DELETE ? OpType.UNDELETE : OpType.DELETE;
+    const kinds =
+      random.below(4) === 0 ? [OpType.ALIAS] : [first, second, first].slice(0, 1 + random.below(3));
+    const visit = async () => {
+      for (const kind of kinds) await this.#attempt(fileId, kind);
+    };
+    this.#keep(visit()).catch((error: unknown) => {
+      if (!isTfsError(error)) throw error;
+    });
+  }
+
+  /** A client repeats what failed, with the same opId, and not always at the same server. */
+  async #attempt(fileId: FileId, kind: Attempt['kind']): Promise<void> {
+    const random = this.#random;
     const opId = random.bytes(16);
     const attempt: Attempt = {
-      fileId: slot as FileId,
+      fileId,
       kind,
       opId: opId.toString('hex'),
       ownOp: true,
-      startedAt: this.#events,
+      startedAt: this.#now(),
       endedAt: Number.POSITIVE_INFINITY,
       acked: false,
     };
     this.attempts.push(attempt);
-    // A client repeats what failed, with the same opId, and not always at the same server.
-    const work = async (): Promise<void> => {
-      for (let tries = random.below(3); ; tries--) {
-        const node = this.nodes.get(random.pick(IDS));
-        try {
-          if (node === undefined) throw new TfsError('CONNECTION_LOST', 'it is down');
-          await (kind === OpType.ALIAS
-            ? this.#alias(node, attempt, opId)
-            : this.#mutate(node, attempt, opId));
-          if (node.dead) throw new TfsError('CONNECTION_LOST', 'it died');
-          break;
-        } catch (error) {
-          if (tries <= 0) throw error;
-          for (let i = random.below(60); i > 0; i--) await turn();
-        }
+    for (let tries = random.below(10); ; tries--) {
+      const node = this.nodes.get(random.pick(IDS));
+      try {
+        if (node === undefined) throw new TfsError('CONNECTION_LOST', 'it is down');
+        await (kind === OpType.ALIAS ? this.#alias(node, attempt, opId) : this.#mutate(node, attempt, opId));
+        if (node.dead) throw new TfsError('CONNECTION_LOST', 'it died');
+        break;
+      } catch (error) {
+        if (tries <= 0) throw error;
+        for (let i = random.below(100); i > 0; i--) await turn();
       }
-      attempt.acked = true;
-      attempt.endedAt = this.#events;
-    };
-    this.#keep(work()).catch((error: unknown) => {
-      if (!isTfsError(error)) throw error;
-    });
+    }
+    attempt.acked = true;
+    attempt.endedAt = this.#now();
   }
 
   async #mutate({ store, ops, takeover }: Node, attempt: Attempt, opId: Buffer): Promise<void> {
@@ -388,7 +399,7 @@ export class OpsWorld {
         return ops.confirm(block);
       },
     } as OpsSequencer;
-    const reader = { honest: (error: unknown) => error } as Reader;
+    const reader = { honest: (error: unknown) => error } as unknown as Reader;
     const request = { header: encodeMutate({ block: BLOCK, fileId, cookie, kind, opId }) } as RpcRequest;
     await mutate({ store, ops: watched, reader, takeover }, request);
   }

@@ -4,6 +4,7 @@ import {
   beginConfiguration,
   emptyOpsState,
   foldOp,
+  type MemberLog,
   type MutationType,
   mergeLogs,
   nameFlagsOf,
@@ -58,6 +59,10 @@ const alias = (aliasId: number, target: number): OpContent => ({
 });
 const START = grow([], at(1, 1), cfg);
 
+/** Logs of servers 1, 2, … */
+const held = (...logs: readonly (readonly Op[])[]): MemberLog[] =>
+  logs.map((ops, i) => ({ server: serverId(i + 1), ops }));
+
 function folded(log: readonly Op[]): OpsState {
   const state = emptyOpsState();
   for (const op of log) foldOp(state, op);
@@ -69,7 +74,7 @@ const flags = (state: OpsState, fileId: FileId) => nameFlagsOf(state, fileId) ??
 describe('merging of operations', (test) => {
   test('equal logs go on with a bare configuration', () => {
     const log = grow(START, at(1, 1), mutation(OpType.DELETE, X));
-    const begin = beginConfiguration([log, [...log], log], next(2));
+    const begin = beginConfiguration(held(log, [...log], log), next(2));
     assert.is(begin.type, OpType.CFG);
     assert.is(begin.seq, log.length + 1);
     assert.equal(begin.version, at(7, 2));
@@ -83,7 +88,7 @@ describe('merging of operations', (test) => {
       [long, short],
       [short, long, START],
     ]) {
-      const begin = beginConfiguration(logs, next(1));
+      const begin = beginConfiguration(held(...logs), next(1));
       assert.is(begin.type, OpType.SNAPSHOT);
       for (const log of logs) {
         const state = folded([...log, begin]);
@@ -96,7 +101,7 @@ describe('merging of operations', (test) => {
     }
   });
 
-  test('what a member that was left out kept to itself counts, and undoes nothing that was done without it', () => {
+  test('what a sequencer that was left out kept to itself never happened', () => {
     const common = grow(START, at(1, 1), mutation(OpType.DELETE, Y));
     const leftOut = grow(
       common,
@@ -105,24 +110,59 @@ describe('merging of operations', (test) => {
       mutation(OpType.HIDE, Y),
       alias(0x8000_0001, 3),
     );
-    const others = grow(
-      common,
-      at(2, 1),
-      cfg,
-      mutation(OpType.DELETE, X),
-      mutation(OpType.UNDELETE, X),
-      mutation(OpType.UNDELETE, Y),
-      alias(0x8000_0002, 4),
-    );
+    const others = grow(common, at(2, 1), cfg, mutation(OpType.UNDELETE, Y), alias(0x8000_0002, 4));
     for (const logs of [
       [leftOut, others],
       [others, leftOut],
+      [leftOut, others, common],
     ]) {
-      const state = folded([...logs[0]!, beginConfiguration(logs, next(1))]);
-      assert.is(flags(state, X), 0, 'the undelete was acknowledged, the older delete never');
-      assert.is(flags(state, Y), NameFlag.HIDDEN);
-      assert.is(state.aliases?.count, 2);
+      const state = folded([...logs[0]!, beginConfiguration(held(...logs), next(1))]);
+      assert.is(flags(state, X), 0);
+      assert.is(flags(state, Y), 0);
+      assert.is(state.aliases?.count, 1);
+      // Asked for again, it is to be done, not taken for done.
+      const asked = leftOut.at(-1)!;
+      assert.not(state.recentOps?.has(asked.opId.toString('hex')));
     }
+  });
+
+  test('an undelete that only a sequencer that was left out has does not come before the delete it followed', () => {
+    // Both heard of the delete; the undelete came when the others had gone on.
+    const remove = { opId: random.bytes(16) };
+    const deleted = (log: Op[], version: Op['version']) => [
+      ...log,
+      { ...grow(log, version, mutation(OpType.DELETE, X)).at(-1)!, ...remove },
+    ];
+    const others = deleted(
+      grow(START, at(1, 2), { ...cfg, members: MEMBERS.slice(1) } as OpContent),
+      at(1, 2),
+    );
+    const leftOut = grow(deleted([...START], at(1, 1)), at(1, 1), mutation(OpType.UNDELETE, X));
+    const undelete = leftOut.at(-1)!;
+    const state = mergeLogs(held(leftOut, others, others));
+    assert.is(flags(state, X), NameFlag.DELETED);
+    assert.ok(state.recentOps?.has(remove.opId.toString('hex')));
+    assert.not(state.recentOps?.has(undelete.opId.toString('hex')), 'it is still to be done');
+  });
+
+  test('what may have been acknowledged counts, in order: by all members of its version, or of a later one that began with it', () => {
+    // Server 2 was told by nobody; the next version, of 1 and 3, began with the operation.
+    const pair = { ...cfg, members: [MEMBERS[0]!, MEMBERS[2]!] } as OpContent;
+    const begun = grow(grow(START, at(1, 1), mutation(OpType.HIDE, X)), at(1, 2), pair);
+    const went = grow(
+      START,
+      at(3, 1),
+      { ...cfg, members: [MEMBERS[1]!] } as OpContent,
+      mutation(OpType.HIDE, Y),
+    );
+    const [hide] = begun.slice(START.length);
+    for (const logs of [held(begun, went), held(begun, went, begun)]) {
+      const state = mergeLogs(logs);
+      assert.is(flags(state, X), NameFlag.HIDDEN);
+      assert.is(flags(state, Y), NameFlag.HIDDEN);
+      assert.not(state.recentOps?.has(hide!.opId.toString('hex')), 'the newest log does not know of it');
+    }
+    assert.is(flags(mergeLogs(held(begun, went, START)), X), 0, 'server 3 shows that it was not');
   });
 
   test('a request that reached two sequencers is what the later one made of it', () => {
@@ -137,7 +177,7 @@ describe('merging of operations', (test) => {
     let others = repeated(grow(START, at(2, 1), cfg), alias(told, 3), put, at(2, 1));
     others = grow(others, at(2, 1), mutation(OpType.UNDELETE, X));
     others = repeated(others, mutation(OpType.DELETE, X), remove, at(2, 1));
-    const state = mergeLogs([leftOut, others]);
+    const state = mergeLogs(held(leftOut, others));
     assert.is(flags(state, told), 0, 'the name that the client was told is there');
     assert.is(flags(state, X), NameFlag.DELETED, 'the acknowledged delete came after the undelete');
     assert.equal(state.recentOps?.get(put.opId.toString('hex')), { type: OpType.ALIAS, fileId: told });
@@ -157,13 +197,13 @@ describe('merging of operations', (test) => {
       [one, other],
       [other, one],
     ]) {
-      const state = mergeLogs(logs);
+      const state = mergeLogs(held(...logs));
       assert.is(flags(state, X), NameFlag.DELETED);
       assert.is(flags(state, Y), NameFlag.HIDDEN);
     }
     // A version that began later knew of both.
     const later = grow(other, at(2, 2), cfg, mutation(OpType.UNDELETE, X));
-    assert.is(flags(mergeLogs([one, later]), X), 0);
+    assert.is(flags(mergeLogs(held(one, later)), X), 0);
   });
 
   test('a log that was folded stands for what it was folded from', () => {
@@ -177,7 +217,7 @@ describe('merging of operations', (test) => {
       [after, rewritten],
       [rewritten, before],
     ]) {
-      const state = mergeLogs(logs);
+      const state = mergeLogs(held(...logs));
       assert.is(flags(state, X), 0);
       assert.is(flags(state, Y), NameFlag.HIDDEN);
       assert.is(state.aliases?.count, 1);
@@ -188,14 +228,14 @@ describe('merging of operations', (test) => {
     const deleted = grow(START, at(1, 1), mutation(OpType.DELETE, X));
     // A version that one member alone began; the next one was made of all logs.
     const alone = grow(deleted, at(1, 2), cfg);
-    const begin = beginConfiguration([deleted, alone], { ...next(3), version: at(1, 3) });
+    const begin = beginConfiguration(held(deleted, alone), { ...next(3), version: at(1, 3) });
     const here = grow([...alone, begin], at(1, 3), mutation(OpType.HIDE, Y));
     const there = grow([...deleted, begin], at(1, 4), cfg, mutation(OpType.UNDELETE, X));
     for (const logs of [
       [here, there],
       [there, here],
     ])
-      assert.is(flags(mergeLogs(logs), X), 0, 'nobody deleted it after the two parted');
+      assert.is(flags(mergeLogs(held(...logs)), X), 0, 'nobody deleted it after the two parted');
   });
 
   test('a seal is a fact about one replica: no other gets it with the operations', () => {
@@ -203,13 +243,13 @@ describe('merging of operations', (test) => {
     const state = folded(log);
     state.seal = { length: 4096, slots: 0, digest: Buffer.alloc(32), epoch: epochOf(1) };
     const snapshot: Op = { ...log.at(-1)!, type: OpType.SNAPSHOT, state };
-    assert.is(mergeLogs([[snapshot], START]).seal, undefined);
+    assert.is(mergeLogs(held([snapshot], START)).seal, undefined);
     const stripped = withoutFacts(snapshot);
     assert.is(stripped.type === OpType.SNAPSHOT && stripped.state.seal, undefined);
     assert.ok(state.seal, 'the own state keeps it');
     const own = folded(START);
     own.seal = state.seal;
-    foldOp(own, beginConfiguration([[snapshot], START], next(1)));
+    foldOp(own, beginConfiguration(held([snapshot], START), next(1)));
     assert.ok(own.seal, 'the operation that begins a configuration leaves it');
   });
 
@@ -228,7 +268,7 @@ describe('merging of operations', (test) => {
         (contents, cuts) => {
           const whole = grow(START, at(1, 1), ...(contents as OpContent[]));
           const logs = [...cuts, 12].map((cut) => whole.slice(0, 1 + cut));
-          const begin = beginConfiguration(logs, next(1));
+          const begin = beginConfiguration(held(...logs), next(1));
           const expected = folded(whole);
           for (const log of logs) {
             const state = folded([...log, begin]);
