@@ -164,7 +164,7 @@ export class OpsSequencer {
    */
   async #perform(block: BlockId, lane: Lane, batch: readonly Waiting[]): Promise<Version> {
     const { faults, store } = this.#deps;
-    for (;;) {
+    for (let left = TRIES_MAX; left > 0; left--) {
       const version = await this.#append(block, batch);
       if (faults?.has('ack-under-next-version')) {
         await this.#insist(block, () => this.#push(block, lane));
@@ -174,6 +174,9 @@ export class OpsSequencer {
       const now = store.info(block)?.version;
       if (now !== undefined && compareVersions(now, version) === 0) return version;
     }
+    throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {
+      retryAfterMs: 250,
+    });
   }
 
   /** @returns the version under which all of the batch is in this log */
