@@ -38,6 +38,8 @@ export const OPS_LOG_BYTES_MAX = 4 * MIB;
 /** Operations whose opId is remembered in a snapshot. */
 export const RECENT_OPS_MAX = 1024;
 export const OPS_RESERVE_BYTES = MIB;
+/** Slots in one PURGE_INTENT; more are ordered as several. */
+export const PURGE_SLOTS_PER_OP_MAX = 16_384;
 /** The newest operations of a log that stay in memory for members that are a little behind. */
 export const OPS_TAIL_OPS_MAX = 256;
 /** Ops logs whose folded state stays in memory. */
@@ -189,6 +191,12 @@ export const REPAIR_RETRY_MS_MAX = 60_000;
 export const REPAIR_LOST_RETRY_MS = 600_000;
 /** After a repair, until the replica's own report is sure to have come. */
 export const REPAIRED_QUIET_MS = 3_000;
+/** Next files of blocks on one DataServer that are being made, or wait for the word that all replicas made the same. */
+export const PREPARED_GENERATIONS_MAX = 4;
+/** One that nobody has asked for after this is given up. */
+export const PREPARED_MS_MAX = 15 * 60_000;
+/** A file that a compaction has replaced is kept this long. */
+export const OLD_GENERATION_MS = 30_000;
 /** A member that does not report a block may be about to. */
 export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */

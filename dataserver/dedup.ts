@@ -118,13 +118,29 @@ export class Deduplicator {
     const { aliases } = state;
     const aliasId = this.#freeAliasId((id) => aliases !== undefined && aliases.find(id) >= 0);
     const alias = { aliasId, cookie: cookieOf(random.u32() & 0x7fff_ffff), target: found.slot };
-    const logged = await ops.alias(place.block, { ...alias, opId: record.opId });
+    const logged = await this.#order(record, place, alias);
+    if (logged === undefined) return undefined;
     if (logged !== aliasId) return this.#earlierAlias(record, { block: place.block, fileId: logged });
     index.addOp(record.opId, { block: place.block, fileId: aliasId });
     return this.#reply({ block: place.block, fileId: aliasId }, alias.cookie, found.header.mtimeMs, {
       deduplicated: true,
       replayed: false,
     });
+  }
+
+  /** @returns the id that is in the log; undefined where the record's bytes are about to go */
+  async #order(
+    { sha1, opId }: NewRecord,
+    { block }: Place,
+    alias: Omit<Parameters<OpsSequencer['alias']>[1], 'opId'>,
+  ): Promise<FileId | undefined> {
+    try {
+      return await this.#deps.ops.alias(block, { ...alias, opId });
+    } catch (error) {
+      if (!isTfsError(error, 'GONE')) throw error;
+      await this.#deps.index.drop(sha1);
+      return undefined;
+    }
   }
 
   /** An earlier try of the same request is in the log, and not in the index because nobody answered it. */

@@ -54,7 +54,10 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
     // where another configuration has begun meanwhile it need not be part of that, so it is looked for again.
     if (!isSo) await ops.mutate(block, OP_OF[kind], fileId, opId);
     else if (version === undefined || compareVersions(version, await ops.confirm(block)) !== 0) continue;
-    return { header: encodeCheckReply({ nameFlags: await store.check(block, fileId), provisional: false }) };
+    const nameFlags = await store.check(block, fileId);
+    // A purge was ordered before it.
+    if (kind === Mutation.UNDELETE && (nameFlags & NameFlag.PURGED) !== 0) throw gone();
+    return { header: encodeCheckReply({ nameFlags, provisional: false }) };
   }
   throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {
     retryAfterMs: 250,
@@ -72,7 +75,7 @@ async function known(
     if ((flags & NameFlag.PURGED) === 0) {
       await store.read(block, fileId, cookie, { offset: 0, length: 0 }, true);
     } else if (kind === Mutation.UNDELETE) {
-      throw new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');
+      throw gone();
     } else if (kind !== Mutation.DELETE) {
       throw new TfsError('NOT_FOUND', 'no such picture');
     }
@@ -81,3 +84,5 @@ async function known(
     throw reader.honest(error, block);
   }
 }
+
+const gone = (): TfsError => new TfsError('GONE', 'the picture was deleted and its bytes are gone for good');

@@ -1,5 +1,12 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { encodeOpBodies, type MutationType, OpType } from '../common/format/ops.ts';
+import {
+  encodeOpBodies,
+  type MutationType,
+  nameFlagsOf,
+  type OpsState,
+  OpType,
+  purgeableSlots,
+} from '../common/format/ops.ts';
 import {
   type BlockId,
   type Cookie,
@@ -9,9 +16,9 @@ import {
   type Slot,
   type Version,
 } from '../common/ids.ts';
-import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
+import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS, PURGE_SLOTS_PER_OP_MAX } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
-import { decodeOpsReply, encodeOps, Op as WireOp } from '../common/wire/messages.ts';
+import { BlockState, decodeOpsReply, encodeOps, NameFlag, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Unplaced } from './block/ops-log.ts';
 import type { BlockStore, Faults } from './block/store.ts';
@@ -37,6 +44,21 @@ export interface OpsSequencerDeps {
   readonly faults?: Faults | undefined;
 }
 
+export interface PurgeAsk {
+  /** How long names may be undeleted; 0 for an erasure. */
+  readonly windowMs: number;
+  /** These alone, as far as they are due; all that are due when absent. */
+  readonly slots?: ReadonlySet<Slot>;
+  /** 16 bytes, never used before. */
+  readonly opId: Buffer;
+}
+
+/** Where in the order of operations a purge stands: whoever holds everything up to there holds it. */
+export interface PurgeBarrier {
+  readonly version: Version;
+  readonly seq: number;
+}
+
 interface Done {
   readonly earlier: FileId | undefined;
   /** Under which all members hold it. */
@@ -44,8 +66,8 @@ interface Done {
 }
 
 interface Waiting {
-  /** Absent to push what is there. */
-  readonly content: Unplaced | undefined;
+  /** Absent to push what is there. Which records a purge concerns is found out when its turn has come. */
+  readonly content: Unplaced | PurgeAsk | undefined;
   /** The name that an earlier op of the same opId concerns, when there is one. */
   earlier: FileId | undefined;
   readonly resolve: (done: Done) => void;
@@ -89,13 +111,32 @@ export class OpsSequencer {
   /**
    * @returns the id of the alias: that of an earlier op with this opId if the log holds one, which may never have been
    *   acknowledged, and only that one exists then
+   * @throws TfsError GONE when the bytes are about to go, or the block takes no more aliases
    */
   async alias(
     block: BlockId,
     alias: { aliasId: FileId; cookie: Cookie; target: Slot; opId: Buffer },
   ): Promise<FileId> {
     const { earlier } = await this.#submit(block, { type: OpType.ALIAS, ...alias });
-    return earlier ?? alias.aliasId;
+    const aliasId = earlier ?? alias.aliasId;
+    if (this.#deps.faults?.has('ack-alias-of-purged')) return aliasId;
+    // In the log it is, but behind a purge it made no name.
+    const flags = nameFlagsOf(await this.#deps.store.opsState(block), aliasId) ?? NameFlag.PURGED;
+    if ((flags & NameFlag.PURGED) !== 0)
+      throw new TfsError('GONE', `block ${block}: the record of slot ${alias.target} takes no second name`);
+    return aliasId;
+  }
+
+  /**
+   * Has records go of which no name may be undeleted any more. From the moment the answer is given their names can
+   * neither be undeleted nor get others, on any member: their bytes may be left out of the next generation.
+   *
+   * @throws TfsError CONFLICT for a block that is not sealed; otherwise as any operation
+   */
+  async purge(block: BlockId, ask: PurgeAsk): Promise<PurgeBarrier> {
+    const { version } = await this.#submit(block, ask);
+    const { seq } = this.#deps.store.info(block) ?? { seq: 0 };
+    return { version, seq };
   }
 
   /** Whether all of these took what they were given last: if not, an operation would have to wait for one of them. */
@@ -141,8 +182,7 @@ export class OpsSequencer {
     // A turn of the event loop, so that ops which arrived together share an fdatasync.
     await new Promise<void>((resolve) => setImmediate(resolve));
     while (lane.waiting.length > 0) {
-      const batch = lane.waiting;
-      lane.waiting = [];
+      const batch = lane.waiting.splice(0, batchLength(lane.waiting));
       try {
         const version = await this.#insist(block, () => this.#perform(block, lane, batch));
         // The ack: every op of the batch is durable in this log and in that of every other member, at least minWrite
@@ -192,6 +232,10 @@ export class OpsSequencer {
     for (const waiting of batch) {
       const { content } = waiting;
       if (content === undefined) continue;
+      if (isPurge(content)) {
+        fresh.push(...this.#due(block, state, content));
+        continue;
+      }
       // An op that is in the log already is not repeated: the request came twice.
       const key = content.opId.toString('hex');
       waiting.earlier = seen.get(key) ?? state.recentOps?.get(key)?.fileId;
@@ -203,6 +247,22 @@ export class OpsSequencer {
     // Also without a new one: what a killed process left may not be durable yet.
     await store.sequenceOps(block, version, fresh);
     return version;
+  }
+
+  /** The purge that is due by what the log holds now: nothing can come between this and its place in the log. */
+  #due(block: BlockId, state: OpsState, { windowMs, slots, opId }: PurgeAsk): Unplaced[] {
+    const { store, clock, faults } = this.#deps;
+    const info = store.info(block);
+    if (info?.state !== BlockState.SEALED)
+      throw new TfsError('CONFLICT', `block ${block} is not sealed here: nothing of it is purged`);
+    const names = faults?.has('purge-ignores-alias') ? { ...state, aliases: undefined } : state;
+    const due = purgeableSlots(names, clock.now(), windowMs).filter(
+      (slot) => slot < info.slots && (slots?.has(slot) ?? true),
+    );
+    const ops: Unplaced[] = [];
+    for (let at = 0; at < due.length; at += PURGE_SLOTS_PER_OP_MAX)
+      ops.push({ type: OpType.PURGE_INTENT, slots: due.slice(at, at + PURGE_SLOTS_PER_OP_MAX), opId });
+    return ops;
   }
 
   /** Under whatever configuration it takes. */
@@ -332,4 +392,12 @@ export class OpsSequencer {
       },
     );
   }
+}
+
+const isPurge = (content: Unplaced | PurgeAsk): content is PurgeAsk => 'windowMs' in content;
+
+/** A purge goes alone: what it concerns is decided by the log, and what waits before it is not there yet. */
+function batchLength(waiting: readonly Waiting[]): number {
+  const at = waiting.findIndex(({ content }) => content !== undefined && isPurge(content));
+  return at < 0 ? waiting.length : Math.max(1, at);
 }

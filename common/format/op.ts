@@ -80,6 +80,8 @@ export interface GenerationFacts {
   readonly generation: number;
   readonly length: number;
   readonly slots: number;
+  /** Of the NameServer that decided it. */
+  readonly epoch: Epoch;
   /** 32 bytes. */
   readonly digest: Buffer;
 }
@@ -161,7 +163,8 @@ export function decodeOpBody(b: Buffer): Decoded<Op> {
 /**
  * SNAPSHOT: see ops-snapshot.ts · CFG: opsPrimary u16, n u8, 0 u8, n × server u16 · DELETE, UNDELETE, HIDE, REVEAL:
  * file id u32 · ALIAS: alias id u32, cookie u32, target slot u32 · PURGE_INTENT: n u32, n × slot u32 · SEAL: length
- * u32, slots u32, epoch u48, lost records u15 and complete u1, digest 32 B · GEN_COMMIT: generation u32, length u32, slots u32, digest 32 B.
+ * u32, slots u32, epoch u48, lost records u15 and complete u1, digest 32 B · GEN_COMMIT: generation u32, length u32,
+ * slots u32, epoch u48, 0 u16, digest 32 B.
  */
 function encodeFields(op: Op): Buffer {
   switch (op.type) {
@@ -189,7 +192,7 @@ function encodeFields(op: Op): Buffer {
 function decodeFields(type: number, base: OpBase, b: Buffer): Decoded<Op> {
   switch (type) {
     case OpType.SNAPSHOT: {
-      const state = decodeOpsState(b, base.version, base.seq);
+      const state = decodeOpsState(b, base);
       return state.ok ? decoded({ ...base, type, state: state.value }) : state;
     }
     case OpType.CFG: {
@@ -284,10 +287,12 @@ export function decodeSealFacts(b: Buffer): SealFacts {
   };
 }
 
-export const GENERATION_BYTES = 44;
+export const GENERATION_BYTES = 52;
 export function encodeGenerationFacts(g: GenerationFacts): Buffer {
   assert(g.digest.length === 32, 'a digest is 32 bytes');
-  return Buffer.concat([u32s([g.generation, g.length, g.slots]), g.digest]);
+  const epoch = Buffer.alloc(8);
+  epoch.writeUIntLE(g.epoch, 0, 6);
+  return Buffer.concat([u32s([g.generation, g.length, g.slots]), epoch, g.digest]);
 }
 
 export function decodeGenerationFacts(b: Buffer): GenerationFacts {
@@ -295,7 +300,8 @@ export function decodeGenerationFacts(b: Buffer): GenerationFacts {
     generation: b.readUInt32LE(0),
     length: b.readUInt32LE(4),
     slots: b.readUInt32LE(8),
-    digest: Buffer.from(b.subarray(12, 44)),
+    epoch: b.readUIntLE(12, 6) as Epoch,
+    digest: Buffer.from(b.subarray(20, 52)),
   };
 }
 

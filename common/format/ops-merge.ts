@@ -1,13 +1,16 @@
-import { compareVersions, type ServerId, type Version } from '../ids.ts';
+import { compareVersions, type ServerId, type Slot, type Version } from '../ids.ts';
 import { NameFlag } from '../wire/messages.ts';
-import { type Configuration, compareOps, NO_OP_ID, type Op, OpType } from './op.ts';
+import { type Configuration, compareOps, NO_OP_ID, type Op, type OpPlace, OpType } from './op.ts';
 import {
   cloneOpsState,
   emptyOpsState,
   foldOp,
   nameFlagsOf,
+  noteDeletion,
   type OpsState,
   setNameFlags,
+  slotFlagsOf,
+  unpurge,
 } from './ops-state.ts';
 
 /** The sequenced operations of one replica's log, oldest first; a log that was folded begins with a SNAPSHOT. */
@@ -62,7 +65,11 @@ export function mergeLogs(whole: readonly MemberLog[]): OpsState {
   const isInNewest = knowledgeOf(newestOf(all).ops);
   const disputed = disputedVersions(logs);
   const merged = emptyOpsState();
-  const union = unionOf(logs);
+  const known = all.flatMap(({ ops }) => {
+    const end = ops.at(-1);
+    return end === undefined ? [] : [{ end, state: foldAll(ops) }];
+  });
+  const union = unionOf(logs).map((op) => withPurges(op, known));
   union.forEach((op, i) => {
     foldOp(merged, op, { repeats: true });
     // Whoever asks for it again must not be told that it is done: what came behind it may have undone it.
@@ -115,6 +122,29 @@ function configurationIn(op: Op): Configuration | undefined {
   return op.type === OpType.SNAPSHOT ? op.state.cfg : undefined;
 }
 
+/**
+ * Unlike all other operations a purge cannot be undone by a later one, so one that had no effect yet must not stand in
+ * the way of what was acknowledged without it. One that was acknowledged is in every log that goes on behind it: those
+ * of its version have it from their sequencer, and later versions began with it.
+ *
+ * @returns the operation without the purges that do not count
+ */
+function withPurges(op: Op, known: readonly { readonly end: OpPlace; readonly state: OpsState }[]): Op {
+  if (op.type !== OpType.PURGE_INTENT && op.type !== OpType.SNAPSHOT) return op;
+  const behind = known.filter(({ end }) => compareOps(end, op) >= 0);
+  const isPurged = (slot: Slot): boolean =>
+    behind.every(({ state }) => (slotFlagsOf(state, slot) & NameFlag.PURGED) !== 0);
+  if (op.type === OpType.PURGE_INTENT) return { ...op, slots: op.slots.filter(isPurged) };
+  const undone: Slot[] = [];
+  op.state.slotFlags.forEach((flags, slot) => {
+    if ((flags & NameFlag.PURGED) !== 0 && !isPurged(slot as Slot)) undone.push(slot as Slot);
+  });
+  if (undone.length === 0) return op;
+  const state = cloneOpsState(op.state);
+  for (const slot of undone) unpurge(state, slot, op.atMs);
+  return { ...op, state };
+}
+
 /** Versions under which each of two logs has operations that the other lacks. */
 function disputedVersions(logs: readonly OpsLogContent[]): Version[] {
   const disputed: Version[] = [];
@@ -143,7 +173,11 @@ function bury(merged: OpsState, log: OpsLogContent, version: Version): void {
     if (!('fileId' in op) || compareVersions(op.version, version) !== 0) continue;
     const flags = (nameFlagsOf(state, op.fileId) ?? 0) & (NameFlag.DELETED | NameFlag.HIDDEN);
     const before = nameFlagsOf(merged, op.fileId);
-    if (before !== undefined && (before | flags) !== before) setNameFlags(merged, op.fileId, before | flags);
+    if (before === undefined) continue;
+    if ((before | flags) !== before) setNameFlags(merged, op.fileId, before | flags);
+    // The later of all times: nobody's time to undelete is cut short.
+    const deletedAt = state.deletions?.secondsOf(op.fileId) ?? 0;
+    if (deletedAt > 0 && (before & NameFlag.PURGED) === 0) noteDeletion(merged, op.fileId, deletedAt * 1000);
   }
 }
 

@@ -1,5 +1,6 @@
-import { type Cookie, type FileId, isAlias, SLOT_MAX, type Slot, type Version } from '../ids.ts';
+import { type Cookie, type FileId, isAlias, SLOT_MAX, type Slot } from '../ids.ts';
 import { ALIASES_PER_BLOCK_MAX, RECENT_OPS_MAX, REPLICAS_MAX } from '../limits.ts';
+import { NameFlag } from '../wire/messages.ts';
 import { AliasTable } from './alias-table.ts';
 import { type Decoded, decoded, rejected } from './decoded.ts';
 import {
@@ -10,35 +11,50 @@ import {
   encodeGenerationFacts,
   encodeSealFacts,
   GENERATION_BYTES,
+  type OpBase,
   OpType,
   SEAL_BYTES,
 } from './op.ts';
-import { emptyOpsState, type OpsState, type RecentOp, remember, setSlotFlags } from './ops-state.ts';
+import {
+  emptyOpsState,
+  nameFlagsOf,
+  noteDeletion,
+  type OpsState,
+  type RecentOp,
+  remember,
+  setSlotFlags,
+} from './ops-state.ts';
 
 /**
- * The fields of a SNAPSHOT: configuration length u8 (0: none) · has seal u8 · has generation u8 · 0 u8 · then those
- * that are there, then flagged slots n u32, n × {slot u32, flags u8} · aliases n u32, n × {id u32, cookie u32, target
- * u32, flags u8} in id order · recent ops n u32, n × {op id 16 B, type u8, file id u32}, oldest first.
+ * The fields of a SNAPSHOT: configuration length u8 (0: none) · has seal u8 · has generation u8 · has delete times u8 ·
+ * then the first three of those that are there, then flagged slots n u32, n × {slot u32, flags u8} · aliases n u32, n ×
+ * {id u32, cookie u32, target u32, flags u8} in id order · recent ops n u32, n × {op id 16 B, type u8, file id u32},
+ * oldest first · where there are delete times, n u32, n × {file id u32, seconds since 1970 u32}.
  */
 export function encodeOpsState(state: OpsState): Buffer {
   const cfg = state.cfg ? encodeConfiguration(state.cfg) : Buffer.alloc(0);
+  const times = encodeDeletions(state.deletions);
   const parts = [
-    Buffer.from([cfg.length, state.seal ? 1 : 0, state.generation ? 1 : 0, 0]),
+    Buffer.from([cfg.length, state.seal ? 1 : 0, state.generation ? 1 : 0, times.length > 0 ? 1 : 0]),
     cfg,
     ...(state.seal ? [encodeSealFacts(state.seal)] : []),
     ...(state.generation ? [encodeGenerationFacts(state.generation)] : []),
     encodeSlotFlags(state.slotFlags),
     encodeAliases(state.aliases),
     encodeRecent(state.recentOps),
+    times,
   ];
   return Buffer.concat(parts);
 }
 
-/** @param version and seq of the SNAPSHOT operation that carries it */
-export function decodeOpsState(b: Buffer, version: Version, seq: number): Decoded<OpsState> {
+/** @param carrier the SNAPSHOT operation that carries it */
+export function decodeOpsState(
+  b: Buffer,
+  carrier: Pick<OpBase, 'version' | 'seq' | 'atMs'>,
+): Decoded<OpsState> {
   const state = emptyOpsState();
-  state.version = version;
-  state.seq = seq;
+  state.version = carrier.version;
+  state.seq = carrier.seq;
   const cut = rejected('snapshot is cut');
   if (b.length < 4) return cut;
   const cfgBytes = b[0]!;
@@ -90,7 +106,32 @@ export function decodeOpsState(b: Buffer, version: Version, seq: number): Decode
     if (type < OpType.DELETE || type > OpType.ALIAS) return rejected('snapshot: recent op of unknown type');
     remember(state, b.subarray(at, at + 16), { type, fileId: b.readUInt32LE(at + 17) as FileId });
   }
+  if (b[3] === 0) noteAll(state, carrier.atMs);
+  else if (b[3] !== 1) return rejected(`snapshot of kind ${b[3]}`);
+  else {
+    const deletions = rows(8, SLOT_MAX + 1 + ALIASES_PER_BLOCK_MAX);
+    if (deletions < 0) return cut;
+    for (let i = 0; i < deletions; i++, at += 8) {
+      const id = b.readUInt32LE(at) as FileId;
+      if (!isDeletedNow(state, id)) return rejected('snapshot: delete time of a name that is not deleted');
+      noteDeletion(state, id, b.readUInt32LE(at + 4) * 1000);
+    }
+  }
   return at === b.length ? decoded(state) : rejected('snapshot has bytes behind its end');
+}
+
+/** One of before there were delete times: everything deleted in it was so by then. */
+function noteAll(state: OpsState, atMs: number): void {
+  const { slotFlags, aliases } = state;
+  for (let slot = 0; slot < slotFlags.length; slot++)
+    if (isDeletedNow(state, slot as FileId)) noteDeletion(state, slot as FileId, atMs);
+  for (let i = 0; i < (aliases?.count ?? 0); i++)
+    if (isDeletedNow(state, aliases!.idAt(i))) noteDeletion(state, aliases!.idAt(i), atMs);
+}
+
+function isDeletedNow(state: OpsState, fileId: FileId): boolean {
+  const flags = nameFlagsOf(state, fileId) ?? 0;
+  return (flags & (NameFlag.DELETED | NameFlag.PURGED)) === NameFlag.DELETED;
 }
 
 function encodeSlotFlags(flags: Uint8Array): Buffer {
@@ -133,5 +174,17 @@ function encodeRecent(recent: OpsState['recentOps']): Buffer {
     out.writeUInt32LE(op.fileId, at + 17);
     at += 21;
   }
+  return out;
+}
+
+function encodeDeletions(deletions: OpsState['deletions']): Buffer {
+  const entries = [...(deletions?.entries() ?? [])];
+  if (entries.length === 0) return Buffer.alloc(0);
+  const out = Buffer.allocUnsafe(4 + 8 * entries.length);
+  out.writeUInt32LE(entries.length, 0);
+  entries.forEach(([fileId, seconds], i) => {
+    out.writeUInt32LE(fileId, 4 + 8 * i);
+    out.writeUInt32LE(seconds, 8 + 8 * i);
+  });
   return out;
 }

@@ -7,11 +7,13 @@ import { type FileId, isAlias, SLOT_MAX, type Slot, type Version } from '../ids.
 import { RECENT_OPS_MAX } from '../limits.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { AliasTable } from './alias-table.ts';
+import { DeleteTimes } from './delete-times.ts';
 import {
   type Configuration,
   compareOps,
   type GenCommitOp,
   type GenerationFacts,
+  type MutationOp,
   type MutationType,
   type Op,
   OpType,
@@ -39,6 +41,8 @@ export interface OpsState {
   /** Bits of NameFlag by slot; slots beyond its end have none. */
   slotFlags: Uint8Array;
   aliases: AliasTable | undefined;
+  /** Of names that are deleted and not purged. */
+  deletions: DeleteTimes | undefined;
   /** Op id in hex -> what it did, oldest first, of the last {@link RECENT_OPS_MAX} client operations. */
   recentOps: Map<string, RecentOp> | undefined;
 }
@@ -60,6 +64,7 @@ export const emptyOpsState = (): OpsState => ({
   generation: undefined,
   slotFlags: NO_FLAGS,
   aliases: undefined,
+  deletions: undefined,
   recentOps: undefined,
 });
 
@@ -79,8 +84,7 @@ export function foldOp(state: OpsState, op: Op, how: { readonly repeats?: boolea
     Object.assign(state, cloneOpsState(op.state));
     if (seal !== undefined && (state.seal === undefined || compareSeals(seal, state.seal) > 0))
       state.seal = seal;
-    if (generation !== undefined && generation.generation > (state.generation?.generation ?? -1))
-      state.generation = generation;
+    if (generation !== undefined && isNewer(generation, state.generation)) state.generation = generation;
     return 'applied';
   }
   state.version = op.version;
@@ -90,7 +94,7 @@ export function foldOp(state: OpsState, op: Op, how: { readonly repeats?: boolea
       state.cfg = { members: op.members, opsPrimary: op.opsPrimary };
       return 'applied';
     case OpType.PURGE_INTENT:
-      for (const slot of op.slots) setSlotFlags(state, slot, slotFlagsOf(state, slot) | NameFlag.PURGED);
+      purge(state, op.slots);
       return 'applied';
     case OpType.ALIAS:
       if (!remember(state, op.opId, { type: op.type, fileId: op.aliasId }, how)) return 'duplicate';
@@ -102,7 +106,7 @@ export function foldOp(state: OpsState, op: Op, how: { readonly repeats?: boolea
       return 'applied';
     default:
       if (!remember(state, op.opId, { type: op.type, fileId: op.fileId }, how)) return 'duplicate';
-      mutate(state, op.type, op.fileId);
+      mutate(state, op);
       return 'applied';
   }
 }
@@ -125,14 +129,50 @@ function foldFact(state: OpsState, op: SealOp | GenCommitOp): FoldResult {
     };
     return 'applied';
   }
-  if (state.generation !== undefined && op.generation <= state.generation.generation) return 'old';
-  state.generation = {
-    generation: op.generation,
-    length: op.length,
-    slots: op.slots,
-    digest: Buffer.from(op.digest),
-  };
+  if (!isNewer(op, state.generation)) return 'old';
+  const { generation, length, slots, epoch } = op;
+  state.generation = { generation, length, slots, epoch, digest: Buffer.from(op.digest) };
   return 'applied';
+}
+
+/**
+ * Two leaders that could not hear of each other's members may each have had the same generation made. Both files hold
+ * every name that lives; all replicas have to end with one of them.
+ */
+const isNewer = (a: GenerationFacts, b: GenerationFacts | undefined): boolean =>
+  b === undefined || a.generation > b.generation || (a.generation === b.generation && a.epoch > b.epoch);
+
+/**
+ * What the records of the block are by now: as it was sealed, or, once it was compacted, as its newest generation is,
+ * which every member has.
+ */
+export function sealInForce({
+  seal,
+  generation,
+}: Pick<OpsState, 'seal' | 'generation'>): SealFacts | undefined {
+  if (generation === undefined) return seal;
+  const { length, slots, digest, epoch } = generation;
+  return { length, slots, digest, epoch, complete: true };
+}
+
+/** The names of the record are deleted again, and no more than that: as of that time. */
+export function unpurge(state: OpsState, slot: Slot, atMs: number): void {
+  const { aliases } = state;
+  setSlotFlags(state, slot, slotFlagsOf(state, slot) & ~NameFlag.PURGED);
+  if ((slotFlagsOf(state, slot) & NameFlag.DELETED) !== 0)
+    noteDeletion(state, slot as number as FileId, atMs);
+  for (let i = 0; i < (aliases?.count ?? 0); i++)
+    if (aliases!.targetAt(i) === slot && (aliases!.flagsAt(i) & NameFlag.DELETED) !== 0)
+      noteDeletion(state, aliases!.idAt(i), atMs);
+}
+
+/** What the log says of the records in a file of that generation; undefined for one that it does not speak of. */
+export function sealOf(
+  state: Pick<OpsState, 'seal' | 'generation'>,
+  generation: number,
+): SealFacts | undefined {
+  if (generation === 0) return state.seal;
+  return state.generation?.generation === generation ? sealInForce(state) : undefined;
 }
 
 /**
@@ -155,15 +195,36 @@ export function cloneOpsState(state: OpsState): OpsState {
     ...state,
     slotFlags: state.slotFlags.length === 0 ? NO_FLAGS : state.slotFlags.slice(),
     aliases: state.aliases?.clone(),
+    deletions: state.deletions?.clone(),
     recentOps: state.recentOps && new Map(state.recentOps),
   };
 }
 
-function mutate(state: OpsState, type: MutationType, fileId: FileId): void {
+function mutate(state: OpsState, { type, fileId, atMs }: MutationOp): void {
   const before = nameFlagsOf(state, fileId);
   if (before === undefined) return;
   const after = mutated(before, type);
   if (after !== before) setNameFlags(state, fileId, after);
+  if ((after & NameFlag.PURGED) !== 0) return;
+  if (type === OpType.DELETE) noteDeletion(state, fileId, atMs);
+  else if (type === OpType.UNDELETE) state.deletions?.forget(fileId);
+}
+
+/** A name is deleted, and was so at that time. */
+export function noteDeletion(state: OpsState, fileId: FileId, atMs: number): void {
+  state.deletions ??= new DeleteTimes();
+  state.deletions.note(fileId, atMs);
+}
+
+function purge(state: OpsState, slots: readonly Slot[]): void {
+  for (const slot of slots) {
+    setSlotFlags(state, slot, slotFlagsOf(state, slot) | NameFlag.PURGED);
+    state.deletions?.forget(slot as number as FileId);
+  }
+  const { aliases, deletions } = state;
+  if (aliases === undefined || deletions === undefined) return;
+  for (let i = 0; i < aliases.count; i++)
+    if ((slotFlagsOf(state, aliases.targetAt(i)) & NameFlag.PURGED) !== 0) deletions.forget(aliases.idAt(i));
 }
 
 /** @param fileId a slot, or an alias that is there */

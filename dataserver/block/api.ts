@@ -175,6 +175,34 @@ export interface Received {
   readonly lost: number;
 }
 
+/** The next generation of a sealed block is to be made: without what is purged. */
+export interface CompactionOrder {
+  readonly block: BlockId;
+  /** To be made: one more than the present one. */
+  readonly generation: number;
+  /** The configuration, and an operation, that this replica has to hold: the purge that all members have. */
+  readonly version: Version;
+  readonly seq: number;
+  /** Of records written and read back. */
+  readonly bytesPerSecond: number;
+}
+
+/** What a replica has made. Equal on all that had the same records and purged the same. */
+export interface PreparedGeneration {
+  readonly length: number;
+  /** Those of purged records are counted: names keep their slots. */
+  readonly slots: number;
+  /** 32 bytes, over the record headers. */
+  readonly digest: Buffer;
+}
+
+/** What most replicas have made counts from now on. */
+export interface GenerationOrder extends PreparedGeneration {
+  readonly generation: number;
+  /** Of the leader that decided it. */
+  readonly epoch: Epoch;
+}
+
 export interface StoreTotals {
   readonly blocks: number;
   readonly openBlocks: number;
@@ -191,6 +219,8 @@ export interface StoreTotals {
   readonly suspects: number;
   /** Of damaged files that were replaced and are kept for a while. */
   readonly trashBytes: number;
+  /** Of block files beside those in use: next generations, and earlier ones that are kept for a moment. */
+  readonly generationBytes: number;
   /** Bytes of memory that loaded indexes take. */
   readonly indexBytes: number;
 }

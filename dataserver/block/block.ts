@@ -1,6 +1,5 @@
 import { TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
-import { blockSeed } from '../../common/format/record.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { BlockId, ServerId, Version } from '../../common/ids.ts';
@@ -8,15 +7,22 @@ import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { type BlockEntry, BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { BlockInfo, SealInfo } from './api.ts';
 import type { AppendQueue } from './append-queue.ts';
-import { type Faults, seededAs } from './faults.ts';
+import { type Faults, seedOf } from './faults.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import type { OpsLog } from './ops-log.ts';
 import type { Tail } from './tail.ts';
 
+/** What a block becomes with the commit of its next file. */
+export interface NextGeneration {
+  readonly superblock: Superblock;
+  readonly digest: Buffer;
+  readonly index: LoadedIndex;
+}
+
 /** One block of the store: what is known of it, whichever of its parts are in memory. */
 export class Block implements BlockInfo {
   readonly block: BlockId;
-  readonly generation: number;
+  generation: number;
   superblock: Superblock | undefined;
   ops: OpsLog;
   /** Of all record headers. */
@@ -32,6 +38,8 @@ export class Block implements BlockInfo {
   /** Of an OPEN or FENCED block. */
   appends: AppendQueue | undefined;
   fileBytes: number;
+  /** Takes the place of what is there when the log says so. */
+  next: NextGeneration | undefined;
   /** Those who wait for the index: no eviction before they have it. */
   users = 0;
   /** The last writing of its index file: a seal, a load and a verification may all want to, and it is one file. */
@@ -59,7 +67,7 @@ export class Block implements BlockInfo {
     this.ops = facts.ops;
     this.state = facts.state;
     this.fileBytes = facts.fileBytes;
-    this.seed = facts.superblock === undefined ? 0 : blockSeed(seededAs(facts.superblock, facts.faults));
+    this.seed = facts.superblock === undefined ? 0 : seedOf(facts.faults, facts.superblock);
   }
 
   get fileName(): string {
@@ -152,10 +160,30 @@ export class Block implements BlockInfo {
 
   /** What could not be read when the store opened, or was not there, has been made good. */
   adopt(superblock: Superblock, ops: OpsLog, faults: Faults): void {
+    this.generation = superblock.generation;
     this.superblock = superblock;
-    this.seed = blockSeed(seededAs(superblock, faults));
+    this.seed = seedOf(faults, superblock);
     this.ops = ops;
     this.tail = undefined;
+    this.appends = undefined;
+  }
+
+  /** The log has the commit of the next generation: from now on the block is that one. @returns what reads use */
+  enterNext(): LoadedIndex | undefined {
+    const { next } = this;
+    const { generation, seal } = this.ops.facts;
+    if (next?.superblock.generation !== generation || seal?.digest.equals(next.digest) !== true)
+      return undefined;
+    const { superblock, index } = next;
+    this.next = undefined;
+    this.generation = superblock.generation;
+    this.superblock = superblock;
+    this.seed = index.seed;
+    this.fileBytes = index.length;
+    // What was damaged is in the old file.
+    this.flags = 0;
+    this.unsound = false;
+    return index;
   }
 
   exclusively<T>(work: () => Promise<T>): Promise<T> {

@@ -63,7 +63,7 @@ export async function createBlock(
         fileBytes,
         faults,
       });
-      result.index = LoadedIndex.empty(file);
+      result.index = LoadedIndex.empty(file, result.seed);
       result.tail = new Tail({ clean: true, hash: createHash('sha256') });
       result.appends = new AppendQueue(context, result, result.index, result.tail);
       return result;

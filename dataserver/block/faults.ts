@@ -1,3 +1,4 @@
+import { blockSeed } from '../../common/format/record.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 
 /**
@@ -33,6 +34,14 @@ export type FaultName =
   | 'seal-below-watermark'
   /** Acknowledges an operation that only some members hold. */
   | 'ack-op-on-some'
+  /** Leaves a record that lives and does not read out of the next generation. */
+  | 'drop-unreadable-live'
+  /** Commits a next generation that is not durable. */
+  | 'commit-before-datasync'
+  /** Purges a record of which one name lives. */
+  | 'purge-ignores-alias'
+  /** Gives out a second name for bytes that were about to go before it. */
+  | 'ack-alias-of-purged'
   /** Begins a configuration with the own log alone. */
   | 'begin-without-merging'
   /** Takes an operation for part of a configuration because it was in the own log before that. */
@@ -47,6 +56,10 @@ export interface Faults {
 export const NO_FAULTS: Faults = { has: () => false };
 
 const NO_SALT = Buffer.alloc(16);
+
+/** What all header checksums of a block start from. */
+export const seedOf = (faults: Faults, superblock: Superblock): number =>
+  blockSeed(seededAs(superblock, faults));
 
 /** What the header checksums of a block are seeded from. */
 export function seededAs(superblock: Superblock, faults: Faults): Superblock {

@@ -5,13 +5,15 @@ import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { ReceiveOrder, SealInfo } from './api.ts';
 import { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
+import { seedOf } from './faults.ts';
 import type { IndexCache } from './index-cache.ts';
 import { writeIdx } from './load.ts';
 import { LoadedIndex } from './loaded-index.ts';
+import { removeOtherGenerations } from './old-generations.ts';
 import type { OpsLogOptions } from './open.ts';
 import type { OpsLog } from './ops-log.ts';
 import type { Rebuilt } from './rebuild.ts';
-import { installOps, keepIn, type ReceivedOps } from './receive-ops.ts';
+import { generationOf, installOps, keepIn, type ReceivedOps } from './receive-ops.ts';
 import { applyNameFlags } from './recover.ts';
 import type { Trash } from './trash.ts';
 
@@ -52,12 +54,18 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   const log = await opsLogOf(parts, replica);
   const state = await log.warm();
   const file = await context.open(fileName, 'read');
-  const index = new LoadedIndex(file, built.words, built.words.length, seal.length);
+  const index = new LoadedIndex(
+    file,
+    built.words,
+    built.words.length,
+    seal.length,
+    seedOf(context.faults, superblock),
+  );
   while (held?.loading !== undefined) await held.loading.catch(() => undefined);
   // Without a pause from here on: every reader has all of the old or all of the new.
   const block = held ?? newBlock(context, superblock, log, seal);
-  const before = block.ops;
-  if (log !== before) block.adopt(superblock, log, context.faults);
+  const { ops: before, fileName: nameBefore, state: stateBefore } = block;
+  block.adopt(superblock, log, context.faults);
   applyNameFlags(index, state);
   block.state = BlockState.SEALED;
   block.flags = built.whole && built.lost === 0 ? 0 : BlockFlag.SUSPECT;
@@ -71,6 +79,10 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   context.changed(id);
   if (log !== before) await before.close();
   await writeIdx(context, block, index.words, built.sha1s);
+  // What was never sealed may be more than anybody else has.
+  if (nameBefore !== fileName && stateBefore !== BlockState.SEALED)
+    await keepIn(parts.trash, context, nameBefore);
+  await removeOtherGenerations(context, id, order.generation);
   report(context, order, built);
 }
 
@@ -103,8 +115,13 @@ async function opsLogOf(
     if (held !== undefined) log.succeed(held.ops);
     return log;
   }
-  if (ops.log.facts.seal === undefined) await ops.log.appendSeal(order.seal);
-  return ops.log;
+  const { log } = ops;
+  if (order.generation > 0) {
+    const { generation, seal } = log.facts;
+    if (generation !== order.generation || seal?.digest.equals(order.seal.digest) !== true)
+      await log.appendGeneration(generationOf(order.seal, order.generation));
+  } else if (log.facts.seal === undefined) await log.appendSeal(order.seal);
+  return log;
 }
 
 function newBlock(context: StoreContext, superblock: Superblock, ops: OpsLog, seal: SealInfo): Block {

@@ -30,8 +30,8 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
   try {
     file = await context.open(block.fileName, 'read');
     const words = (await wordsOfIdx(context, block)) ?? (await rebuild(context, block, file));
-    const index = new LoadedIndex(file, words, words.length, seal.length);
-    if (!seal.complete) block.provenLength = await lastWatermark(block, index);
+    const index = new LoadedIndex(file, words, words.length, seal.length, block.seed);
+    if (!seal.complete) block.provenLength = await lastWatermark(index);
     const state = await block.ops.warm();
     // Without a pause: an op that is applied from now on finds the index.
     applyNameFlags(index, state);
@@ -192,13 +192,13 @@ async function readPart(
 }
 
 /** Everything below the newest header's watermark was acknowledged by every member. */
-async function lastWatermark(block: Block, index: LoadedIndex): Promise<number> {
+async function lastWatermark(index: LoadedIndex): Promise<number> {
   for (let slot = index.count - 1; slot >= 0; slot--) {
     if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
     const offset = index.offsetOf(slot);
     const head = Buffer.allocUnsafe(Math.min(index.spanOf(slot), recordHeaderBytes(index.spanOf(slot))));
     if (head.length < RECORD_HEADER_BYTES || !(await fills(index, head, offset))) continue;
-    const header = decodeRecordHeader(head, 0, block.seed, offset);
+    const header = decodeRecordHeader(head, 0, index.seed, offset);
     if (header.ok) return header.value.ackedLength;
   }
   return 0;

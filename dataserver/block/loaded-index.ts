@@ -1,7 +1,8 @@
 import type { AliasTable } from '../../common/format/ops.ts';
-import { slotOffset, slotSpan, slotWord } from '../../common/format/slot-word.ts';
+import { slotFlags, slotOffset, slotSpan, slotWord } from '../../common/format/slot-word.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
+import { NameFlag } from '../../common/wire/messages.ts';
 
 const WORDS_MIN = 256;
 
@@ -17,6 +18,8 @@ interface FileUse {
  */
 export class LoadedIndex {
   readonly file: DiskFile;
+  /** Of the checksums of the headers in that file. */
+  readonly seed: number;
   words: Uint32Array;
   /** Slots in use. */
   count: number;
@@ -29,8 +32,9 @@ export class LoadedIndex {
   /** Of the file, so shared with the indexes that came before and after this one over the same file. */
   #use: FileUse = { retired: false, holders: 0, onIdle: undefined };
 
-  constructor(file: DiskFile, words: Uint32Array, count: number, length: number) {
+  constructor(file: DiskFile, words: Uint32Array, count: number, length: number, seed: number) {
     this.file = file;
+    this.seed = seed;
     this.words = words;
     this.count = count;
     this.length = length;
@@ -38,13 +42,13 @@ export class LoadedIndex {
 
   /** Over the same open file, with other words: whoever still reads through the old one keeps the file open. */
   static over(before: LoadedIndex, words: Uint32Array, count: number, length: number): LoadedIndex {
-    const index = new LoadedIndex(before.file, words, count, length);
+    const index = new LoadedIndex(before.file, words, count, length, before.seed);
     index.#use = before.#use;
     return index;
   }
 
-  static empty(file: DiskFile): LoadedIndex {
-    return new LoadedIndex(file, new Uint32Array(WORDS_MIN), 0, SUPERBLOCK_BYTES);
+  static empty(file: DiskFile, seed: number): LoadedIndex {
+    return new LoadedIndex(file, new Uint32Array(WORDS_MIN), 0, SUPERBLOCK_BYTES, seed);
   }
 
   /** Another file has taken its place: what is read through this one says nothing about the block any more. */
@@ -100,6 +104,19 @@ export class LoadedIndex {
     }
     this.words[this.count++] = slotWord(offset, nameFlags);
     this.length = offset + span;
+  }
+
+  /** A compaction has left it out: it keeps its place, and has no bytes. */
+  isLeftOut(slot: number): boolean {
+    const flags = slotFlags(this.words[slot]!) & (NameFlag.PURGED | NameFlag.LOST);
+    return flags === NameFlag.PURGED && this.spanOf(slot) === 0;
+  }
+
+  /** The slot of the record that starts there: not one that a compaction has left out in front of it. */
+  recordAt(offset: number): number | undefined {
+    for (let slot = this.slotAt(offset); slot < this.count && this.offsetOf(slot) === offset; slot++)
+      if (!this.isLeftOut(slot)) return slot;
+    return undefined;
   }
 
   /** The first slot that starts at or after `offset`; `count` where none does. */

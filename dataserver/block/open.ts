@@ -8,6 +8,7 @@ import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
+import { removeGeneration } from './old-generations.ts';
 import type { OpsFilePlace } from './ops-file-writer.ts';
 import { OpsLog } from './ops-log.ts';
 
@@ -21,13 +22,16 @@ export interface OpsLogOptions {
 
 interface Found {
   readonly generations: number[];
+  /** Generations of its index files. */
+  readonly indexes: number[];
   /** Numbers of its ops logs. */
   readonly logs: number[];
 }
 
 /**
  * Finds the blocks of a mount: superblock and ops log of each, no records. A block with a SEAL is SEALED; any other was
- * OPEN or FENCED when the process ended, and is RECOVERED: its write session is over for good.
+ * OPEN or FENCED when the process ended, and is RECOVERED: its write session is over for good. The log tells which
+ * generation of the file is the block: what a compaction had not committed, or had replaced, is removed.
  */
 export async function openBlocks(context: StoreContext, options: OpsLogOptions): Promise<Block[]> {
   // A killed process may have left names that are not durable yet; from here on they are relied upon.
@@ -42,9 +46,10 @@ export async function openBlocks(context: StoreContext, options: OpsLogOptions):
     if (name.endsWith('.tmp')) await context.discard(inBlocks(name));
     const file = parseBlockFileName(name);
     if (file === undefined) continue;
-    const entry = found.get(file.block) ?? { generations: [], logs: [] };
+    const entry = found.get(file.block) ?? { generations: [], indexes: [], logs: [] };
     found.set(file.block, entry);
     if (file.kind === 'blk') entry.generations.push(file.number);
+    if (file.kind === 'idx') entry.indexes.push(file.number);
     if (file.kind === 'ops') entry.logs.push(file.number);
   }
   const blocks: Block[] = [];
@@ -65,15 +70,21 @@ async function openBlock(
   block: BlockId,
   found: Found,
 ): Promise<Block | undefined> {
-  const generation = Math.max(...found.generations);
   if (found.generations.length === 0) {
     await setAside(context, block, found);
     return undefined;
   }
-  const head = await readSuperblock(context, block, generation);
-  const log = await readLog(context, head.superblock, block, found.logs);
+  const heads = new Map<number, Head>();
+  for (const number of found.generations) heads.set(number, await readSuperblock(context, block, number));
+  // The salt is the same in all of them.
+  const salted = [...heads.values()].find(({ superblock }) => superblock !== undefined)?.superblock;
+  const log = await readLog(context, salted, block, found.logs);
   const ops = new OpsLog(context, log.place, log.state, options);
-  const sealed = log.state.seal !== undefined;
+  const { seal } = ops.facts;
+  const sealed = seal !== undefined;
+  // Without a log the least that can be true: a replica that claims too much has no others to be made whole from.
+  const generation = log.why === undefined ? ops.facts.generation : Math.min(...found.generations);
+  const head = heads.get(generation) ?? lostHead(block, generation);
   const result = new Block({
     block,
     generation,
@@ -88,7 +99,7 @@ async function openBlock(
     result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
     context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
   } else if (sealed) {
-    const { length, lost } = log.state.seal!;
+    const { length, lost } = seal;
     if (lost !== undefined) result.flags = BlockFlag.SUSPECT;
     if (head.fileBytes < length) {
       result.flags = BlockFlag.SUSPECT;
@@ -98,7 +109,38 @@ async function openBlock(
     await ops.cool();
     await cutPreallocation(context, result);
   }
+  if (log.why === undefined) await removeLeftovers(context, result, found);
   return result;
+}
+
+/** The log tells which generation it is; the file is not there. */
+const lostHead = (block: BlockId, generation: number): Head => ({
+  superblock: undefined,
+  fileBytes: 0,
+  why: `${blockFileName(block, generation, 'blk')}: it was committed and is gone`,
+});
+
+/**
+ * A next generation that was never committed, and earlier ones that nobody needs: they are needed as long as there is no
+ * good file in their place.
+ */
+async function removeLeftovers(
+  context: StoreContext,
+  { block, generation, flags, ops }: Block,
+  { generations, indexes }: Found,
+): Promise<void> {
+  const others = new Set([...generations, ...indexes].filter((number) => number !== generation));
+  let isReplaced = flags === 0 && others.size > 0;
+  // The commit may be in the page cache alone, written by a process that was killed: durable before the old file goes.
+  if (isReplaced && generations.some((number) => number < generation)) {
+    isReplaced = await ops.append([]).then(
+      () => true,
+      () => false,
+    );
+    await ops.cool();
+  }
+  for (const number of others)
+    if (number > generation || isReplaced) await removeGeneration(context, block, number);
 }
 
 interface Head {

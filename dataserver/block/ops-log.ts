@@ -3,12 +3,14 @@ import {
   compareOps,
   emptyOpsState,
   foldOp,
+  type GenerationFacts,
   NO_OP_ID,
   type Op,
   type OpContent,
   type OpPlace,
   type OpsState,
   OpType,
+  sealInForce,
   withoutFacts,
 } from '../../common/format/ops.ts';
 import { type BlockId, compareVersions, type ServerId, type Version } from '../../common/ids.ts';
@@ -23,7 +25,10 @@ export interface OpsFacts {
   readonly seq: number;
   readonly opsPrimary: ServerId;
   readonly members: readonly ServerId[];
+  /** What the records are: as sealed, or, of a compacted block, as its newest generation is. */
   readonly seal: SealInfo | undefined;
+  /** 0 for a block that was not compacted. */
+  readonly generation: number;
   readonly aliases: number;
 }
 
@@ -120,7 +125,7 @@ export class OpsLog {
       return Promise.reject(this.#superseded(prepared));
     let seq = this.#given.seq;
     for (const op of fresh) {
-      assert(op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT, 'facts are not sequenced');
+      assert(!isFact(op), 'facts are not sequenced');
       if (op.type !== OpType.SNAPSHOT && op.seq !== seq + 1) return Promise.reject(this.#gap(op.seq));
       seq = op.seq;
     }
@@ -170,6 +175,12 @@ export class OpsLog {
     return this.#give([{ type: OpType.SEAL, ...this.#given, atMs, opId: NO_OP_ID, ...seal }]);
   }
 
+  /** As {@link appendSeal}. When it is durable the records are those of another file. */
+  appendGeneration(generation: GenerationFacts): Promise<void> {
+    const atMs = this.#context.clock.now();
+    return this.#give([{ type: OpType.GEN_COMMIT, ...this.#given, atMs, opId: NO_OP_ID, ...generation }]);
+  }
+
   /** The folded state, read back if it is not in memory. */
   warm(): OpsState | Promise<OpsState> {
     this.touched = true;
@@ -195,9 +206,7 @@ export class OpsLog {
       return this.#recent.filter((op) => op.seq > seq);
     if (seq >= this.facts.seq) return [];
     const ops = await this.#reread();
-    return ops
-      .filter((op) => op.seq > seq && op.type !== OpType.SEAL && op.type !== OpType.GEN_COMMIT)
-      .map(withoutFacts);
+    return ops.filter((op) => op.seq > seq && !isFact(op)).map(withoutFacts);
   }
 
   /** Reads the file again. @returns what is wrong with it, undefined for a sound one */
@@ -236,7 +245,7 @@ export class OpsLog {
 
   #give(ops: readonly Op[]): Promise<void> {
     if (this.#over !== undefined) return Promise.reject(this.#over);
-    const last = ops.findLast((op) => op.type !== OpType.SEAL);
+    const last = ops.findLast((op) => !isFact(op));
     if (last !== undefined) this.#given = { version: last.version, seq: last.seq };
     return new Promise((resolve, reject) => {
       this.#waiting.push({ ops, resolve, reject });
@@ -277,7 +286,7 @@ export class OpsLog {
 
   #fold(state: OpsState, op: Op): void {
     foldOp(state, op);
-    if (op.type === OpType.SEAL || op.type === OpType.GEN_COMMIT) return;
+    if (isFact(op)) return;
     // The buffers of an op that came by the wire belong to a whole frame.
     this.#recent.push({ ...op, opId: Buffer.from(op.opId) });
     if (this.#recent.length > 2 * OPS_TAIL_OPS_MAX) this.#recent = this.#recent.slice(-OPS_TAIL_OPS_MAX);
@@ -339,7 +348,7 @@ export class OpsLog {
 
   /** Whether that place was given to another operation, as far as the last ones are remembered. */
   #isOther(op: Op): boolean {
-    const isThere = (held: Op) => compareOps(held, op) === 0 && held.type !== OpType.SEAL;
+    const isThere = (held: Op) => compareOps(held, op) === 0 && !isFact(held);
     const held =
       this.#recent.find(isThere) ??
       [...this.#writing, ...this.#waiting].flatMap(({ ops }) => ops).find(isThere);
@@ -361,13 +370,16 @@ export class OpsLog {
   }
 }
 
+const isFact = ({ type }: Op): boolean => type === OpType.SEAL || type === OpType.GEN_COMMIT;
+
 export function factsOf(state: OpsState): OpsFacts {
   return {
     version: state.version,
     seq: state.seq,
     opsPrimary: state.cfg?.opsPrimary ?? (0 as ServerId),
     members: state.cfg?.members ?? [],
-    seal: state.seal,
+    seal: sealInForce(state),
+    generation: state.generation?.generation ?? 0,
     aliases: state.aliases?.count ?? 0,
   };
 }

@@ -12,12 +12,14 @@ import {
  * of slots, every payload CRC, nothing left over.
  *
  * @param at where the first one goes: its offset in the block, and its slot
+ * @param sparse of a compacted block, in which slots may be left out: then the slot is the least that comes next
  * @throws TfsError PROTOCOL
  */
 export function decodeRawRecords(
   bytes: Buffer,
   seed: number,
   at: { readonly offset: number; readonly slot: number },
+  { sparse = false }: { readonly sparse?: boolean } = {},
 ): RecordHeader[] {
   const headers: RecordHeader[] = [];
   let position = 0;
@@ -26,8 +28,9 @@ export function decodeRawRecords(
     const decoded = decodeRecordHeader(bytes, position, seed, offset);
     if (!decoded.ok) throw refused(offset, decoded.why);
     const header = decoded.value;
-    if (header.slot !== at.slot + headers.length)
-      throw refused(offset, `slot ${header.slot} where ${at.slot + headers.length} comes next`);
+    const next = (headers.at(-1)?.slot ?? at.slot - 1) + 1;
+    if (sparse ? header.slot < next : header.slot !== next)
+      throw refused(offset, `slot ${header.slot} where ${next} comes next`);
     const end = position + recordSpan(header.size);
     if (end > bytes.length) throw refused(offset, 'the record is cut');
     const payloadAt = position + recordHeaderBytes(header.size);

@@ -27,8 +27,8 @@ export async function readForRepair(
   offset: number,
   length: number,
 ): Promise<RawRecords> {
-  const first = index.slotAt(offset);
-  if (first >= index.count || index.offsetOf(first) !== offset) return { bytes: EMPTY, next: undefined };
+  const first = index.recordAt(offset);
+  if (first === undefined) return { bytes: EMPTY, next: undefined };
   const next = boundaryBehind(index, first);
   let end = offset;
   let slots = 0;
@@ -43,7 +43,7 @@ export async function readForRepair(
   const isReadable = bytes !== undefined;
   // A bad sector in a later record must not cost those before it.
   if (!isReadable && slots > 1) bytes = await read(index, offset, index.spanOf(first));
-  const good = bytes === undefined ? 0 : verified(block, index, bytes, first);
+  const good = bytes === undefined ? 0 : verified(index, bytes, first);
   if ((!isReadable || good < end - offset) && !index.retired) {
     const slot = index.slotAt(offset + good);
     markSuspect(
@@ -100,11 +100,12 @@ async function read(index: LoadedIndex, offset: number, length: number): Promise
 }
 
 /** @returns bytes of the sound records at the start; what is behind their payloads is made zero */
-function verified(block: Block, index: LoadedIndex, bytes: Buffer, first: number): number {
+function verified(index: LoadedIndex, bytes: Buffer, first: number): number {
   let good = 0;
   for (let slot = first; good < bytes.length; slot++) {
+    if (index.isLeftOut(slot)) continue;
     const span = index.spanOf(slot);
-    const decoded = decodeRecordHeader(bytes, good, block.seed, index.offsetOf(slot));
+    const decoded = decodeRecordHeader(bytes, good, index.seed, index.offsetOf(slot));
     if (!decoded.ok || good + span > bytes.length) break;
     const header = decoded.value;
     if (header.slot !== slot || recordSpan(header.size) !== span) break;

@@ -154,7 +154,7 @@ function headBytesMax(span: number): number {
 }
 
 function headerOf(place: Place, bytes: Buffer, offset: number, span: number): RecordHeader {
-  const decoded = decodeRecordHeader(bytes, 0, place.block.seed, offset);
+  const decoded = decodeRecordHeader(bytes, 0, place.index.seed, offset);
   if (!decoded.ok) throw corrupt(place, decoded.why);
   const { value } = decoded;
   if (value.slot !== place.slot || recordSpan(value.size) !== span)

@@ -157,13 +157,15 @@ export class Rebuild {
         way ??= next;
         if (next === undefined) this.#misfits = true;
         if (bytes.length === 0 || at + bytes.length > hole.end) return undefined;
-        return { bytes, records: decodeRawRecords(bytes, blockSeed(this.#target.superblock), place).length };
+        const { superblock } = this.#target;
+        const sparse = superblock.generation > 0;
+        return { bytes, headers: decodeRawRecords(bytes, blockSeed(superblock), place, { sparse }) };
       });
       if (found !== undefined) {
         await this.#write([found.bytes], at);
         at += found.bytes.length;
-        slot += found.records;
-        filled += found.records;
+        slot = found.headers.at(-1)!.slot + 1;
+        filled += found.headers.length;
         continue;
       }
       this.#lostAt.set(slot, at);

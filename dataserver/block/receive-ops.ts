@@ -6,6 +6,7 @@ import {
   encodeOpsFileHeader,
   foldOp,
   frameOp,
+  type GenerationFacts,
   NO_OP_ID,
   OPS_HEADER_BYTES,
   type Op,
@@ -15,7 +16,7 @@ import {
 } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import { type BlockId, compareVersions, type ServerId } from '../../common/ids.ts';
-import { type ReceiveOrder, STORE_DIRECTORIES } from './api.ts';
+import { type ReceiveOrder, type SealInfo, STORE_DIRECTORIES } from './api.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 import type { DonorOps, Donors } from './donor.ts';
 import type { OpsLogOptions } from './open.ts';
@@ -72,7 +73,7 @@ export async function receiveOps(
 }
 
 /**
- * Writes them as this replica's log, with the SEAL, under the next number: the newest one counts, so that a crash leaves
+ * Writes them as this replica's log, with the SEAL or GEN_COMMIT, under the next number: the newest one counts, so that a crash leaves
  * the old log or the new one.
  */
 export async function installOps(
@@ -89,7 +90,7 @@ export async function installOps(
   const seed = opsSeed(header);
   const content = [encodeOpsFileHeader(header)];
   let length = OPS_HEADER_BYTES;
-  const seal = sealOp(context, order, state);
+  const seal = factOp(context, order, state);
   foldOp(state, seal);
   for (const op of [...ops, seal]) {
     const frame = frameOp(encodeOpBody(op), seed, length);
@@ -145,6 +146,15 @@ function isMember(server: ServerId, { version }: DonorOps, state: OpsState): boo
   return compareVersions(state.version, version) === 0 && (state.cfg?.members.includes(server) ?? false);
 }
 
-function sealOp(context: StoreContext, { seal }: ReceiveOrder, { version, seq }: OpsState): Op {
-  return { type: OpType.SEAL, version, seq, atMs: context.clock.now(), opId: NO_OP_ID, ...seal };
+/** What the records are that come with the log. */
+function factOp(context: StoreContext, { seal, generation }: ReceiveOrder, { version, seq }: OpsState): Op {
+  const base = { version, seq, atMs: context.clock.now(), opId: NO_OP_ID };
+  return generation > 0
+    ? { ...base, type: OpType.GEN_COMMIT, ...generationOf(seal, generation) }
+    : { ...base, type: OpType.SEAL, ...seal };
 }
+
+export const generationOf = (
+  { length, slots, digest, epoch }: SealInfo,
+  generation: number,
+): GenerationFacts => ({ generation, length, slots, digest, epoch });

@@ -1,23 +1,26 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
+import { sealOf, slotFlagsOf } from '../../common/format/ops.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
-import type { ServerId } from '../../common/ids.ts';
-import { OPS_RESERVE_BYTES } from '../../common/limits.ts';
+import { compareVersions, type ServerId, type Slot } from '../../common/ids.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
-import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { Received, ReceiveOrder, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import { inBlocks } from './context.ts';
 import type { Donors } from './donor.ts';
-import { type InstallParts, installReplica, type OpsSource } from './install.ts';
+import { type EnterParts, enterGeneration } from './enter-generation.ts';
+import { type InstallParts, installReplica, type NewReplica, type OpsSource } from './install.ts';
 import type { LoadedIndex } from './loaded-index.ts';
+import { makeRoom } from './make-room.ts';
 import { readLog } from './open.ts';
 import { OpsLog } from './ops-log.ts';
 import { boundaryBehind } from './read-for-repair.ts';
 import { Rebuild, type Rebuilt } from './rebuild.ts';
 import { keepIn, opsLogsOf, receiveOps } from './receive-ops.ts';
 
-export interface ReceiverParts extends InstallParts {
+export interface ReceiverParts extends InstallParts, EnterParts {
   readonly server: ServerId;
 }
 
@@ -51,26 +54,30 @@ export class ReplicaReceiver {
    *   missing did not answer; DISK_FULL, IO, READ_ONLY
    */
   async receive(held: Block | undefined, order: ReceiveOrder, donors: Donors): Promise<Received> {
+    // Of an earlier generation its file is of no use: the one of the order is made beside it.
+    const isOutdated = held !== undefined && isOlder(held, order);
     if (held !== undefined) {
-      this.#check(held, order);
+      this.#check(held, order, isOutdated);
       const flaws = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
-      if ((held.flags & flaws) === 0) return { whole: true, fetched: 0, lost: 0 };
+      if (!isOutdated && (held.flags & flaws) === 0) return { whole: true, fetched: 0, lost: 0 };
     }
-    const superblock = held?.superblock ?? (await this.#superblock(order, donors));
-    const ops = await this.#opsSource(held, superblock, order, donors);
-    await this.#makeRoom(order.seal);
+    const source = isOutdated ? undefined : held;
+    const superblock = source?.superblock ?? (await this.#superblock(order, donors));
+    const ops = await this.#opsSource(held, superblock, order, donors, isOutdated);
+    await makeRoom(this.#parts, order.seal.length, 'a repair');
     const path = `${blockFileName(order.block, order.generation, 'blk')}.tmp`;
     try {
-      const built = await this.#build(path, held, superblock, order, donors);
+      const built = await this.#build(path, source, superblock, order, donors);
       // Where others may have more, an incomplete copy is no copy; a damaged one that is less damaged now is better.
-      const isUnsure = !built.whole && donors.failed.length > 0;
-      if (isUnsure && held === undefined) throw donors.missing(missingText(order, built));
-      const install = () => installReplica(this.#parts, { path, held, superblock, ops, built, order });
+      const isUnsure = !built.whole && (donors.failed.length > 0 || isUsable(held, isOutdated));
+      if (isUnsure && source === undefined) throw donors.missing(missingText(order, built));
+      if (isOutdated) await forbidUnpurged(order, built, ops);
+      const install = () => this.#install({ path, held, superblock, ops, built, order });
       if (held === undefined) await install();
       else
         await held.exclusively(async () => {
           // Meanwhile it may have been sealed anew.
-          this.#check(held, order);
+          this.#check(held, order, isOutdated);
           await install();
         });
       if (isUnsure) throw donors.missing(missingText(order, built));
@@ -81,15 +88,32 @@ export class ReplicaReceiver {
     }
   }
 
-  #check(held: Block, { seal, generation }: ReceiveOrder): void {
+  #check(held: Block, { seal, generation }: ReceiveOrder, isOutdated: boolean): void {
     const refuse = (why: string): TfsError =>
       new TfsError('CONFLICT', `the replica of block ${held.block} is not repaired: ${why}`);
+    if (held.state === BlockState.OPEN) throw refuse('it is not fenced');
+    if (isOutdated) return;
     if (held.generation !== generation)
       throw refuse(`it is of generation ${held.generation}, the others of ${generation}`);
     const isQuarantined = (held.flags & BlockFlag.QUARANTINED) !== 0;
     if (held.state !== BlockState.SEALED && !isQuarantined) throw refuse('it waits for its seal');
     if (held.seal !== undefined && !isSame(held.seal, seal))
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
+  }
+
+  /** A sound replica of an earlier generation goes on with its log; its readers must not see one without the other. */
+  async #install(replica: NewReplica): Promise<void> {
+    const { held, ops, path, superblock, built, order } = replica;
+    const isCommit =
+      held?.state === BlockState.SEALED && ops.kind === 'own' && ops.log === held.ops && isOlder(held, order);
+    if (!isCommit) return installReplica(this.#parts, replica);
+    const { words, sha1s } = built;
+    await enterGeneration(
+      this.#parts,
+      held,
+      { ...order.seal, path, superblock, words, sha1s },
+      order.seal.epoch,
+    );
   }
 
   async #superblock({ block, generation, seal }: ReceiveOrder, donors: Donors): Promise<Superblock> {
@@ -114,17 +138,21 @@ export class ReplicaReceiver {
     superblock: Superblock,
     order: ReceiveOrder,
     donors: Donors,
+    isOutdated: boolean,
   ): Promise<OpsSource> {
     const { context, server, opsOptions, trash } = this.#parts;
+    // A replica that was left out takes the operations with the file: its own log need not say what was purged.
+    const isLeftOut = isOutdated && held !== undefined && compareVersions(held.version, order.version) < 0;
     if (held !== undefined && (held.flags & BlockFlag.QUARANTINED) === 0) {
-      if (!held.ops.damaged) return { kind: 'own', log: held.ops };
+      if (!held.ops.damaged && !isLeftOut) return { kind: 'own', log: held.ops };
       await keepIn(trash, context, held.ops.fileName);
-      if (await held.ops.renew()) return { kind: 'own', log: held.ops };
-    } else if (held !== undefined) {
+      if (!isLeftOut && (await held.ops.renew())) return { kind: 'own', log: held.ops };
+    } else if (held !== undefined && !isLeftOut) {
       // Read anew: without the superblock nobody could tell whether it is the log of this block.
       const log = await readLog(context, superblock, held.block, await opsLogsOf(context, held.block));
       if (log.why === undefined) {
-        if (log.state.seal !== undefined && !isSame(log.state.seal, order.seal))
+        const seal = sealOf(log.state, order.generation);
+        if (seal !== undefined && !isSame(seal, order.seal) && !isOutdated)
           throw new TfsError(
             'CONFLICT',
             `block ${held.block} is sealed here with another digest than elsewhere`,
@@ -149,13 +177,8 @@ export class ReplicaReceiver {
     const { seal } = order;
     const index = held === undefined ? undefined : await this.#indexOf(held);
     const behind = (offset: number) => {
-      const slot = index?.slotAt(offset);
-      return index === undefined ||
-        slot === undefined ||
-        slot >= index.count ||
-        index.offsetOf(slot) !== offset
-        ? undefined
-        : boundaryBehind(index, slot);
+      const slot = index?.recordAt(offset);
+      return index === undefined || slot === undefined ? undefined : boundaryBehind(index, slot);
     };
     const own = held === undefined ? undefined : await this.#openOwn(held, index);
     try {
@@ -194,20 +217,39 @@ export class ReplicaReceiver {
     index.hold();
     return { file: index.file, isNamed: false, close: async () => index.release() };
   }
+}
 
-  /** @throws TfsError DISK_FULL when even an empty trash leaves too little */
-  async #makeRoom({ length }: SealInfo): Promise<void> {
-    const { context, trash } = this.#parts;
-    context.assertWritable();
-    // What deletions need stays free.
-    const needed = length + OPS_RESERVE_BYTES;
-    while ((await context.disk.space()).freeBytes < needed)
-      if (!(await trash.release()))
-        throw new TfsError(
-          'DISK_FULL',
-          `a repair needs ${needed} bytes of free space: make room on the disk`,
-        );
-  }
+/**
+ * Whether others have a later generation than this replica; or the same one, made once more under a later leader that
+ * did not know of this one.
+ */
+function isOlder(held: Block, { generation, seal }: ReceiveOrder): boolean {
+  if (held.generation !== generation) return held.generation < generation;
+  const isOther = held.seal !== undefined && !isSame(held.seal, seal);
+  return generation > 0 && isOther && seal.epoch > held.seal.epoch;
+}
+
+/** A replica of an earlier generation that reads is better than half of a later one. */
+const isUsable = (held: Block | undefined, isOutdated: boolean): boolean =>
+  isOutdated && held !== undefined && (held.flags & BlockFlag.QUARANTINED) === 0;
+
+/**
+ * A name whose record the file leaves out must be purged by the log too, or it would seem to be damaged.
+ *
+ * @throws TfsError UNAVAILABLE until the operations have come
+ */
+async function forbidUnpurged(
+  { block }: ReceiveOrder,
+  { words, whole }: Rebuilt,
+  ops: OpsSource,
+): Promise<void> {
+  const state = ops.kind === 'own' ? await ops.log.warm() : ops.received.state;
+  const isLeftOut = (word: number): boolean => (slotFlags(word) & NameFlag.PURGED) !== 0;
+  const isKnown = (slot: number): boolean => (slotFlagsOf(state, slot as Slot) & NameFlag.PURGED) !== 0;
+  if (!whole || words.every((word, slot) => !isLeftOut(word) || isKnown(slot))) return;
+  throw new TfsError('UNAVAILABLE', `block ${block}: the operations here do not say yet what was purged`, {
+    retryAfterMs: 1000,
+  });
 }
 
 const isSame = (a: SealInfo, b: SealInfo): boolean =>

@@ -65,7 +65,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     const columns = [result.words, result.words.length, result.validLength] as const;
     const index =
       block.index === undefined
-        ? new LoadedIndex(file, ...columns)
+        ? new LoadedIndex(file, ...columns, block.seed)
         : LoadedIndex.over(block.index, ...columns);
     applyNameFlags(index, state);
     block.tail = new Tail({
@@ -159,11 +159,13 @@ async function settle(
 /** Puts the state of every name into its word, and the second names beside them. */
 export function applyNameFlags(index: LoadedIndex, state: OpsState): void {
   const { words } = index;
-  const own = NameFlag.LOST | NameFlag.PURGED;
   for (let slot = 0; slot < index.count; slot++) {
     const flags = slotFlagsOf(state, slot as Slot);
     const before = slotFlags(words[slot]!);
-    if (flags !== before) words[slot] = withSlotFlags(words[slot]!, flags | (before & own));
+    if (flags === before) continue;
+    // What the file says for itself: a record is damaged, or a compaction left it out.
+    const own = index.isLeftOut(slot) ? NameFlag.PURGED : NameFlag.LOST;
+    words[slot] = withSlotFlags(words[slot]!, flags | (before & own));
   }
   index.aliases = state.aliases;
 }

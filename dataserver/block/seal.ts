@@ -43,6 +43,7 @@ async function makeReady(
   cache: CachedIndex,
 ): Promise<void> {
   block.sound();
+  if (block.generation > 0) throw refused(block, order, 'it was compacted since');
   if (block.state === BlockState.OPEN) throw refused(block, order, 'it is not fenced');
   if (block.seal !== undefined) await reopen(context, block, order, cache);
   if (block.tail === undefined) await recovered(context, block);

@@ -11,8 +11,11 @@ import {
   type Batch,
   type BlockInfo,
   type BlockStoreOptions,
+  type CompactionOrder,
   type Configuration,
   type FenceFacts,
+  type GenerationOrder,
+  type PreparedGeneration,
   type RawRecords,
   type ReadResult,
   type Received,
@@ -26,6 +29,7 @@ import {
 } from './api.ts';
 import { AppendQueue } from './append-queue.ts';
 import type { Block } from './block.ts';
+import { Compactor } from './compactor.ts';
 import { StoreContext } from './context.ts';
 import { createBlock } from './create.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
@@ -40,7 +44,7 @@ import { flagsOf, readName, type Wanted } from './read.ts';
 import { readForRepair, readNextSound } from './read-for-repair.ts';
 import { ReplicaReceiver } from './receive.ts';
 import { recordRefs, sha1sOf } from './record-refs.ts';
-import { applyOps } from './recover.ts';
+import { applyNameFlags, applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
 import { Spares } from './spares.ts';
@@ -68,6 +72,7 @@ export class BlockStore {
   readonly #opsOptions: OpsLogOptions;
   readonly #trash: Trash;
   readonly #receiver: ReplicaReceiver;
+  readonly #compactor: Compactor;
   readonly #blocks = new Map<BlockId, Block>();
   /** Ids that are being made, or made whole. */
   readonly #making = new Set<BlockId>();
@@ -88,7 +93,12 @@ export class BlockStore {
     this.#reserve = parts.reserve;
     this.#opsOptions = parts.opsOptions;
     this.#trash = parts.trash;
-    this.#receiver = new ReplicaReceiver({ ...parts, attach: (block) => this.#add(block) });
+    this.#compactor = new Compactor(parts);
+    this.#receiver = new ReplicaReceiver({
+      ...parts,
+      old: this.#compactor.old,
+      attach: (block) => this.#add(block),
+    });
     for (const block of parts.blocks) this.#add(block);
   }
 
@@ -184,6 +194,7 @@ export class BlockStore {
       spares: this.#spares.count,
       suspects,
       trashBytes: this.#trash.bytes,
+      generationBytes: this.#compactor.bytes,
       indexBytes,
     };
   }
@@ -362,8 +373,10 @@ export class BlockStore {
    */
   async readRaw(block: BlockId, generation: number, offset: number, length: number): Promise<RawRecords> {
     const held = this.#of(block);
-    this.#assertGeneration(held, generation);
-    return this.#cache.use(held, (index) => readForRepair(this.#context, held, index, offset, length));
+    return this.#cache.use(held, async (index) => {
+      this.#assertGeneration(held, generation);
+      return readForRepair(this.#context, held, index, offset, length);
+    });
   }
 
   /** What another replica that has lost its own needs first. @throws TfsError DONT_KNOW where it is lost here too */
@@ -386,18 +399,52 @@ export class BlockStore {
     const context = this.#context;
     context.assertWritable();
     const { block } = order;
-    if (this.#making.has(block)) throw new TfsError('CONFLICT', `block ${block} is being made or repaired`);
-    this.#making.add(block);
-    try {
-      return await this.#receiver.receive(this.#blocks.get(block), order, new Donors(context, donors));
-    } finally {
-      this.#making.delete(block);
-    }
+    return this.#alone(block, () =>
+      this.#receiver.receive(this.#blocks.get(block), order, new Donors(context, donors)),
+    );
   }
 
-  /** Removes from the trash what has been there long enough, or what a full disk needs. */
+  /**
+   * Makes the next file of a sealed block, without the records that are purged: durable when it resolves, read back, and
+   * beside the present one, which stays in use. Repeating it is harmless. It may take a while; reads, and operations on
+   * names, go on.
+   *
+   * @param donors give what does not verify here
+   * @throws TfsError CONFLICT when this replica is not what the order is for, or is being made or repaired; CORRUPT when
+   *   a live record verifies nowhere; UNAVAILABLE when a donor that may have it did not answer; OVERLOADED; DISK_FULL,
+   *   IO, READ_ONLY. Nothing is left behind then.
+   */
+  async prepareCompaction(order: CompactionOrder, donors: readonly Donor[]): Promise<PreparedGeneration> {
+    const context = this.#context;
+    context.assertWritable();
+    return this.#alone(order.block, () =>
+      this.#compactor.prepare(this.#of(order.block), order, new Donors(context, donors)),
+    );
+  }
+
+  /**
+   * Puts the prepared file in the place of the present one; a repeat is harmless. When it resolves the new generation is
+   * durable, and all reads use it. The old file goes a little later.
+   *
+   * @throws TfsError CONFLICT when nothing like it is prepared here; DISK_FULL: nothing has changed; IO, READ_ONLY
+   */
+  async commitGeneration(block: BlockId, order: GenerationOrder): Promise<void> {
+    this.#context.assertWritable();
+    await this.#alone(block, () => this.#compactor.commit(this.#of(block), order));
+  }
+
+  /** Gives up what was prepared for a block, or is being prepared: nothing of it is left. */
+  async abandonCompaction(block: BlockId): Promise<void> {
+    await this.#compactor.abandon(block);
+  }
+
+  /**
+   * Removes from the trash what has been there long enough, or what a full disk needs, and files that compactions have
+   * replaced. To be called now and then.
+   */
   async purgeTrash(): Promise<void> {
     await this.#trash.purge();
+    await this.#compactor.sweep();
   }
 
   /**
@@ -410,8 +457,10 @@ export class BlockStore {
     range: { readonly offset: number; readonly length: number },
   ): Promise<{ readonly offset: number; readonly bytes: Buffer }> {
     const held = this.#of(block);
-    this.#assertGeneration(held, generation);
-    return this.#cache.use(held, (index) => readNextSound(this.#context, held, index, range));
+    return this.#cache.use(held, async (index) => {
+      this.#assertGeneration(held, generation);
+      return readNextSound(this.#context, held, index, range);
+    });
   }
 
   /**
@@ -512,6 +561,11 @@ export class BlockStore {
   #add(block: Block): void {
     this.#blocks.set(block.block, block);
     block.ops.onApplied = (ops, state) => {
+      const next = block.enterNext();
+      if (next !== undefined) {
+        applyNameFlags(next, state);
+        this.#cache.replace(block, next);
+      }
       if (block.index !== undefined) {
         applyOps(block.index, ops, state);
         if (block.state === BlockState.SEALED) this.#cache.put(block);
@@ -520,6 +574,20 @@ export class BlockStore {
       this.#context.changed(block.block);
     };
     block.ops.onDamaged = (error) => markSuspect(this.#context, block, error);
+  }
+
+  /** The files of a block are made, or made whole, by one at a time. */
+  async #alone<T>(block: BlockId, work: () => Promise<T>): Promise<T> {
+    if (this.#making.has(block))
+      throw new TfsError('CONFLICT', `block ${block} is being made, repaired or compacted`, {
+        retryAfterMs: 500,
+      });
+    this.#making.add(block);
+    try {
+      return await work();
+    } finally {
+      this.#making.delete(block);
+    }
   }
 
   /** @throws TfsError CLOSED, DONT_KNOW */

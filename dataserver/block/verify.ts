@@ -32,16 +32,16 @@ const NOTHING_READ = { records: 0, bytes: 0, digest: undefined };
  *
  * It sees what the kernel gives it: a page that is in its cache is not read from the medium again.
  *
- * @returns undefined when the block was sealed meanwhile, which may have cut what was read
+ * @returns undefined when the block was sealed meanwhile, which may have cut what was read, or compacted
  */
 export async function verifyBlock(
   context: StoreContext,
   block: Block,
   index: LoadedIndex,
 ): Promise<VerifyReport | undefined> {
-  const { state } = block;
+  const { state, generation } = block;
   const report = await verifyOnce(context, block, claimOf(block, index));
-  if (block.state !== state) return undefined;
+  if (block.state !== state || block.generation !== generation) return undefined;
   const { problems } = report;
   if (problems.length === 0) {
     if (state === BlockState.SEALED) await mendIdx(context, block);

@@ -11,6 +11,8 @@ const PLANTED: readonly FaultName[] = [
   'begin-without-merging',
   'ack-op-before-datasync',
   'ack-under-next-version',
+  'purge-ignores-alias',
+  'ack-alias-of-purged',
 ];
 
 describe('operations through crashes, cuts and changes of configuration', (test) => {

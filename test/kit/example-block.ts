@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto';
 import { crcOfChunks } from '../../common/crc.ts';
 import { encodeIdx, type IdxColumns } from '../../common/format/idx.ts';
 import {
+  emptyOpsState,
   encodeOpBody,
   encodeOpsFileHeader,
+  foldOp,
   frameOp,
   type Op,
   OpType,
@@ -171,6 +173,34 @@ export function exampleOps(block = exampleBlock()): Op[] {
       slots: block.records.length,
       digest: block.digest,
       epoch: 6 as Epoch,
+    },
+  ];
+}
+
+/** The same, folded; then the compaction that takes slot 1 away. */
+export function rewrittenOps(block = exampleBlock()): Op[] {
+  const state = emptyOpsState();
+  const ops = exampleOps(block);
+  for (const op of ops) foldOp(state, op);
+  const { version, seq } = state;
+  const at = block.superblock.createdAtMs + 4 * 24 * 3600 * 1000;
+  const base = { version, seq, atMs: at, opId: Buffer.alloc(16) };
+  const { header, offset } = block.records[0]!;
+  const seed = blockSeed({ ...block.superblock, generation: 1 });
+  const kept = encodeRecordHeader({ ...header, ackedLength: offset }, seed, offset);
+  return [
+    { ...base, type: OpType.SNAPSHOT, state },
+    { ...base, type: OpType.PURGE_INTENT, seq: seq + 1, atMs: at + 1, slots: [1 as Slot] },
+    {
+      ...base,
+      type: OpType.GEN_COMMIT,
+      seq: seq + 1,
+      atMs: at + 2,
+      generation: 1,
+      length: block.records[1]!.offset,
+      slots: block.records.length,
+      epoch: 7 as Epoch,
+      digest: createHash('sha256').update(kept).digest(),
     },
   ];
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildIdx, buildOpsFile, exampleBlock, exampleOps } from './example-block.ts';
+import { buildIdx, buildOpsFile, exampleBlock, exampleOps, rewrittenOps } from './example-block.ts';
 
 /**
  * Bytes that must never change: what this version writes, every later one reads. Kept as files in
@@ -17,6 +17,8 @@ export function goldenFiles(): Record<string, Buffer> {
     '65537.0.blk': block.bytes,
     '65537.0.ops': buildOpsFile(exampleOps(block)),
     '65537.0.idx': buildIdx(block),
+    // The log as it is rewritten, and what a compaction then adds to it.
+    'rewritten.ops': buildOpsFile(rewrittenOps(block), block.superblock, 1),
     // Header and chunk table of a picture over 64 KiB, as it would follow in that block.
     'large.record': large.headerBytes,
   };

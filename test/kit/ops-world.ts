@@ -1,5 +1,5 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
-import { type MutationType, OpType } from '../../common/format/ops.ts';
+import { type MutationType, nameFlagsOf, OpType } from '../../common/format/ops.ts';
 import {
   ALIAS_BIT,
   type BlockId,
@@ -198,6 +198,8 @@ export class OpsWorld {
   readonly attempts: Attempt[] = [];
   readonly faults: { has(name: FaultName): boolean };
   readonly opsLogBytes: number;
+  /** Deleted names may be purged at any moment, and stay what they are then. */
+  readonly purges: boolean;
   readonly #random: SeededRandom;
   #records: readonly Written[] = [];
   readonly #disks = new Map<ServerId, RecordingDisk>();
@@ -213,6 +215,7 @@ export class OpsWorld {
     this.faults = faultsOf(...faults);
     // Some worlds fold their logs all the time.
     this.opsLogBytes = this.#random.below(2) === 0 ? 1 << 20 : 1200;
+    this.purges = seed % 3 === 0;
   }
 
   /** @returns what is wrong, or undefined */
@@ -329,6 +332,7 @@ export class OpsWorld {
     else if (action < 80) await this.#restart();
     else if (action < 85) this.#newLeader();
     else if (action < 91) this.#exclude();
+    else if (action < 95 && this.purges) this.#purge();
     else for (const leader of this.#leaders) if (leader.hear(this)) leader.configurer.pump();
     for (let i = random.below(30); i > 0; i--) await turn();
   }
@@ -409,6 +413,18 @@ export class OpsWorld {
     const aliasId = ((ALIAS_BIT | (this.#random.u32() & 0x7fff_ffff)) >>> 0) as FileId;
     const target = attempt.fileId as number as Slot;
     attempt.aliasId = await ops.alias(BLOCK, { aliasId, cookie: cookieOf(1), target, opId });
+  }
+
+  #purge(): void {
+    const node = this.nodes.get(this.#random.pick(IDS));
+    const ask = { windowMs: 0, opId: this.#random.bytes(16) };
+    const work = async (): Promise<void> => {
+      await node?.takeover.ensure(BLOCK);
+      await node?.ops.purge(BLOCK, ask);
+    };
+    this.#keep(work()).catch((error: unknown) => {
+      if (!isTfsError(error)) throw error;
+    });
   }
 
   /** Somebody cannot reach a member that lives and goes on: the hardest case, because that one may be the sequencer. */
@@ -536,6 +552,11 @@ export class OpsWorld {
     );
     if (lost !== undefined)
       return `operation ${lost.opId.slice(0, 6)} of ${lost.startedAt}-${lost.endedAt} on name ${lost.fileId} was acknowledged and is in no log`;
+    const purged = acked.find(
+      ({ aliasId }) => aliasId !== undefined && ((nameFlagsOf(state, aliasId) ?? 0) & NameFlag.PURGED) !== 0,
+    );
+    if (purged !== undefined)
+      return `a second name of ${purged.fileId}, given out at ${purged.endedAt}, has lost its bytes to a purge`;
     for (let fileId = 0; fileId < NAMES; fileId++) {
       const isDeleted = ((state.slotFlags[fileId] ?? 0) & NameFlag.DELETED) !== 0;
       const mine = this.attempts.filter(

@@ -6,7 +6,6 @@ import {
   openStore,
   raw,
   superblockOf,
-  VERSION,
   type WorldOptions,
   Writer,
   type Written,
@@ -90,10 +89,10 @@ export class ReplicaWorld {
 
   /** To repair a replica of this block by. */
   order(): ReceiveOrder {
-    const info = this.replicas
-      .map(({ store }) => store.info(BLOCK))
-      .find((found) => found?.seal !== undefined)!;
-    return { block: BLOCK, generation: 0, seal: info.seal!, version: VERSION };
+    const infos = this.replicas.flatMap(({ store }) => store.info(BLOCK) ?? []);
+    const sealed = infos.filter(({ seal }) => seal !== undefined);
+    const info = sealed.reduce((a, b) => (b.generation > a.generation ? b : a));
+    return { block: BLOCK, generation: info.generation, seal: info.seal!, version: info.version };
   }
 
   /** Replica i is that of server i + 1, as the superblock says. */
@@ -139,7 +138,7 @@ export function donorOf(store: BlockStore, server: ServerId): Donor {
   return {
     server,
     head: async () => store.head(BLOCK),
-    records: (offset, length) => store.readRaw(BLOCK, 0, offset, length),
+    records: (offset, length) => store.readRaw(BLOCK, store.info(BLOCK)!.generation, offset, length),
     ops: async () => ({ version: store.info(BLOCK)!.version, ops: await store.opsAfter(BLOCK, 0) }),
   };
 }

@@ -7,6 +7,7 @@ import {
   type OpsState,
   OpType,
   opTypeName,
+  sealOf,
 } from '../../common/format/ops.ts';
 import type { ByteSource } from '../../common/format/source.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
@@ -40,7 +41,7 @@ export async function dumpBlock(options: DumpBlockOptions): Promise<boolean> {
   emit(superblockLine(superblock));
   let damaged = 0;
   let records = 0;
-  const seal = ops?.seal;
+  const seal = ops && sealOf(ops, superblock.generation);
   const walk = await walkBlock(source, superblock, {
     checkPayloads: options.checkPayloads,
     ...(seal === undefined ? {} : { proven: seal }),
@@ -205,6 +206,7 @@ function factsOf(op: Op): Record<string, unknown> {
         opsPrimary: op.state.cfg?.opsPrimary,
         flagged: op.state.slotFlags.reduce((sum, flags) => sum + (flags === 0 ? 0 : 1), 0),
         aliases: op.state.aliases?.count ?? 0,
+        deletions: [...(op.state.deletions?.entries() ?? [])].length,
         recentOps: op.state.recentOps?.size ?? 0,
       };
     case OpType.CFG:
@@ -227,6 +229,7 @@ function factsOf(op: Op): Record<string, unknown> {
         generation: op.generation,
         length: op.length,
         slots: op.slots,
+        epoch: op.epoch,
         digest: op.digest.toString('hex'),
       };
     default:

@@ -3,7 +3,7 @@ import { copyFile, link, mkdir, open, rename, unlink, utimes } from 'node:fs/pro
 import { join } from 'node:path';
 import { extensionsOf } from '../../client/gateway/media.ts';
 import { TfsError } from '../../common/errors.ts';
-import { nameFlagsOf, type OpsState } from '../../common/format/ops.ts';
+import { nameFlagsOf, type OpsState, sealOf } from '../../common/format/ops.ts';
 import { type RecordHeader, recordHeaderBytes } from '../../common/format/record.ts';
 import type { ByteSource } from '../../common/format/source.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
@@ -74,7 +74,7 @@ export async function salvage(options: SalvageOptions): Promise<SalvageReport> {
     run.report.holes = await walkWithoutSuperblock(options.source, onRecord);
     return run.report;
   }
-  const seal = options.ops?.seal;
+  const seal = options.ops && sealOf(options.ops, options.superblock.generation);
   const walk = await walkBlock(options.source, options.superblock, {
     onRecord,
     ...(seal === undefined ? {} : { proven: seal }),

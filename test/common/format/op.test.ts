@@ -42,6 +42,7 @@ const content = fc.oneof(
     generation: u32,
     length: u32,
     slots: u32,
+    epoch,
     digest: bytes(32),
   }),
 );

@@ -206,6 +206,53 @@ describe('merging of operations', (test) => {
     assert.is(flags(mergeLogs(held(one, later)), X), 0);
   });
 
+  test('a name that both deleted may be undeleted for as long as the later of them allows', () => {
+    const common = grow(START, at(2, 1), cfg);
+    const deletedAt = (log: readonly Op[], atMs: number): Op[] => [
+      ...log,
+      { ...grow(log, at(2, 1), mutation(OpType.DELETE, X)).at(-1)!, atMs },
+    ];
+    const [early, late] = [deletedAt(common, 5_000), deletedAt(common, 9_000)];
+    for (const logs of [
+      [early, late],
+      [late, early],
+    ]) {
+      const state = mergeLogs(held(...logs));
+      assert.is(flags(state, X), NameFlag.DELETED);
+      assert.is(state.deletions?.secondsOf(X), 9);
+    }
+  });
+
+  test('a purge that was acknowledged holds; one that a member kept to itself undoes nothing', () => {
+    const purge = (slot: number): OpContent => ({ type: OpType.PURGE_INTENT, slots: [slot as Slot] });
+    const second = 0x8000_0001 as FileId;
+    const common = grow(START, at(1, 1), mutation(OpType.DELETE, X), mutation(OpType.DELETE, Y), purge(4), {
+      ...mutation(OpType.DELETE, 5 as FileId),
+    });
+    const leftOut = grow(common, at(1, 1), purge(3), purge(5));
+    const folding: Op = { ...leftOut.at(-1)!, type: OpType.SNAPSHOT, state: folded(leftOut), atMs: 8_000 };
+    const others = grow(common, at(1, 2), cfg, mutation(OpType.UNDELETE, X), alias(second, 3));
+    for (const logs of [
+      [leftOut, others],
+      [others, leftOut],
+      [[folding], others],
+      [others, [folding], others],
+    ]) {
+      const state = folded([...logs[0]!, beginConfiguration(held(...logs), next(1))]);
+      assert.is(flags(state, X), 0, 'the undelete was acknowledged, the purge before it never');
+      assert.is(flags(state, second), 0, 'and so was a second name');
+      assert.is(flags(state, Y), NameFlag.DELETED | NameFlag.PURGED);
+      assert.is(flags(state, 5 as FileId), NameFlag.DELETED);
+      assert.ok((state.deletions?.secondsOf(5 as FileId) ?? 0) > 0, 'it may be purged once more');
+    }
+    // A member that is merely behind takes nothing back.
+    assert.is(flags(mergeLogs(held(START, leftOut)), X), NameFlag.DELETED | NameFlag.PURGED);
+    assert.is(
+      flags(mergeLogs(held(common, grow(leftOut, at(1, 2), cfg))), X),
+      NameFlag.DELETED | NameFlag.PURGED,
+    );
+  });
+
   test('a log that was folded stands for what it was folded from', () => {
     const before = grow(START, at(1, 1), mutation(OpType.DELETE, X), alias(0x8000_0001, 3));
     const after = grow(before, at(1, 1), mutation(OpType.UNDELETE, X));

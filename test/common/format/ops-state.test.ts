@@ -12,6 +12,8 @@ import {
   type OpContent,
   type OpsState,
   OpType,
+  purgeableSlots,
+  sealInForce,
 } from '../../../common/format/ops.ts';
 import type { Cookie, Epoch, FileId, ServerId, Slot } from '../../../common/ids.ts';
 import { ALIASES_PER_BLOCK_MAX, RECENT_OPS_MAX } from '../../../common/limits.ts';
@@ -31,8 +33,11 @@ class Writer {
   readonly ops: Op[] = [];
   version = { epoch: 1 as Epoch, n: 0 };
 
+  atMs = 0;
+
   add(content: OpContent, opId = random.bytes(16)): ReturnType<typeof foldOp> {
-    const op = { ...content, version: this.version, seq: this.ops.length + 1, atMs: 0, opId } as Op;
+    const { version, atMs } = this;
+    const op = { ...content, version, seq: this.ops.length + 1, atMs, opId } as Op;
     this.ops.push(op);
     return foldOp(this.state, op);
   }
@@ -191,16 +196,29 @@ describe('ops state', (test) => {
     assert.is(w.state.seal!.length, 100);
     w.add(seal(8, 60));
     assert.is(w.state.seal!.length, 60);
-    const commit = (generation: number): OpContent => ({
+    const commit = (generation: number, epoch: number): OpContent => ({
       type: OpType.GEN_COMMIT,
       generation,
       length: 10 * generation,
       slots: 1,
-      digest: Buffer.alloc(32),
+      epoch: epoch as Epoch,
+      digest: Buffer.alloc(32, epoch),
     });
-    w.add(commit(2));
-    w.add(commit(1));
+    assert.is(sealInForce(w.state)!.length, 60);
+    w.add(commit(2, 9));
+    w.add(commit(1, 10));
     assert.is(w.state.generation!.length, 20);
+    assert.equal(sealInForce(w.state), {
+      length: 20,
+      slots: 1,
+      epoch: 9,
+      digest: Buffer.alloc(32, 9),
+      complete: true,
+    });
+    w.add(commit(2, 8));
+    assert.is(w.state.generation!.epoch, 9);
+    w.add(commit(2, 11));
+    assert.is(w.state.generation!.epoch, 11, 'two leaders made the same generation: the later one counts');
   });
 
   test('seals and generations take no place in the sequence and survive a snapshot from elsewhere', () => {
@@ -289,6 +307,114 @@ describe('ops state', (test) => {
     for (let id = 0x9000_0000; table.count < ALIASES_PER_BLOCK_MAX; id++)
       table.insert(id as FileId, 0 as Cookie, 0 as Slot);
     assert.not.ok(table.insert(0xffff_ffff as FileId, 0 as Cookie, 0 as Slot), 'full');
+  });
+});
+
+describe('the undelete window', (test) => {
+  const WINDOW_MS = 10_000;
+  const OTHER = 0x8000_0008 as FileId;
+  const due = (w: Writer, nowMs: number) => purgeableSlots(w.state, nowMs, WINDOW_MS);
+
+  /** Deletes names, each at its time. */
+  function deleted(...names: [FileId, number][]): Writer {
+    const w = new Writer();
+    w.alias(SLOT, ALIAS);
+    w.alias(SLOT, OTHER);
+    for (const [fileId, atMs] of names) {
+      w.atMs = atMs;
+      w.mutate(OpType.DELETE, fileId);
+    }
+    return w;
+  }
+
+  test('a record may go when every name of it has been deleted for as long as the window', () => {
+    const w = deleted([SLOT, 5_000], [ALIAS, 9_000]);
+    assert.equal(due(w, 1e9), [], 'one name lives');
+    w.atMs = 7_000;
+    w.mutate(OpType.DELETE, OTHER);
+    assert.equal(due(w, 18_999), []);
+    assert.equal(due(w, 19_000), [SLOT]);
+    w.mutate(OpType.DELETE, 8 as FileId);
+    assert.equal(due(w, 19_000), [SLOT, 8]);
+  });
+
+  test('a fraction of a second is rounded in favour of the name', () => {
+    const w = deleted([9 as FileId, 5_001]);
+    assert.equal(due(w, 15_999), []);
+    assert.equal(due(w, 16_000), [9]);
+  });
+
+  test('undeleting ends it, deleting once more begins it anew, the same again does not shorten it', () => {
+    const w = deleted([9 as FileId, 5_000]);
+    w.mutate(OpType.UNDELETE, 9 as FileId);
+    assert.equal(due(w, 1e9), []);
+    w.atMs = 30_000;
+    w.mutate(OpType.DELETE, 9 as FileId);
+    w.atMs = 20_000;
+    w.mutate(OpType.DELETE, 9 as FileId);
+    assert.equal(due(w, 39_999), []);
+    assert.equal(due(w, 40_000), [9]);
+  });
+
+  test('a hidden name is not deleted, and what is purged is not due again', () => {
+    const w = deleted([SLOT, 0], [ALIAS, 0], [OTHER, 0]);
+    w.mutate(OpType.HIDE, 9 as FileId);
+    assert.equal(due(w, 1e9), [SLOT]);
+    w.purge(SLOT);
+    assert.equal(due(w, 1e9), []);
+    assert.equal([...w.state.deletions!.entries()], [], 'nothing is kept of what is gone');
+    w.mutate(OpType.DELETE, ALIAS);
+    assert.equal([...w.state.deletions!.entries()], []);
+  });
+
+  test('a clock that is no clock purges nothing', () => {
+    assert.equal(due(deleted([9 as FileId, Number.NaN]), 1e12), []);
+    assert.equal(due(deleted([9 as FileId, Number.POSITIVE_INFINITY]), 1e12), []);
+    assert.equal(due(deleted([9 as FileId, -1e9]), 20_000), [9]);
+  });
+
+  test('a snapshot carries the times; one of before there were times says when it was made', () => {
+    const w = deleted([SLOT, 5_000], [ALIAS, 9_000], [OTHER, 3_000], [70 as FileId, 4_000]);
+    const { version, seq } = w.state;
+    const body = encodeOpBody({
+      ...{ type: OpType.SNAPSHOT, version, seq, atMs: 77_000, opId: Buffer.alloc(16) },
+      state: w.state,
+    });
+    const stateIn = (b: Buffer): OpsState => {
+      const state = emptyOpsState();
+      foldOp(state, unwrap(decodeOpBody(b)));
+      return state;
+    };
+    const times = (state: OpsState) => [...state.deletions!.entries()];
+    assert.equal(times(stateIn(body)), [
+      [SLOT, 5],
+      [70, 4],
+      [ALIAS, 9],
+      [OTHER, 3],
+    ]);
+    // As it was written before: the list is not there, and the mark for it is 0.
+    const before = Buffer.from(body.subarray(0, body.length - 4 - 4 * 8));
+    before[43] = 0;
+    assert.equal(times(stateIn(before)), [
+      [SLOT, 77],
+      [70, 77],
+      [ALIAS, 77],
+      [OTHER, 77],
+    ]);
+    const unknown = Buffer.from(body);
+    unknown[43] = 2;
+    assert.not.ok(decodeOpBody(unknown).ok);
+    const ofLive = Buffer.from(body);
+    ofLive.writeUInt32LE(71, ofLive.length - 8);
+    assert.not.ok(decodeOpBody(ofLive).ok, 'a time of a name that is not deleted');
+  });
+
+  test('a block without deletions keeps nothing for it, in memory or on the disk', () => {
+    const w = new Writer();
+    w.alias(SLOT);
+    w.mutate(OpType.HIDE);
+    assert.is(w.state.deletions, undefined);
+    assert.is(bytesOf(w.state)[43], 0);
   });
 });
 

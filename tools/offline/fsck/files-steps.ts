@@ -56,16 +56,17 @@ export async function checkFiles(mount: MountUnderCheck, found: Findings): Promi
     }
     const generation = Math.max(...of.blk);
     const log = of.ops.length === 0 ? undefined : Math.max(...of.ops);
-    for (const older of of.blk)
-      if (older !== generation) found.note(`block ${block} also has a file of generation ${older}`);
+    if (of.blk.length > 1)
+      found.note(`block ${block} has files of generations ${of.blk.join(', ')}; its DataServer keeps one`);
     for (const older of of.ops)
       if (older !== log) found.note(`block ${block} also has the older ops log ${older}`);
     mount.blocks.push({
       block,
       generation,
       fileName: blockFileName(block, generation, 'blk'),
+      generations: of.blk,
       log,
-      hasIdx: of.idx.includes(generation),
+      indexes: of.idx,
       superblock: undefined,
       ops: undefined,
       facts: undefined,

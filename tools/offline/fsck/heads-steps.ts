@@ -1,27 +1,33 @@
 import { join } from 'node:path';
 import { isTfsError, TfsError, toTfsError } from '../../../common/errors.ts';
 import { blockFileName } from '../../../common/format/file-names.ts';
-import { OpType } from '../../../common/format/ops.ts';
+import { type OpsState, OpType } from '../../../common/format/ops.ts';
 import { openBlockFile, readOpsLog } from '../block-files.ts';
 import type { BlockUnderCheck, Findings, MountUnderCheck } from './step.ts';
 
 /** Each block file starts with the superblock of just that block, generation and cluster. */
 export async function checkSuperblocks(mount: MountUnderCheck, found: Findings): Promise<string> {
-  for (const block of mount.blocks) {
-    try {
-      const file = await openBlockFile(join(mount.path, 'blocks', block.fileName));
-      await file.source.close();
-      const why = file.why ?? misplaced(mount, block, file.superblock!);
-      if (why === undefined) block.superblock = file.superblock;
-      else
-        found.damage(
-          `${block.fileName}: ${why}. Its pictures are on its other replicas; "tfs salvage" may find them here`,
-        );
-    } catch (error) {
-      if (!vanished(mount, error)) found.damage(`${block.fileName}: ${toTfsError(error).message}`);
-    }
-  }
+  for (const block of mount.blocks) await checkSuperblock(mount, block, found);
   return `${mount.blocks.length} superblocks`;
+}
+
+async function checkSuperblock(
+  mount: MountUnderCheck,
+  block: BlockUnderCheck,
+  found: Findings,
+): Promise<void> {
+  try {
+    const file = await openBlockFile(join(mount.path, 'blocks', block.fileName));
+    await file.source.close();
+    const why = file.why ?? misplaced(mount, block, file.superblock!);
+    if (why === undefined) block.superblock = file.superblock;
+    else
+      found.damage(
+        `${block.fileName}: ${why}. Its pictures are on its other replicas; "tfs salvage" may find them here`,
+      );
+  } catch (error) {
+    if (!vanished(mount, error)) found.damage(`${block.fileName}: ${toTfsError(error).message}`);
+  }
 }
 
 function misplaced(
@@ -85,7 +91,27 @@ async function checkOpsLog(mount: MountUnderCheck, block: BlockUnderCheck, found
     seq = op.seq;
   }
   block.ops = state;
+  await settleGeneration(mount, block, state, found);
   return ops.length;
+}
+
+/** The file that the log speaks of is the block; a newer one is of a compaction that was never committed. */
+async function settleGeneration(
+  mount: MountUnderCheck,
+  block: BlockUnderCheck,
+  state: OpsState,
+  found: Findings,
+): Promise<void> {
+  const committed = state.generation?.generation ?? 0;
+  if (committed === block.generation) return;
+  const name = blockFileName(block.block, committed, 'blk');
+  if (!block.generations.includes(committed)) {
+    found.damage(`${name} is not there: the ops log says that it is the block. It is on other replicas`);
+    return;
+  }
+  block.generation = committed;
+  block.fileName = name;
+  await checkSuperblock(mount, block, found);
 }
 
 /** While a DataServer runs, it may replace a log or retire a block between two looks. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { toTfsError } from '../../../common/errors.ts';
 import { blockFileName } from '../../../common/format/file-names.ts';
 import { decodeIdx } from '../../../common/format/idx.ts';
+import { sealOf } from '../../../common/format/ops.ts';
 import { readWhole } from '../block-files.ts';
 import type { BlockUnderCheck, Findings, MountUnderCheck } from './step.ts';
 
@@ -10,8 +11,8 @@ export async function checkIndexFiles(mount: MountUnderCheck, found: Findings): 
   let checked = 0;
   let missing = 0;
   for (const block of mount.blocks) {
-    if (block.ops?.seal === undefined) continue;
-    if (!block.hasIdx) {
+    if (block.ops === undefined || sealOf(block.ops, block.generation) === undefined) continue;
+    if (!block.indexes.includes(block.generation)) {
       missing++;
       continue;
     }

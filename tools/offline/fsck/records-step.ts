@@ -3,7 +3,7 @@ import { crc32 } from '../../../common/crc.ts';
 import { toTfsError } from '../../../common/errors.ts';
 import { blockFileName } from '../../../common/format/file-names.ts';
 import { SHA1_BYTES } from '../../../common/format/idx.ts';
-import type { OpsState } from '../../../common/format/ops.ts';
+import { type OpsState, sealOf } from '../../../common/format/ops.ts';
 import { slotFlags, slotOffset, slotWord } from '../../../common/format/slot-word.ts';
 import { type BlockWalk, walkBlock } from '../../../common/format/walk.ts';
 import { NameFlag } from '../../../common/wire/messages.ts';
@@ -21,7 +21,7 @@ export async function checkRecords(mount: MountUnderCheck, found: Findings): Pro
       const first = new Findings();
       let checked = await checkBlock(mount, block, first);
       let lines = first;
-      if (first.damageCount > 0 && mount.served && block.ops?.seal === undefined) {
+      if (first.damageCount > 0 && mount.served && sealOfBlock(block) === undefined) {
         // It may have been written to, or sealed, while it was read: what is damage is still there at a second look.
         lines = new Findings();
         await refreshOps(mount, block);
@@ -46,7 +46,7 @@ async function checkBlock(
   found: Findings,
 ): Promise<{ readonly records: number; readonly bytes: number }> {
   const superblock = block.superblock!;
-  const seal = block.ops?.seal;
+  const seal = sealOfBlock(block);
   const columns = new Columns();
   const damage: string[] = [];
   let records = 0;
@@ -88,6 +88,8 @@ async function checkBlock(
     await source.close();
   }
 }
+
+const sealOfBlock = ({ ops, generation }: BlockUnderCheck) => ops && sealOf(ops, generation);
 
 /** Operations name only records that are there. */
 function checkOpsAgainst(ops: OpsState, walk: BlockWalk, found: Findings): void {

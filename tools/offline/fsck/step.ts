@@ -55,11 +55,15 @@ export class Findings {
 /** A block as far as the steps have come. */
 export interface BlockUnderCheck {
   readonly block: BlockId;
-  readonly generation: number;
-  readonly fileName: string;
+  /** Of the newest file, until the ops log tells which one counts. */
+  generation: number;
+  fileName: string;
+  /** Of all its files. */
+  readonly generations: readonly number[];
   /** Number of the newest ops log; absent without one. */
   readonly log: number | undefined;
-  readonly hasIdx: boolean;
+  /** Generations of its index files. */
+  readonly indexes: readonly number[];
   superblock: Superblock | undefined;
   ops: OpsState | undefined;
   /** Set once its records were read and all of them verify. */

@@ -1,0 +1,71 @@
+import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import type { BlockId } from '../../common/ids.ts';
+import { OLD_GENERATION_MS } from '../../common/limits.ts';
+import { STORE_DIRECTORIES } from './api.ts';
+import { inBlocks, type StoreContext } from './context.ts';
+import type { LoadedIndex } from './loaded-index.ts';
+
+interface OldFile {
+  readonly block: BlockId;
+  readonly generation: number;
+  readonly bytes: number;
+  /** Of those who read it when the next one took its place; undefined where nobody did. */
+  readonly index: LoadedIndex | undefined;
+  /** Monotonic. */
+  readonly fromMs: number;
+}
+
+/**
+ * Files that a compaction has replaced: they stay until those who read them are done, and for a grace time. Nothing
+ * leads to them any more; what a process leaves behind the next one removes when it opens the block.
+ */
+export class OldGenerations {
+  readonly #context: StoreContext;
+  #files: OldFile[] = [];
+
+  constructor(context: StoreContext) {
+    this.#context = context;
+  }
+
+  get bytes(): number {
+    return this.#files.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  add(file: Omit<OldFile, 'fromMs'>): void {
+    this.#files.push({ ...file, fromMs: this.#context.clock.monotonic() });
+  }
+
+  /** Removes what has been kept long enough. To be called now and then. */
+  async sweep(): Promise<void> {
+    const now = this.#context.clock.monotonic();
+    const isDue = ({ index, fromMs }: OldFile): boolean =>
+      now - fromMs >= OLD_GENERATION_MS && index?.held !== true;
+    const due = this.#files.filter(isDue);
+    this.#files = this.#files.filter((file) => !due.includes(file));
+    for (const { block, generation } of due) await removeGeneration(this.#context, block, generation);
+  }
+}
+
+/** The files of one generation of a block. */
+export async function removeGeneration(
+  context: StoreContext,
+  block: BlockId,
+  generation: number,
+): Promise<void> {
+  for (const kind of ['blk', 'idx'] as const)
+    await context.discard(inBlocks(blockFileName(block, generation, kind)));
+}
+
+/** All files of the block's other generations. */
+export async function removeOtherGenerations(
+  context: StoreContext,
+  block: BlockId,
+  generation: number,
+): Promise<void> {
+  const numbers = new Set<number>();
+  for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
+    const file = parseBlockFileName(name);
+    if (file?.block === block && file.kind !== 'ops' && file.number !== generation) numbers.add(file.number);
+  }
+  for (const number of numbers) await removeGeneration(context, block, number);
+}
