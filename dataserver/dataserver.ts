@@ -29,6 +29,10 @@ import { Reader } from './reader.ts';
 import { Reconfigurer } from './reconfigure.ts';
 import { ReplicaRepair } from './repair.ts';
 import { Replica } from './replica.ts';
+import { ScrubLedger } from './scrub/ledger.ts';
+import { ScrubOrders } from './scrub/orders.ts';
+import { ReadClock } from './scrub/read-times.ts';
+import { Scrubber } from './scrub/scrubber.ts';
 import { SessionPool } from './session-pool.ts';
 import { SlowDisk } from './slow-disk.ts';
 import { Suspects } from './suspects.ts';
@@ -48,6 +52,7 @@ export class DataServer {
   readonly nameservers: NameServers;
   readonly indexer: Indexer;
   readonly repair: ReplicaRepair;
+  readonly scrubber: Scrubber;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -72,6 +77,7 @@ export class DataServer {
     suspects: Suspects;
     report: UplinkReport;
     repair: ReplicaRepair;
+    scrubber: Scrubber;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -88,6 +94,7 @@ export class DataServer {
     this.#suspects = parts.suspects;
     this.#report = parts.report;
     this.repair = parts.repair;
+    this.scrubber = parts.scrubber;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -208,11 +215,15 @@ export class DataServer {
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     report.attachPool(pool);
+    const reads = new ReadClock(clock);
+    const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
+    const scrubber = new Scrubber({ store, ledger, reads, clock, log, passMs: options.scrubPassMs });
+    report.attachScrubber(scrubber);
     onLeader = () => pool.leaderFound();
     onLost = (address) => pool.peerLost(address);
     const dedup = new Deduplicator({ server, store, index, ops, random });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
-    const reader = new Reader({ store, nameservers });
+    const reader = new Reader({ store, nameservers, reads });
     const indexer = new Indexer({ server, store, index, log });
     const replica = new Replica({
       server,
@@ -252,13 +263,16 @@ export class DataServer {
       suspects,
       report,
       repair,
+      scrubber,
       slowDisk,
     });
-    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
+    const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
+    route(rpc, dataServer, { scrubOrders, reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
     slowDisk.start();
     indexer.start();
+    scrubber.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
     dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
@@ -346,6 +360,7 @@ export class DataServer {
     this.#closing = true;
     this.#trashTimer?.cancel();
     this.repair.close();
+    const scrubbed = this.scrubber.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
@@ -359,6 +374,7 @@ export class DataServer {
     this.#report.leaving = 'gone';
     await nameservers.close();
     await this.indexer.close();
+    await scrubbed;
     this.#suspects.close();
     await this.#peers.close();
     await this.#rpc.close();
@@ -403,6 +419,7 @@ function route(
   rpc: RpcServer,
   server: DataServer,
   {
+    scrubOrders,
     reader,
     replica,
     ops,
@@ -410,6 +427,7 @@ function route(
     reconfigurer,
     promise,
   }: {
+    scrubOrders: ScrubOrders;
     reader: Reader;
     replica: Replica;
     ops: OpsSequencer;
@@ -447,5 +465,7 @@ function route(
   const inspector = new Inspector(server.store);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
+  on(Op.SCRUB, ['operator'], (request) => scrubOrders.scrub(request));
+  on(Op.BLOCK_DIGESTS, ['nameserver'], (request) => scrubOrders.digests(request));
   on(Op.STATUS, ROLES, () => ({ header: encodeControl(server.status()) }));
 }

@@ -6,6 +6,7 @@ import type { BlockStore } from './block/store.ts';
 import type { DataServerOptions } from './options.ts';
 import type { DiskProbe } from './probe.ts';
 import type { PromiseKeeper } from './promise.ts';
+import type { Scrubber } from './scrub/scrubber.ts';
 import type { SessionPool } from './session-pool.ts';
 import type { Suspects } from './suspects.ts';
 import type { UplinkSource } from './uplink.ts';
@@ -28,6 +29,7 @@ export class UplinkReport implements UplinkSource {
   #space: { totalBytes: number; freeBytes: number };
   #spaceAt: number;
   #pool: SessionPool | undefined;
+  #scrubber: Scrubber | undefined;
   /** What heartbeats say of it from now on. */
   leaving: Heartbeat['leaving'];
 
@@ -43,6 +45,10 @@ export class UplinkReport implements UplinkSource {
 
   attachPool(pool: SessionPool): void {
     this.#pool = pool;
+  }
+
+  attachScrubber(scrubber: Scrubber): void {
+    this.#scrubber = scrubber;
   }
 
   register(): Register {
@@ -83,6 +89,9 @@ export class UplinkReport implements UplinkSource {
       files: totals.files,
       aliases: totals.aliases,
       lostRecords: totals.lostRecords,
+      ...(this.#scrubber === undefined
+        ? {}
+        : { scrub: this.#scrubber.figures, scrubbed: this.#scrubber.scrubbed }),
       ...(this.leaving === undefined ? {} : { leaving: this.leaving }),
     };
   }

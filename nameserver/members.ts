@@ -61,6 +61,7 @@ export interface LiveMember {
   suspects: ReadonlySet<ServerId>;
   counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
+  scrub: Heartbeat['scrub'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
@@ -191,6 +192,7 @@ export class Members {
         suspects: new Set(),
         counts: NO_COUNTS,
         leaving: undefined,
+        scrub: known?.record.incarnation === record.incarnation ? known.scrub : undefined,
       };
       const isChanged =
         before === undefined ||
@@ -405,6 +407,7 @@ export class Members {
       ...(live?.counts ?? NO_COUNTS),
       suspects: [...(live?.suspects ?? [])],
       leaving: live?.leaving !== undefined,
+      ...(live?.scrub === undefined ? {} : { scrub: live.scrub }),
     };
   }
 

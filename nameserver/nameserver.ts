@@ -25,6 +25,7 @@ import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
 import { Configurer } from './configurer.ts';
+import { blockDigestsOver, DigestCheck } from './digest-check.ts';
 import { serve } from './handlers.ts';
 import { Leadership } from './leadership.ts';
 import { Locator } from './locator.ts';
@@ -110,6 +111,7 @@ export class NameServer {
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
   readonly repairer: Repairer;
+  readonly digests: DigestCheck;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -203,6 +205,13 @@ export class NameServer {
       canWrite: (server) => members.canWrite(server),
       seal: (block, why) => this.sealer.enqueue(block, why),
     });
+    this.digests = new DigestCheck({
+      ...orders,
+      ask: blockDigestsOver(peers),
+      isCurrent: (server) => this.#isCurrent(server),
+      seal: (block, why) => this.sealer.enqueue(block, why),
+      mergeOps: (block) => this.configurer.request(block, [], true),
+    });
     this.rounds = new PromiseRounds({
       members,
       log,
@@ -253,6 +262,9 @@ export class NameServer {
       clock,
       log,
       onMapChange: () => this.#mapVersion.bump(),
+      onScrubbed: (blocks) => {
+        if (this.leads) this.digests.noted(blocks);
+      },
       onLeaving: () => {
         if (this.leads) this.#sweep.run(clock.monotonic());
       },
@@ -340,8 +352,8 @@ export class NameServer {
 
   /** How the blocks are, as far as this NameServer knows. */
   blockFigures(): ClusterMap['blocks'] {
-    const { map, sealer, repairer } = this;
-    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer });
+    const { map, sealer, repairer, digests } = this;
+    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer, digests });
   }
 
   clusterMap(): ClusterMap {
@@ -364,6 +376,7 @@ export class NameServer {
       this.opsSync.close(),
       this.configurer.close(),
       this.repairer.close(),
+      this.digests.close(),
     ];
     await this.#server?.drain();
     // What they still wait for fails now.
@@ -395,6 +408,7 @@ export class NameServer {
     this.configurer.pump();
     this.#absent.step();
     this.repairer.pump();
+    this.digests.pump();
   }
 
   /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */

@@ -15,6 +15,8 @@ import {
   type Session,
   serverId,
 } from '../ids.ts';
+import { SCRUBBED_BLOCKS_MAX } from '../limits.ts';
+import { zScrubFigures } from './scrub.ts';
 
 const u32 = z.number().int().min(0).max(0xffff_ffff);
 const u16 = z.number().int().min(0).max(0xffff);
@@ -136,6 +138,9 @@ export const zHeartbeat = z.object({
   aliases: z.number().int().min(0),
   /** Records that were sealed as lost, because they verified on no replica. */
   lostRecords: z.number().int().min(0).optional(),
+  scrub: zScrubFigures.optional(),
+  /** Replicas that were read through in the last moments: to be compared with those of other servers. */
+  scrubbed: z.array(zBlock).max(SCRUBBED_BLOCKS_MAX).optional(),
   /**
    * `stopping`: it ends its write sessions and wants what it holds sealed; it still answers. `gone`: its last word; it
    * answers nothing any more.
@@ -397,6 +402,23 @@ export type BlockHead = z.infer<typeof zBlockHead>;
 export const zBlockHeadReply = z.object({ generation: u32, state: u16, seal: zSealFact.optional() });
 export type BlockHeadReply = z.infer<typeof zBlockHeadReply>;
 
+/** Leading NameServer -> a holder of a sealed block: what its replica is, to be compared with the others. */
+export const zBlockDigests = z.object({ block: zBlock });
+export type BlockDigests = z.infer<typeof zBlockDigests>;
+export const zBlockDigestsReply = z.object({
+  generation: u32,
+  /** Absent while it waits for its seal. */
+  seal: zSealFact.optional(),
+  /** Place of the newest operation in its log. */
+  version: zVersion,
+  seq: u32,
+  /** `opsDigest` of what its operations add up to. */
+  ops: hex(32),
+  /** Wall clock there: when the replica was last read through, and was then as its seal says; absent for never. */
+  scrubbedAtMs: z.number().optional(),
+});
+export type BlockDigestsReply = z.infer<typeof zBlockDigestsReply>;
+
 /** NameServer -> the other NameServer. */
 export const zPeerState = z.object({
   nameserver: z.number().int().min(0).max(1),
@@ -480,6 +502,7 @@ const zServerInfo = z.object({
   lostRecords: z.number().default(0),
   /** It stops: nothing new is placed on it. */
   leaving: z.boolean().default(false),
+  scrub: zScrubFigures.optional(),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 
@@ -521,6 +544,8 @@ export const zClusterMap = z.object({
     contradicted: z.number().default(0),
     /** Records that a repair found on no replica. */
     lostRecords: z.number().default(0),
+    /** Blocks whose replicas are sound, each by itself, and not the same. */
+    disagreeing: z.number().default(0),
     /** Since `underReplicated` and the copies began to be counted for the last time; -1 before the first time. */
     countedAgoMs: z.number().default(-1),
   }),

@@ -54,6 +54,7 @@ export const Op = {
   PROMISE: 33,
   CONFIGURE: 34,
   REPAIR: 38,
+  BLOCK_DIGESTS: 46,
   // NameServer -> NameServer
   PEER_STATE: 31,
   HAND_OVER: 32,
@@ -64,6 +65,7 @@ export const Op = {
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,
+  SCRUB: 45,
   // anyone -> anyone
   PING: 16,
   STATUS: 30,

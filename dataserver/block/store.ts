@@ -17,6 +17,7 @@ import {
   type GenerationOrder,
   type PreparedGeneration,
   type RawRecords,
+  type ReadPace,
   type ReadResult,
   type Received,
   type ReceiveOrder,
@@ -508,13 +509,15 @@ export class BlockStore {
   /**
    * Reads all of a block, OPEN ones too, as far as they are durable, and checks everything that can be checked. What
    * does not verify makes the block SUSPECT.
+   *
+   * @param pace absent: as fast as the disk gives it
    */
-  async verify(block: BlockId): Promise<VerifyReport> {
+  async verify(block: BlockId, pace?: ReadPace): Promise<VerifyReport> {
     const held = this.#of(block);
     for (;;) {
       if ((held.flags & BlockFlag.QUARANTINED) !== 0) return unreadReport(QUARANTINED_PROBLEM);
       try {
-        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
+        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index, pace));
         if (report !== undefined) return report;
       } catch (error) {
         // It cannot even be loaded; that made it SUSPECT.

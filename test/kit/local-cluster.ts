@@ -161,6 +161,7 @@ export class LocalCluster {
       indexBytes: 16 << 20,
       openFiles: 64,
       memberAckMs: 1000,
+      scrubPassMs: 0,
       minWrite: this.#options.minWrite,
       pid: process.pid,
       version: 'test',

@@ -5,6 +5,7 @@ import type { ClusterMap, ServerInfo } from '../../common/wire/control.ts';
 import { columns, formatAge, formatBytes } from '../cli/columns.ts';
 import { ExitCode } from '../cli/exit-codes.ts';
 import { openIo, raiseExitCode } from '../cli/io.ts';
+import { scrubLine } from '../cli/scrub-line.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
 import { mapOf, type NameServerAnswer, whyNotWritable } from '../cluster/cluster-view.ts';
 import { type Diagnosis, diagnose } from '../doctor/diagnose.ts';
@@ -60,7 +61,7 @@ function formatted(
   { verdict, findings }: Diagnosis,
 ): string {
   const parts = [processTable(processes), nameserverTable(nameservers)];
-  if (map !== null) parts.push(serverTable(map.servers), blockLines(map));
+  if (map !== null) parts.push(serverTable(map.servers), blockLines(map), scrubLines(map.servers));
   const takes =
     reason === null ? 'The cluster takes uploads.' : `The cluster does NOT take uploads: ${reason}.`;
   const count = findings.filter(({ level }) => level !== 'note').length;
@@ -145,6 +146,15 @@ function diskOf({ io }: ServerInfo): string {
   if (!io.healthy) return `fails${reason}`;
   const probe = `${Math.round(io.probeMs)} ms`;
   return io.slow === true || io.probeMs >= DISK_SLOW_MS ? `slow, ${probe}` : `healthy, ${probe}`;
+}
+
+function scrubLines(servers: readonly ServerInfo[]): string {
+  return servers
+    .map(
+      ({ id, scrub }) =>
+        `Scrub     server ${id}: ${scrub === undefined ? '-' : scrubLine(scrub, Date.now())}`,
+    )
+    .join('\n');
 }
 
 function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {
