@@ -240,6 +240,11 @@ export const DIGEST_CHECKS_RUNNING_MAX = 4;
 export const DIGEST_CHECK_AGAIN_MS = 30_000;
 export const DIGEST_CHECK_AGAIN_MS_MAX = 3600_000;
 export const DISAGREEING_BLOCKS_MAX = 1024;
+/** What the files of a mount take is added up this often, or less often where it takes long. */
+export const SPACE_FIRST_MS = 2_000;
+export const SPACE_EVERY_MS = 20_000;
+/** Of the time, to look at every file. */
+export const SPACE_SHARE_PERCENT_MAX = 2;
 /** A table that differs from what was reported, time and again, is asked for at most this often. */
 export const DRIFT_REPORT_MS_MIN = 30_000;
 export const CHECKPOINT_MS = 3_000;

@@ -35,6 +35,7 @@ import { ReadClock } from './scrub/read-times.ts';
 import { Scrubber } from './scrub/scrubber.ts';
 import { SessionPool } from './session-pool.ts';
 import { SlowDisk } from './slow-disk.ts';
+import { SpaceSurvey } from './space/space-survey.ts';
 import { Suspects } from './suspects.ts';
 import { Takeover } from './takeover.ts';
 import { Uplink } from './uplink.ts';
@@ -53,6 +54,7 @@ export class DataServer {
   readonly indexer: Indexer;
   readonly repair: ReplicaRepair;
   readonly scrubber: Scrubber;
+  readonly spaceSurvey: SpaceSurvey;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -78,6 +80,7 @@ export class DataServer {
     report: UplinkReport;
     repair: ReplicaRepair;
     scrubber: Scrubber;
+    spaceSurvey: SpaceSurvey;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -95,6 +98,7 @@ export class DataServer {
     this.#report = parts.report;
     this.repair = parts.repair;
     this.scrubber = parts.scrubber;
+    this.spaceSurvey = parts.spaceSurvey;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -214,11 +218,11 @@ export class DataServer {
       onDiskLate: () => probe.doubt(),
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
-    report.attachPool(pool);
     const reads = new ReadClock(clock);
     const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
     const scrubber = new Scrubber({ store, ledger, reads, clock, log, passMs: options.scrubPassMs });
-    report.attachScrubber(scrubber);
+    const spaceSurvey = new SpaceSurvey({ store, clock, log, windowMs: options.undeleteWindowMs });
+    report.attach({ pool, scrubber, spaceSurvey });
     onLeader = () => pool.leaderFound();
     onLost = (address) => pool.peerLost(address);
     const dedup = new Deduplicator({ server, store, index, ops, random });
@@ -264,6 +268,7 @@ export class DataServer {
       report,
       repair,
       scrubber,
+      spaceSurvey,
       slowDisk,
     });
     const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
@@ -273,6 +278,7 @@ export class DataServer {
     slowDisk.start();
     indexer.start();
     scrubber.start();
+    spaceSurvey.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
     dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
@@ -361,6 +367,7 @@ export class DataServer {
     this.#trashTimer?.cancel();
     this.repair.close();
     const scrubbed = this.scrubber.close();
+    this.spaceSurvey.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;

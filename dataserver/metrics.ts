@@ -110,6 +110,30 @@ export function observe(metrics: Metrics, server: DataServer): void {
     'Records that came from other DataServers for repairs',
     () => repair.stats.fetched,
   );
+  metrics.observedBy(
+    'tfs_dataserver_space_bytes',
+    'What the bytes below the mount are, by part; they add up to what its files take of the file system',
+    'part',
+    () => Object.entries(server.spaceSurvey.latest?.parts ?? {}),
+  );
+  metrics.observed(
+    'tfs_dataserver_space_age_seconds',
+    'Since that was looked at; +Inf before the first time',
+    () => {
+      const { latest } = server.spaceSurvey;
+      if (latest === undefined) return Number.POSITIVE_INFINITY;
+      return Math.max(0, (server.options.clock.now() - latest.measuredAtMs) / 1000);
+    },
+  );
+  metrics.observed('tfs_dataserver_orphan_files', 'Files that no block and no server needs', () => {
+    return server.spaceSurvey.latest?.orphans.files ?? 0;
+  });
+  metrics.observed('tfs_dataserver_orphan_bytes', 'Bytes of those', () => {
+    return server.spaceSurvey.latest?.orphans.bytes ?? 0;
+  });
+  metrics.observed('tfs_dataserver_orphan_oldest_seconds', 'Age of the oldest of those', () => {
+    return (server.spaceSurvey.latest?.orphans.oldestMs ?? 0) / 1000;
+  });
   metrics.counted('tfs_dataserver_scrub_bytes_total', 'Bytes read by scrubs', () => scrubber.stats.bytes);
   metrics.counted(
     'tfs_dataserver_scrub_replicas_total',

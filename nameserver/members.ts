@@ -11,6 +11,7 @@ import {
   type PromiseReply,
   type Register,
   type Reign,
+  type ServerFigures,
   type ServerInfo,
 } from '../common/wire/control.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
@@ -62,6 +63,7 @@ export interface LiveMember {
   counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
   scrub: Heartbeat['scrub'];
+  use: Heartbeat['use'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
@@ -192,7 +194,8 @@ export class Members {
         suspects: new Set(),
         counts: NO_COUNTS,
         leaving: undefined,
-        scrub: known?.record.incarnation === record.incarnation ? known.scrub : undefined,
+        scrub: undefined,
+        use: undefined,
       };
       const isChanged =
         before === undefined ||
@@ -385,6 +388,14 @@ export class Members {
     return this.known.map((id) => this.#info(id));
   }
 
+  /** What the servers last said of their scrubs and their space. */
+  figures(): ServerFigures {
+    return this.known.map((id) => {
+      const { scrub, use } = this.#live.get(id) ?? {};
+      return { id, ...(scrub === undefined ? {} : { scrub }), ...(use === undefined ? {} : { use }) };
+    });
+  }
+
   #info(id: ServerId): ServerInfo {
     const record = this.#records.get(id);
     const live = this.#live.get(id);
@@ -407,7 +418,6 @@ export class Members {
       ...(live?.counts ?? NO_COUNTS),
       suspects: [...(live?.suspects ?? [])],
       leaving: live?.leaving !== undefined,
-      ...(live?.scrub === undefined ? {} : { scrub: live.scrub }),
     };
   }
 

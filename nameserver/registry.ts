@@ -127,6 +127,7 @@ export class Registry {
       lostRecords = 0,
       leaving,
       scrub,
+      use,
       scrubbed = [],
     } = message;
     const wasAway = members.stateOf(server) !== 'up';
@@ -139,6 +140,7 @@ export class Registry {
       space,
       io,
       scrub,
+      use,
       suspects: new Set(suspects),
       counts: { openBlocks, blocks, files, aliases, lostRecords },
     });

@@ -17,6 +17,7 @@ import {
 } from '../ids.ts';
 import { SCRUBBED_BLOCKS_MAX } from '../limits.ts';
 import { zScrubFigures } from './scrub.ts';
+import { zSpaceUse } from './space.ts';
 
 const u32 = z.number().int().min(0).max(0xffff_ffff);
 const u16 = z.number().int().min(0).max(0xffff);
@@ -139,6 +140,8 @@ export const zHeartbeat = z.object({
   /** Records that were sealed as lost, because they verified on no replica. */
   lostRecords: z.number().int().min(0).optional(),
   scrub: zScrubFigures.optional(),
+  /** What the bytes below its mount are; absent until it has been looked at. */
+  use: zSpaceUse.optional(),
   /** Replicas that were read through in the last moments: to be compared with those of other servers. */
   scrubbed: z.array(zBlock).max(SCRUBBED_BLOCKS_MAX).optional(),
   /**
@@ -502,7 +505,6 @@ const zServerInfo = z.object({
   lostRecords: z.number().default(0),
   /** It stops: nothing new is placed on it. */
   leaving: z.boolean().default(false),
-  scrub: zScrubFigures.optional(),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 
@@ -551,6 +553,15 @@ export const zClusterMap = z.object({
   }),
 });
 export type ClusterMap = z.infer<typeof zClusterMap>;
+
+/**
+ * Anyone -> NameServer: what people ask of the DataServers, and clients do not. The answer is this, for each of them, as
+ * its payload.
+ */
+export const zServerFigures = z.array(
+  z.object({ id: zServer, scrub: zScrubFigures.optional(), use: zSpaceUse.optional() }),
+);
+export type ServerFigures = z.infer<typeof zServerFigures>;
 
 /** Anyone -> anyone. */
 export const zStatus = z.object({

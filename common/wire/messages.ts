@@ -40,6 +40,7 @@ export const Op = {
   // gateway -> NameServer
   LOCATE: 7,
   CLUSTER_MAP: 22,
+  SERVER_FIGURES: 47,
   // DataServer -> NameServer
   REGISTER: 17,
   HEARTBEAT: 18,

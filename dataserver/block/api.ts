@@ -78,6 +78,8 @@ export interface BlockInfo {
   /** Of the newest CFG. */
   readonly members: readonly ServerId[];
   readonly seal: SealInfo | undefined;
+  /** Some name in it is, or was, deleted or hidden. */
+  readonly hasFlags: boolean;
   /** Whether a RECOVERED block has been walked; true for all others. */
   readonly walked: boolean;
 }

@@ -34,10 +34,9 @@ export class ScrubOrders {
   async digests({ header }: RpcRequest): Promise<RpcResult> {
     const { store, ledger } = this.#deps;
     const { block } = decodeControl(zBlockDigests, header, 'BLOCK_DIGESTS');
-    const { generation } = store.head(block);
     const state = await store.opsState(block);
-    // After the last await: seal and operations are of one moment.
-    const seal = store.info(block)?.seal;
+    // After the last await: generation, seal and operations are of one moment.
+    const { generation, seal } = store.head(block);
     const scrubbedAtMs = ledger.readAtMs(block);
     const reply: BlockDigestsReply = {
       generation,

@@ -65,11 +65,14 @@ export function dueIn(
   return due.sort((a, b) => a.atMs - b.atMs || a.block - b.block);
 }
 
+/** Whether the clock was set back since that pass began. */
+export const isSetBack = (last: Pass | undefined, nowMs: number): boolean =>
+  last !== undefined && last.startedAtMs - nowMs > CLOCK_SET_BACK_MS;
+
 /** Whether a new pass is to begin: as long after the last one began as a pass may take. */
 export function isPassDue(last: Pass | undefined, nowMs: number, passMs: number): boolean {
   if (passMs === 0) return false;
   if (last === undefined) return true;
   if (last.endedAtMs === undefined) return false;
-  const sinceMs = nowMs - last.startedAtMs;
-  return sinceMs >= passMs || sinceMs < -CLOCK_SET_BACK_MS;
+  return nowMs - last.startedAtMs >= passMs || isSetBack(last, nowMs);
 }

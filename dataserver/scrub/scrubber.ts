@@ -16,7 +16,7 @@ import type { BlockStore, ReadPace } from '../block/store.ts';
 import type { ScrubLedger } from './ledger.ts';
 import { Meter } from './meter.ts';
 import { Bucket, rateFor, restMs } from './pace.ts';
-import { beginPass, type Due, dueIn, isPassDue, isScrubbed, type Pass } from './pass.ts';
+import { beginPass, type Due, dueIn, isPassDue, isScrubbed, isSetBack, type Pass } from './pass.ts';
 import type { ReadClock } from './read-times.ts';
 
 export interface ScrubberDeps {
@@ -118,8 +118,9 @@ export class Scrubber {
 
   async #beginPass(fullSpeed: boolean): Promise<void> {
     const { ledger, clock } = this.#deps;
-    // Behind what is being read just now, whose bytes may be from before this pass was asked for.
-    const startedAtMs = clock.now() + 1;
+    // Behind all that was begun to be read before, whose bytes may be older than the wish for this pass.
+    const startedAtMs =
+      Math.max(clock.now(), isSetBack(ledger.pass, clock.now()) ? 0 : (ledger.pass?.startedAtMs ?? 0)) + 1;
     this.#restMs = 0;
     await ledger.begin(beginPass(startedAtMs, fullSpeed));
     this.#count(this.#due(ledger.pass!));
