@@ -205,46 +205,30 @@ export const READ_RAW_MS_MAX = 15_000;
 export const TRASH_MS_DEFAULT = 24 * 3600 * 1000;
 export const TRASH_FREE_PERCENT_MIN = 5;
 export const TRASH_PURGE_MS = 10_000;
+/** What a DataServer remembers of the replicas that it has let go of: as many as a disk of 16 TiB has blocks. */
+export const DROP_LOG_ENTRIES_MAX = 262_144;
+export const DROP_LOG_KEEP_MS = 180 * 24 * 3600 * 1000;
+/** Replicas that nobody needs are let go of so many at a time; of them on one DataServer. */
+export const DROPS_RUNNING_MAX = 8;
+export const DROPS_PER_SERVER_MAX = 2;
+/** Blocks that wait for such a replica to know that it is left out; more wait in the map. */
+export const DROPS_WAITING_MAX = 256;
+/** Blocks that the leader looks at in one turn, for replicas that nobody needs. */
+export const DROP_LOOKS_PER_TURN_MAX = 1024;
+/**
+ * Between two tries of one block, doubled with each that failed. The first is longer than a replica believes that it is
+ * current, and shorter than {@link DOUBT_MS_MAX}.
+ */
+export const DROP_RETRY_MS_MIN = 3_500;
+export const DROP_RETRY_MS_MAX = 60_000;
+/** Disks whose used shares differ by no more than this are even. */
+export const BALANCE_PERCENT_MAX = 5;
+/** The removal of a replica on one DataServer. */
+export const DROP_MS_MAX = 10_000;
 /** Replicas that one DataServer reads through at a time because somebody asked for it. */
 export const VERIFIES_RUNNING_MAX = 2;
 /** Reading all of one replica. */
 export const VERIFY_MS_MAX = 120_000;
-/** Each replica is read through, to find what has rotted, once in this. */
-export const SCRUB_PASS_MS_DEFAULT = 7 * 24 * 3600 * 1000;
-/** A pass aims to be over after this share of its time: a disk that is read a lot takes longer. */
-export const SCRUB_AIM_PERCENT = 90;
-/** What was being written when the last process ended goes first. */
-export const SCRUB_FIRST_MS = 60_000;
-export const SCRUB_LOOK_MS = 60_000;
-/** One read of a scrub; reads of pictures wait behind at most one. */
-export const SCRUB_PIECE_BYTES = 256 * KIB;
-export const SCRUB_BYTES_PER_SECOND_MIN = MIB;
-/** Also of one that is late. */
-export const SCRUB_BYTES_PER_SECOND_MAX = 32 * MIB;
-/** Replicas that are read at a time when it is to be over soon: reading one and checking another. */
-export const SCRUBS_AT_FULL_SPEED = 2;
-/** A scrub rests when reads beside it take this many per cent of what 99 of 100 of them take without it ... */
-export const SCRUB_READS_PERCENT_MAX = 125;
-/** ... and this much longer: less is noise. */
-export const SCRUB_READS_EXTRA_MS_MIN = 0.5;
-/** How long it rests after each piece; doubled as long as that is not enough. */
-export const SCRUB_REST_MS_MIN = 20;
-export const SCRUB_REST_MS_MAX = 10_000;
-/** A heartbeat names the replicas that were read through lately. */
-export const SCRUBBED_MS = 2_500;
-export const SCRUBBED_BLOCKS_MAX = 256;
-/** Blocks whose replicas are to be compared, at most; of those that are beyond it, another replica is scrubbed later. */
-export const DIGEST_CHECKS_WAITING_MAX = 4096;
-export const DIGEST_CHECKS_RUNNING_MAX = 4;
-/** A block that was compared is not compared again before this; one that disagreed is, each time after twice as long. */
-export const DIGEST_CHECK_AGAIN_MS = 30_000;
-export const DIGEST_CHECK_AGAIN_MS_MAX = 3600_000;
-export const DISAGREEING_BLOCKS_MAX = 1024;
-/** What the files of a mount take is added up this often, or less often where it takes long. */
-export const SPACE_FIRST_MS = 2_000;
-export const SPACE_EVERY_MS = 20_000;
-/** Of the time, to look at every file. */
-export const SPACE_SHARE_PERCENT_MAX = 2;
 /** A table that differs from what was reported, time and again, is asked for at most this often. */
 export const DRIFT_REPORT_MS_MIN = 30_000;
 export const CHECKPOINT_MS = 3_000;
@@ -327,11 +311,6 @@ export const EXIT_REFUSED = 78;
 assert(BLOCK_BYTES_MAX / RECORD_ALIGN_BYTES <= 1 << 27, 'an offset fits the 27 bits of a slot word');
 assert(SUPERBLOCK_BYTES % RECORD_ALIGN_BYTES === 0, 'the first record is aligned');
 assert(CHUNK_BYTES % RECORD_ALIGN_BYTES === 0, 'chunks are aligned');
-assert(
-  SCRUB_PIECE_BYTES >= 2 * 4 * Math.ceil(BLOCK_BYTES_MAX / CHUNK_BYTES),
-  'a piece of a scrub holds the header of any record',
-);
-assert(SCRUBBED_MS > 2 * HEARTBEAT_MS, 'what was scrubbed is told although a heartbeat is lost');
 assert(
   PICTURE_BYTES_MAX_DEFAULT * 2 <= BLOCK_BYTES_DEFAULT,
   'a block holds more than one picture of any size',

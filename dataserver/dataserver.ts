@@ -11,6 +11,7 @@ import { BlockStore } from './block/store.ts';
 import { Deduplicator } from './dedup.ts';
 import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
+import { dropOrder } from './drop-order.ts';
 import { Indexer } from './indexer.ts';
 import { Inspector } from './inspect.ts';
 import { untilSealed } from './leave.ts';
@@ -29,13 +30,8 @@ import { Reader } from './reader.ts';
 import { Reconfigurer } from './reconfigure.ts';
 import { ReplicaRepair } from './repair.ts';
 import { Replica } from './replica.ts';
-import { ScrubLedger } from './scrub/ledger.ts';
-import { ScrubOrders } from './scrub/orders.ts';
-import { ReadClock } from './scrub/read-times.ts';
-import { Scrubber } from './scrub/scrubber.ts';
 import { SessionPool } from './session-pool.ts';
 import { SlowDisk } from './slow-disk.ts';
-import { SpaceSurvey } from './space/space-survey.ts';
 import { Suspects } from './suspects.ts';
 import { Takeover } from './takeover.ts';
 import { Uplink } from './uplink.ts';
@@ -53,8 +49,6 @@ export class DataServer {
   readonly nameservers: NameServers;
   readonly indexer: Indexer;
   readonly repair: ReplicaRepair;
-  readonly scrubber: Scrubber;
-  readonly spaceSurvey: SpaceSurvey;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -79,8 +73,6 @@ export class DataServer {
     suspects: Suspects;
     report: UplinkReport;
     repair: ReplicaRepair;
-    scrubber: Scrubber;
-    spaceSurvey: SpaceSurvey;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -97,8 +89,6 @@ export class DataServer {
     this.#suspects = parts.suspects;
     this.#report = parts.report;
     this.repair = parts.repair;
-    this.scrubber = parts.scrubber;
-    this.spaceSurvey = parts.spaceSurvey;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -218,16 +208,12 @@ export class DataServer {
       onDiskLate: () => probe.doubt(),
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
-    const reads = new ReadClock(clock);
-    const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
-    const scrubber = new Scrubber({ store, ledger, reads, clock, log, passMs: options.scrubPassMs });
-    const spaceSurvey = new SpaceSurvey({ store, clock, log, windowMs: options.undeleteWindowMs });
-    report.attach({ pool, scrubber, spaceSurvey });
+    report.attachPool(pool);
     onLeader = () => pool.leaderFound();
     onLost = (address) => pool.peerLost(address);
     const dedup = new Deduplicator({ server, store, index, ops, random });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
-    const reader = new Reader({ store, nameservers, reads });
+    const reader = new Reader({ store, nameservers });
     const indexer = new Indexer({ server, store, index, log });
     const replica = new Replica({
       server,
@@ -267,18 +253,13 @@ export class DataServer {
       suspects,
       report,
       repair,
-      scrubber,
-      spaceSurvey,
       slowDisk,
     });
-    const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
-    route(rpc, dataServer, { scrubOrders, reader, replica, ops, takeover, reconfigurer, promise });
+    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
     slowDisk.start();
     indexer.start();
-    scrubber.start();
-    spaceSurvey.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
     dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
@@ -366,8 +347,6 @@ export class DataServer {
     this.#closing = true;
     this.#trashTimer?.cancel();
     this.repair.close();
-    const scrubbed = this.scrubber.close();
-    this.spaceSurvey.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
@@ -381,7 +360,6 @@ export class DataServer {
     this.#report.leaving = 'gone';
     await nameservers.close();
     await this.indexer.close();
-    await scrubbed;
     this.#suspects.close();
     await this.#peers.close();
     await this.#rpc.close();
@@ -426,7 +404,6 @@ function route(
   rpc: RpcServer,
   server: DataServer,
   {
-    scrubOrders,
     reader,
     replica,
     ops,
@@ -434,7 +411,6 @@ function route(
     reconfigurer,
     promise,
   }: {
-    scrubOrders: ScrubOrders;
     reader: Reader;
     replica: Replica;
     ops: OpsSequencer;
@@ -468,11 +444,10 @@ function route(
   on(Op.PREPARE_OPS, ['dataserver'], (request) => reconfigurer.prepare(request));
   on(Op.INSTALL_OPS, ['dataserver'], (request) => reconfigurer.install(request));
   on(Op.REPAIR, ['nameserver'], (request) => server.repair.repair(request));
+  on(Op.DROP, ['nameserver'], (request) => dropOrder({ store: server.store, promise }, request));
   on(Op.BLOCK_HEAD, ['dataserver', 'nameserver'], (request) => server.repair.head(request));
   const inspector = new Inspector(server.store);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
-  on(Op.SCRUB, ['operator'], (request) => scrubOrders.scrub(request));
-  on(Op.BLOCK_DIGESTS, ['nameserver'], (request) => scrubOrders.digests(request));
   on(Op.STATUS, ROLES, () => ({ header: encodeControl(server.status()) }));
 }

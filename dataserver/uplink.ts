@@ -1,5 +1,12 @@
 import { type ErrorCode, isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import { type BlockId, formatHostPort, type HostPort, type Millis, type ServerId } from '../common/ids.ts';
+import {
+  type BlockId,
+  epochOf,
+  formatHostPort,
+  type HostPort,
+  type Millis,
+  type ServerId,
+} from '../common/ids.ts';
 import { FAREWELL_MS_MAX, HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -17,6 +24,7 @@ import {
 import {
   BLOCK_ENTRIES_PER_FRAME_MAX,
   type BlockEntry,
+  BlockState,
   encodeBlockEntries,
   Op,
 } from '../common/wire/messages.ts';
@@ -227,10 +235,9 @@ export class Uplink {
     const { peers, address, source, promise, clock } = this.#deps;
     const dirty = this.#dirty;
     this.#dirty = new Set();
-    for (const block of source.openBlocks()) dirty.add(block);
-    const entries: BlockEntry[] = [];
-    for (const block of dirty) {
-      const entry = source.entry(block);
+    const entries = Array.from(dirty, (block) => source.entry(block) ?? gone(block));
+    for (const block of source.openBlocks()) {
+      const entry = dirty.has(block) ? undefined : source.entry(block);
       if (entry !== undefined) entries.push(entry);
     }
     this.#sequence++;
@@ -328,3 +335,18 @@ export class Uplink {
     });
   }
 }
+
+/** What changed and is not here any more: it was dropped. */
+const gone = (block: BlockId): BlockEntry => ({
+  block,
+  generation: 0,
+  state: BlockState.DROPPED,
+  flags: 0,
+  length: 0,
+  seq: 0,
+  version: { epoch: epochOf(0), n: 0 },
+  opsPrimary: 0,
+  targetReplicas: 0,
+  members: [],
+  deadBytes: 0,
+});

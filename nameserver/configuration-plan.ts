@@ -19,6 +19,8 @@ export interface ConfigurationAsk {
   readonly failed: ReadonlySet<ServerId>;
   readonly sight: (server: ServerId) => MemberSight;
   readonly minWrite: number;
+  /** No configuration of fewer members, where that is more than `minWrite`. */
+  readonly membersMin?: number;
   /** Begin a version even with the same members. */
   readonly renew?: boolean;
 }
@@ -44,6 +46,7 @@ export function planConfiguration({
   failed,
   sight,
   minWrite,
+  membersMin = 0,
   renew = false,
 }: ConfigurationAsk): ConfigurationPlan {
   const isUsable = ({ server, state }: ReplicaFacts) =>
@@ -71,6 +74,11 @@ export function planConfiguration({
     return {
       kind: 'refuse',
       why: `${chosen.length} members of block ${facts.block} answer, and operations need ${minWrite} (cluster.minWrite)`,
+    };
+  if (chosen.length < membersMin)
+    return {
+      kind: 'refuse',
+      why: `block ${facts.block} would have ${chosen.length} members instead of ${membersMin}`,
     };
   const opsPrimary = kept.some(({ server }) => server === facts.opsPrimary) ? facts.opsPrimary! : chosen[0]!;
   const isSame =

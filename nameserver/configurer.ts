@@ -38,6 +38,13 @@ export interface ConfigurerDeps {
   readonly seal: (block: BlockId, why: string, holders: readonly ServerId[]) => void;
 }
 
+/** What a change of a configuration is to bring, beside the members that there can be. */
+interface Wish {
+  readonly failed: ReadonlySet<ServerId>;
+  readonly renew?: boolean;
+  readonly membersMin?: number;
+}
+
 interface Attach {
   dueAtMs: number;
   attempts: number;
@@ -82,7 +89,7 @@ export class Configurer {
   async request(block: BlockId, failed: readonly ServerId[], renew = false): Promise<RequestCfgReply> {
     const { map } = this.#deps;
     if (map.facts(block) === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
-    await this.#change(block, new Set(failed), renew);
+    await this.#change(block, { failed: new Set(failed), renew });
     const facts = map.facts(block);
     if (facts?.opsPrimary === undefined)
       throw new TfsError('DONT_KNOW', `block ${block} is not known here any more`);
@@ -91,6 +98,16 @@ export class Configurer {
       .map(({ server }) => this.#deps.address(server))
       .filter((member) => member !== undefined);
     return { version: facts.version, opsPrimary: facts.opsPrimary, members };
+  }
+
+  /**
+   * The block is to go on without this member, and with as many as it wants all the same.
+   *
+   * @throws TfsError as {@link request}; UNAVAILABLE also where there is no other replica to take its place
+   */
+  async leaveOut(block: BlockId, server: ServerId): Promise<void> {
+    const membersMin = this.#deps.map.facts(block)?.targetReplicas ?? 0;
+    await this.#change(block, { failed: new Set([server]), membersMin });
   }
 
   /** Takes returned replicas in again, and forgets doubts that came to nothing. Called now and then. */
@@ -132,7 +149,7 @@ export class Configurer {
       this.#deps.seal(block, 'a replica that was away has come back', [server]);
       return;
     }
-    this.#change(block, NOBODY).then(
+    this.#change(block, { failed: NOBODY }).then(
       () => {
         if (!this.#deps.map.staleOf(server).includes(block)) this.#attach.delete(block);
       },
@@ -144,26 +161,25 @@ export class Configurer {
   }
 
   /** One at a time for each block; who comes while one is under way waits for it and looks again. */
-  async #change(block: BlockId, failed: ReadonlySet<ServerId>, renew = false): Promise<void> {
+  async #change(block: BlockId, wish: Wish): Promise<void> {
     for (let other = this.#running.get(block); other !== undefined; other = this.#running.get(block))
       await other.catch(() => undefined);
-    const run = this.#run(block, failed, renew).finally(() => this.#running.delete(block));
+    const run = this.#run(block, wish).finally(() => this.#running.delete(block));
     this.#running.set(block, run);
     // Whoever waits sees the failure; nobody has to.
     run.catch(() => undefined);
     return run;
   }
 
-  async #run(block: BlockId, failed: ReadonlySet<ServerId>, renew: boolean): Promise<void> {
+  async #run(block: BlockId, wish: Wish): Promise<void> {
     const { map, minWrite, commands, log } = this.#deps;
     const reign = this.#requireReign();
     const facts = map.facts(block);
     if (facts === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
     const plan = planConfiguration({
       facts,
-      failed,
       minWrite,
-      renew,
+      ...wish,
       sight: (server) => this.#sight(block, server, reign),
     });
     if (plan.kind === 'keep') return;

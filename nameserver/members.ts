@@ -11,7 +11,6 @@ import {
   type PromiseReply,
   type Register,
   type Reign,
-  type ServerFigures,
   type ServerInfo,
 } from '../common/wire/control.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
@@ -62,8 +61,6 @@ export interface LiveMember {
   suspects: ReadonlySet<ServerId>;
   counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
-  scrub: Heartbeat['scrub'];
-  use: Heartbeat['use'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
@@ -194,8 +191,6 @@ export class Members {
         suspects: new Set(),
         counts: NO_COUNTS,
         leaving: undefined,
-        scrub: undefined,
-        use: undefined,
       };
       const isChanged =
         before === undefined ||
@@ -354,11 +349,27 @@ export class Members {
    * promised to `reign`. Without a reign, as for a standby, no promise is asked for.
    */
   missing(reign: Reign | undefined): ServerId[] {
-    return this.known.filter((id) => {
-      const live = this.#live.get(id);
-      const hasSpoken = live?.table.isCurrent && (reign === undefined || sameReign(live.tablePromise, reign));
-      return !hasSpoken || this.provenAgoMs(id) >= PROVISIONAL_AFTER_MS;
-    });
+    return this.known.filter((id) => !this.#hasSaidAll(id, reign));
+  }
+
+  /**
+   * Whether a command under `reign` would reach the server, and what is known of its replicas was said under a promise to
+   * it: no older leader changes anything there any more.
+   */
+  isHeld(server: ServerId, reign: Reign): boolean {
+    return this.reachable(server, reign) !== undefined && this.#hasSaidAll(server, reign);
+  }
+
+  #hasSaidAll(server: ServerId, reign: Reign | undefined): boolean {
+    const live = this.#live.get(server);
+    const hasSpoken = live?.table.isCurrent && (reign === undefined || sameReign(live.tablePromise, reign));
+    return hasSpoken === true && this.provenAgoMs(server) < PROVISIONAL_AFTER_MS;
+  }
+
+  /** Of what its disk is for, how much blocks take, in per cent; 0 while that is not known. */
+  usedPercent(server: ServerId): number {
+    const live = this.#live.get(server);
+    return live === undefined ? 0 : (100 * live.space.usedBytes) / live.record.capacityBytes;
   }
 
   /** Of how many servers exactly what they hold is known. */
@@ -386,14 +397,6 @@ export class Members {
 
   infos(): ServerInfo[] {
     return this.known.map((id) => this.#info(id));
-  }
-
-  /** What the servers last said of their scrubs and their space. */
-  figures(): ServerFigures {
-    return this.known.map((id) => {
-      const { scrub, use } = this.#live.get(id) ?? {};
-      return { id, ...(scrub === undefined ? {} : { scrub }), ...(use === undefined ? {} : { use }) };
-    });
   }
 
   #info(id: ServerId): ServerInfo {

@@ -4,7 +4,7 @@ import type { NameServer } from './nameserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: NameServer): void {
-  const { map, members, sealer, opsSync, repairer, configurer, opener, view, checkpoint } = server;
+  const { map, members, sealer, opsSync, repairer, configurer, dropper, opener, view, checkpoint } = server;
   const gauge = (name: string, help: string, value: () => number) => metrics.observed(name, help, value);
   const count = (name: string, help: string, value: () => number) => metrics.counted(name, help, value);
   const ofServers = (name: string, help: string, value: (info: ServerInfo) => number) =>
@@ -164,19 +164,24 @@ export function observe(metrics: Metrics, server: NameServer): void {
     () => repairer.stats.alarms,
   );
   count(
-    'tfs_nameserver_digest_checks_total',
-    'Blocks whose replicas were compared after one of them was scrubbed',
-    () => server.digests.stats.checked,
+    'tfs_nameserver_replicas_dropped_total',
+    'Replicas let go of because their blocks do not need them',
+    () => dropper.stats.dropped,
   );
   count(
-    'tfs_nameserver_digest_disagreements_total',
-    'Times that sound replicas of a block turned out not to be the same',
-    () => server.digests.stats.disagreements,
+    'tfs_nameserver_blocks_retired_total',
+    'Blocks without a record that are gone, with all replicas',
+    () => dropper.stats.retired,
+  );
+  count(
+    'tfs_nameserver_drop_failures_total',
+    'Replicas that could not be let go of at once',
+    () => dropper.stats.failures,
   );
   gauge(
-    'tfs_nameserver_disagreeing_blocks',
-    'Blocks whose replicas are sound, each by itself, and not the same',
-    () => server.digests.disagreeing,
+    'tfs_nameserver_drops_waiting',
+    'Blocks with a replica that could not be let go of yet',
+    () => dropper.waiting,
   );
   gauge('tfs_nameserver_checkpoint_failing', '1 while the map cannot be stored', () =>
     checkpoint.failing ? 1 : 0,

@@ -25,7 +25,9 @@ import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
 import { Configurer } from './configurer.ts';
-import { blockDigestsOver, DigestCheck } from './digest-check.ts';
+import { dropCommandsOver } from './drop-commands.ts';
+import { Dropper } from './dropper.ts';
+import { EmptyScan } from './empty-scan.ts';
 import { serve } from './handlers.ts';
 import { Leadership } from './leadership.ts';
 import { Locator } from './locator.ts';
@@ -111,7 +113,7 @@ export class NameServer {
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
   readonly repairer: Repairer;
-  readonly digests: DigestCheck;
+  readonly dropper: Dropper;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -120,6 +122,7 @@ export class NameServer {
   readonly #mapVersion: MapVersion;
   readonly #short: ShortCount;
   readonly #absent: AbsentScan;
+  readonly #empty: EmptyScan;
   readonly #locator: Locator;
   readonly #overview: Overview;
   #server: RpcServer | undefined;
@@ -205,12 +208,17 @@ export class NameServer {
       canWrite: (server) => members.canWrite(server),
       seal: (block, why) => this.sealer.enqueue(block, why),
     });
-    this.digests = new DigestCheck({
+    this.#empty = new EmptyScan(map);
+    this.dropper = new Dropper({
       ...orders,
-      ask: blockDigestsOver(peers),
-      isCurrent: (server) => this.#isCurrent(server),
-      seal: (block, why) => this.sealer.enqueue(block, why),
-      mergeOps: (block) => this.configurer.request(block, [], true),
+      commands: dropCommandsOver(peers, (error) => leadership.refused(error)),
+      configurer: this.configurer,
+      empty: this.#empty.found,
+      isViewComplete: () => view.isComplete(),
+      isCurrent: (server) => leadership.reign !== undefined && members.isHeld(server, leadership.reign),
+      canWrite: (server) => members.canWrite(server),
+      domainOf: (server) => members.domainOf(server),
+      usedPercent: (server) => members.usedPercent(server),
     });
     this.rounds = new PromiseRounds({
       members,
@@ -262,9 +270,6 @@ export class NameServer {
       clock,
       log,
       onMapChange: () => this.#mapVersion.bump(),
-      onScrubbed: (blocks) => {
-        if (this.leads) this.digests.noted(blocks);
-      },
       onLeaving: () => {
         if (this.leads) this.#sweep.run(clock.monotonic());
       },
@@ -352,8 +357,8 @@ export class NameServer {
 
   /** How the blocks are, as far as this NameServer knows. */
   blockFigures(): ClusterMap['blocks'] {
-    const { map, sealer, repairer, digests } = this;
-    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer, digests });
+    const { map, sealer, repairer } = this;
+    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer });
   }
 
   clusterMap(): ClusterMap {
@@ -376,7 +381,7 @@ export class NameServer {
       this.opsSync.close(),
       this.configurer.close(),
       this.repairer.close(),
-      this.digests.close(),
+      this.dropper.close(),
     ];
     await this.#server?.drain();
     // What they still wait for fails now.
@@ -408,7 +413,8 @@ export class NameServer {
     this.configurer.pump();
     this.#absent.step();
     this.repairer.pump();
-    this.digests.pump();
+    this.#empty.step();
+    this.dropper.pump();
   }
 
   /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */

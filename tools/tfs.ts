@@ -14,7 +14,6 @@ import { register as registerPromote } from './commands/promote.ts';
 import { register as registerPut } from './commands/put.ts';
 import { register as registerRemoveServer } from './commands/remove-server.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
-import { register as registerScrub } from './commands/scrub.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
 import { register as registerVerify } from './commands/verify.ts';
@@ -44,7 +43,6 @@ for (const register of [
   registerRemoveServer,
   registerFormat,
   registerVerify,
-  registerScrub,
   registerFsck,
   registerSalvage,
   registerDump,

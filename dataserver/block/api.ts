@@ -26,6 +26,7 @@ export interface BlockStoreOptions {
   readonly limits?: {
     readonly opsLogBytes?: number;
     readonly opsReserveBytes?: number;
+    readonly dropLogEntries?: number;
     /** How long damaged files are kept after they were replaced. */
     readonly trashMs?: number;
   };
@@ -78,8 +79,6 @@ export interface BlockInfo {
   /** Of the newest CFG. */
   readonly members: readonly ServerId[];
   readonly seal: SealInfo | undefined;
-  /** Some name in it is, or was, deleted or hidden. */
-  readonly hasFlags: boolean;
   /** Whether a RECOVERED block has been walked; true for all others. */
   readonly walked: boolean;
 }
@@ -168,6 +167,16 @@ export interface ReceiveOrder {
   readonly version: Version;
 }
 
+/** A replica that nobody needs any more is to go. */
+export interface DropOrder {
+  readonly block: BlockId;
+  readonly generation: number;
+  /** The newest configuration, which this replica does not belong to. */
+  readonly version: Version;
+  /** `retired`: the block is empty and goes with all of its replicas, those of its configuration too. */
+  readonly reason: 'moved' | 'excess' | 'retired';
+}
+
 export interface Received {
   /** Every record and the digest verify now. */
   readonly whole: boolean;
@@ -227,14 +236,6 @@ export interface StoreTotals {
   readonly indexBytes: number;
 }
 
-/** Takes turns with whoever else uses the disk. */
-export interface ReadPace {
-  /** Read at a time. */
-  readonly pieceBytes: number;
-  /** Runs one read, when it may be. @throws TfsError CLOSED when nothing more is to be read */
-  read<T>(bytes: number, work: () => Promise<T>): Promise<T>;
-}
-
 export interface VerifyReport {
   readonly records: number;
   readonly bytes: number;
@@ -242,8 +243,6 @@ export interface VerifyReport {
   readonly digest: Buffer | undefined;
   /** One clause each, with the offset; empty for a sound block. */
   readonly problems: readonly string[];
-  /** Of a replica that is as it was sealed: records that had been lost by then, which is one of the problems. */
-  readonly lost: number;
 }
 
 /** What a CFG op says, at the birth of a block. */

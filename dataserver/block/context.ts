@@ -18,6 +18,8 @@ export class StoreContext {
   readonly counters = {
     /** Seals that would have cut what was acknowledged. */
     refusedCuts: 0,
+    /** Replicas that were let go of. */
+    dropped: 0,
   };
   readonly #events: StoreEvents;
   #failure: TfsError | undefined;

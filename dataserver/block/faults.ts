@@ -46,6 +46,8 @@ export type FaultName =
   | 'begin-without-merging'
   /** Takes an operation for part of a configuration because it was in the own log before that. */
   | 'ack-under-next-version'
+  /** Removes the files of a replica before the drop is in the log. */
+  | 'unlink-before-drop-log'
   /** Goes on after a failed fdatasync as if the next good one made up for it. */
   | 'retry-after-failed-datasync';
 

@@ -8,6 +8,8 @@ import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import { Block } from './block.ts';
 import { inBlocks, type StoreContext } from './context.ts';
+import { removeFiles } from './drop.ts';
+import type { DropLog } from './drop-log.ts';
 import { removeGeneration } from './old-generations.ts';
 import type { OpsFilePlace } from './ops-file-writer.ts';
 import { OpsLog } from './ops-log.ts';
@@ -33,7 +35,11 @@ interface Found {
  * OPEN or FENCED when the process ended, and is RECOVERED: its write session is over for good. The log tells which
  * generation of the file is the block: what a compaction had not committed, or had replaced, is removed.
  */
-export async function openBlocks(context: StoreContext, options: OpsLogOptions): Promise<Block[]> {
+export async function openBlocks(
+  context: StoreContext,
+  options: OpsLogOptions,
+  dropLog: DropLog,
+): Promise<Block[]> {
   // A killed process may have left names that are not durable yet; from here on they are relied upon.
   try {
     await context.disk.syncDirectory(STORE_DIRECTORIES.blocks);
@@ -41,17 +47,23 @@ export async function openBlocks(context: StoreContext, options: OpsLogOptions):
     context.failed(error, 'syncing the directory of blocks');
   }
   const found = new Map<BlockId, Found>();
+  const dropped: string[] = [];
   for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
     // Never renamed, so nothing depends on it.
     if (name.endsWith('.tmp')) await context.discard(inBlocks(name));
     const file = parseBlockFileName(name);
     if (file === undefined) continue;
+    if (dropLog.isDropped(file.block)) {
+      dropped.push(name);
+      continue;
+    }
     const entry = found.get(file.block) ?? { generations: [], indexes: [], logs: [] };
     found.set(file.block, entry);
     if (file.kind === 'blk') entry.generations.push(file.number);
     if (file.kind === 'idx') entry.indexes.push(file.number);
     if (file.kind === 'ops') entry.logs.push(file.number);
   }
+  if (dropped.length > 0) await finishDrops(context, dropped);
   const blocks: Block[] = [];
   const queue = [...found].sort(([a], [b]) => a - b);
   const worker = async (): Promise<void> => {
@@ -62,6 +74,18 @@ export async function openBlocks(context: StoreContext, options: OpsLogOptions):
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, worker));
   return blocks.sort((a, b) => a.block - b.block);
+}
+
+/** They were dropped, and the process ended before their files were gone. */
+async function finishDrops(context: StoreContext, names: readonly string[]): Promise<void> {
+  context.log.info({ names }, 'files of dropped replicas are removed');
+  if (context.failure !== undefined) return;
+  try {
+    await removeFiles(context, names);
+  } catch (error) {
+    // Which made the store read only: the replicas stay unknown, and the next start tries again.
+    context.log.warn({ err: toTfsError(error) }, 'files of dropped replicas could not be removed');
+  }
 }
 
 async function openBlock(

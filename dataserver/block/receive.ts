@@ -1,4 +1,5 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
+import { DropReason } from '../../common/format/drop-log.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
 import { sealOf, slotFlagsOf } from '../../common/format/ops.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
@@ -10,6 +11,8 @@ import type { Received, ReceiveOrder, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import { inBlocks } from './context.ts';
 import type { Donors } from './donor.ts';
+import { removeAll } from './drop.ts';
+import type { DropLog } from './drop-log.ts';
 import { type EnterParts, enterGeneration } from './enter-generation.ts';
 import { type InstallParts, installReplica, type NewReplica, type OpsSource } from './install.ts';
 import type { LoadedIndex } from './loaded-index.ts';
@@ -22,6 +25,7 @@ import { keepIn, opsLogsOf, receiveOps } from './receive-ops.ts';
 
 export interface ReceiverParts extends InstallParts, EnterParts {
   readonly server: ServerId;
+  readonly dropLog: DropLog;
 }
 
 /** The file that there is here. */
@@ -60,7 +64,7 @@ export class ReplicaReceiver {
       this.#check(held, order, isOutdated);
       const flaws = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
       if (!isOutdated && (held.flags & flaws) === 0) return { whole: true, fetched: 0, lost: 0 };
-    }
+    } else this.#checkDrop(order);
     const source = isOutdated ? undefined : held;
     const superblock = source?.superblock ?? (await this.#superblock(order, donors));
     const ops = await this.#opsSource(held, superblock, order, donors, isOutdated);
@@ -73,8 +77,10 @@ export class ReplicaReceiver {
       if (isUnsure && source === undefined) throw donors.missing(missingText(order, built));
       if (isOutdated) await forbidUnpurged(order, built, ops);
       const install = () => this.#install({ path, held, superblock, ops, built, order });
-      if (held === undefined) await install();
-      else
+      if (held === undefined) {
+        await this.#takeBack(order);
+        await install();
+      } else
         await held.exclusively(async () => {
           // Meanwhile it may have been sealed anew.
           this.#check(held, order, isOutdated);
@@ -114,6 +120,29 @@ export class ReplicaReceiver {
       { ...order.seal, path, superblock, words, sha1s },
       order.seal.epoch,
     );
+  }
+
+  #checkDrop({ block, version }: ReceiveOrder): void {
+    const { dropLog } = this.#parts;
+    const dropped = dropLog.of(block)?.version;
+    if (dropped === undefined || !dropLog.isDropped(block) || compareVersions(version, dropped) > 0) return;
+    throw new TfsError(
+      'CONFLICT',
+      `block ${block} was dropped here under configuration (${dropped.epoch}, ${dropped.n}), and this order is no newer`,
+      { details: { droppedEpoch: dropped.epoch, droppedN: dropped.n } },
+    );
+  }
+
+  /**
+   * Before the files have their names: a start that finds them and the drop would remove them. What an earlier life of
+   * the block has left goes before that, while the drop still says that it is nothing.
+   */
+  async #takeBack({ block, generation, version }: ReceiveOrder): Promise<void> {
+    const { context, dropLog } = this.#parts;
+    if (!dropLog.isDropped(block)) return;
+    await removeAll(context, block);
+    const reason = DropReason.RETURNED;
+    await dropLog.append({ block, generation, version, reason, atMs: context.clock.now() });
   }
 
   async #superblock({ block, generation, seal }: ReceiveOrder, donors: Donors): Promise<Superblock> {

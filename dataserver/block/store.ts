@@ -5,7 +5,6 @@ import type { Superblock } from '../../common/format/superblock.ts';
 import type { Hole } from '../../common/format/walk.ts';
 import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
-import type { FileUse } from '../../common/seams/disk.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { tableDigest } from '../../common/wire/table-digest.ts';
 import {
@@ -14,11 +13,11 @@ import {
   type BlockStoreOptions,
   type CompactionOrder,
   type Configuration,
+  type DropOrder,
   type FenceFacts,
   type GenerationOrder,
   type PreparedGeneration,
   type RawRecords,
-  type ReadPace,
   type ReadResult,
   type Received,
   type ReceiveOrder,
@@ -35,6 +34,8 @@ import { Compactor } from './compactor.ts';
 import { StoreContext } from './context.ts';
 import { createBlock } from './create.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
+import { dropBlock } from './drop.ts';
+import { DropLog } from './drop-log.ts';
 import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import type { LoadedIndex } from './loaded-index.ts';
@@ -49,7 +50,6 @@ import { recordRefs, sha1sOf } from './record-refs.ts';
 import { applyNameFlags, applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
-import { type DeadSpace, deadSpaceOf, type UndeleteWindow } from './space.ts';
 import { Spares } from './spares.ts';
 import { markSuspect } from './suspect.ts';
 import { Tail } from './tail.ts';
@@ -76,8 +76,10 @@ export class BlockStore {
   readonly #trash: Trash;
   readonly #receiver: ReplicaReceiver;
   readonly #compactor: Compactor;
+  readonly #dropLog: DropLog;
+  readonly #server: ServerId;
   readonly #blocks = new Map<BlockId, Block>();
-  /** Ids that are being made, or made whole. */
+  /** Ids that are being made, or made whole, or let go of. */
   readonly #making = new Set<BlockId>();
 
   private constructor(parts: {
@@ -87,6 +89,7 @@ export class BlockStore {
     readonly reserve: OpsReserve;
     readonly opsOptions: OpsLogOptions;
     readonly trash: Trash;
+    readonly dropLog: DropLog;
     readonly server: ServerId;
     readonly blocks: readonly Block[];
   }) {
@@ -102,6 +105,8 @@ export class BlockStore {
       old: this.#compactor.old,
       attach: (block) => this.#add(block),
     });
+    this.#dropLog = parts.dropLog;
+    this.#server = parts.server;
     for (const block of parts.blocks) this.#add(block);
   }
 
@@ -114,6 +119,11 @@ export class BlockStore {
     const { opsLogBytes = OPS_LOG_BYTES_MAX, opsReserveBytes = OPS_RESERVE_BYTES } = limits;
     const reserve = await OpsReserve.open(context, opsReserveBytes);
     const opsOptions: OpsLogOptions = { bytesMax: opsLogBytes, release: () => reserve.release() };
+    const dropLog = await DropLog.open({
+      context,
+      makeRoom: () => reserve.release(),
+      ...(limits.dropLogEntries === undefined ? {} : { entriesMax: limits.dropLogEntries }),
+    });
     return new BlockStore({
       context,
       cache: new IndexCache(context, options.budgets),
@@ -121,8 +131,9 @@ export class BlockStore {
       reserve,
       opsOptions,
       trash: await Trash.open(context, limits.trashMs ?? TRASH_MS_DEFAULT),
+      dropLog,
       server: options.server,
-      blocks: await openBlocks(context, opsOptions),
+      blocks: await openBlocks(context, opsOptions, dropLog),
     });
   }
 
@@ -202,7 +213,11 @@ export class BlockStore {
     };
   }
 
-  /** Makes an OPEN block; durable when it resolves. @throws TfsError CONFLICT for an id it holds, DISK_FULL, READ_ONLY */
+  /**
+   * Makes an OPEN block; durable when it resolves.
+   *
+   * @throws TfsError CONFLICT for an id that it holds or has let go of; DISK_FULL, READ_ONLY
+   */
   async create(superblock: Superblock, configuration: Configuration): Promise<void> {
     const context = this.#context;
     context.assertWritable();
@@ -211,6 +226,8 @@ export class BlockStore {
       throw new TfsError('BAD_REQUEST', `block ${id} is of cluster ${superblock.clusterUuid}`);
     if (this.#blocks.has(id) || this.#making.has(id))
       throw new TfsError('CONFLICT', `block ${id} is here already`);
+    if (this.#dropLog.of(id) !== undefined)
+      throw new TfsError('CONFLICT', `block ${id} was here before: an id is given to one block for ever`);
     this.#making.add(id);
     try {
       this.#add(await createBlock(context, this.#spares, this.#opsOptions, superblock, configuration));
@@ -395,8 +412,12 @@ export class BlockStore {
    * Makes the replica of a sealed block whole, or makes it where there is none, of what is sound here and what the donors
    * have, asked in their order. Readers go on all the time. The damaged file is kept in the trash.
    *
-   * @throws TfsError CONFLICT when this replica is not of the order, or is being repaired; UNAVAILABLE when a donor that
-   *   may have what is missing did not answer; DISK_FULL, IO, READ_ONLY
+   * A replica that this disk has let go of comes back only under a newer configuration than it held then: an order that
+   * is older than the drop must not undo it.
+   *
+   * @throws TfsError CONFLICT when this replica is not of the order, or is being repaired, or was dropped since (details:
+   *   `droppedEpoch` and `droppedN`, the configuration it held); UNAVAILABLE when a donor that may have what is missing
+   *   did not answer; DISK_FULL, IO, READ_ONLY
    */
   async receiveReplica(order: ReceiveOrder, donors: readonly Donor[]): Promise<Received> {
     const context = this.#context;
@@ -439,6 +460,38 @@ export class BlockStore {
   /** Gives up what was prepared for a block, or is being prepared: nothing of it is left. */
   async abandonCompaction(block: BlockId): Promise<void> {
     await this.#compactor.abandon(block);
+  }
+
+  /**
+   * Lets go of a sealed replica that its block does not need: it is gone for good when this resolves, whatever happens.
+   *
+   * @returns false where there is none
+   * @throws TfsError CONFLICT when it is another replica than the order means, or one that may be needed, see `whyKept` in
+   *   drop.ts, or is being repaired or compacted; DISK_FULL: then nothing has happened; IO, READ_ONLY
+   */
+  async drop(order: DropOrder): Promise<boolean> {
+    const context = this.#context;
+    context.assertWritable();
+    const { block } = order;
+    return this.#alone(block, async () => {
+      const held = this.#blocks.get(block);
+      if (held === undefined) return false;
+      const forget = () => {
+        this.#blocks.delete(block);
+        this.#cache.forget(held);
+        context.counters.dropped++;
+        context.changed(block);
+      };
+      const parts = { context, dropLog: this.#dropLog, server: this.#server, forget };
+      await held.exclusively(() => dropBlock(parts, held, order));
+      await this.#compactor.abandon(block);
+      return true;
+    });
+  }
+
+  /** Blocks of which a replica was let go of here, at some time. */
+  get dropped(): Iterable<BlockId> {
+    return this.#dropLog.blocks;
   }
 
   /**
@@ -511,15 +564,13 @@ export class BlockStore {
   /**
    * Reads all of a block, OPEN ones too, as far as they are durable, and checks everything that can be checked. What
    * does not verify makes the block SUSPECT.
-   *
-   * @param pace absent: as fast as the disk gives it
    */
-  async verify(block: BlockId, pace?: ReadPace): Promise<VerifyReport> {
+  async verify(block: BlockId): Promise<VerifyReport> {
     const held = this.#of(block);
     for (;;) {
       if ((held.flags & BlockFlag.QUARANTINED) !== 0) return unreadReport(QUARANTINED_PROBLEM);
       try {
-        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index, pace));
+        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
         if (report !== undefined) return report;
       } catch (error) {
         // It cannot even be loaded; that made it SUSPECT.
@@ -554,26 +605,14 @@ export class BlockStore {
     return this.#context.counters.refusedCuts;
   }
 
+  /** Replicas that were let go of since the start. */
+  get droppedCount(): number {
+    return this.#context.counters.dropped;
+  }
+
   /** Gives some of the space kept for operations back to a full disk. @returns whether there was some */
   releaseReserve(): Promise<boolean> {
     return this.#reserve.release();
-  }
-
-  /** Bytes of records that no live name leads to. Loads the index of the block where it is not in memory. */
-  async deadSpace(
-    block: BlockId,
-    window: Omit<UndeleteWindow, 'deletedAtSeconds'>,
-  ): Promise<DeadSpace & { readonly untilMs: number }> {
-    const held = this.#of(block);
-    return this.#cache.use(held, async (index) => {
-      const { deletions } = await held.ops.warm();
-      return deadSpaceOf(index, { ...window, deletedAtSeconds: (name) => deletions?.secondsOf(name) ?? 0 });
-    });
-  }
-
-  /** The files of one of its directories, and of others of the mount. */
-  usage(directory: string): Promise<FileUse[]> {
-    return this.#context.disk.usage(directory);
   }
 
   async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {

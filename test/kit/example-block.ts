@@ -34,8 +34,9 @@ import { MediaType } from '../../common/wire/messages.ts';
 
 /** Blocks with known contents: for golden files, worked examples, and walks over every kind of damage. */
 
+export const EXAMPLE_CLUSTER = '00112233445566778899aabbccddeeff';
 export const EXAMPLE_SUPERBLOCK: Superblock = {
-  clusterUuid: '00112233445566778899aabbccddeeff',
+  clusterUuid: EXAMPLE_CLUSTER,
   block: 65_537 as BlockId,
   generation: 0,
   session: 0xcafe_f00d as Session,

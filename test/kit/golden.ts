@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildIdx, buildOpsFile, exampleBlock, exampleOps, rewrittenOps } from './example-block.ts';
+import { buildDropLog } from './example-drops.ts';
 
 /**
  * Bytes that must never change: what this version writes, every later one reads. Kept as files in
@@ -21,6 +22,7 @@ export function goldenFiles(): Record<string, Buffer> {
     'rewritten.ops': buildOpsFile(rewrittenOps(block), block.superblock, 1),
     // Header and chunk table of a picture over 64 KiB, as it would follow in that block.
     'large.record': large.headerBytes,
+    'drop.log': buildDropLog(),
   };
 }
 

@@ -8,6 +8,7 @@ import { type GlobalOptions, homeOf } from '../cli/target.ts';
 import { findOpsLog, openBlockFile, parseDigit, readOpsLog, readWhole } from '../offline/block-files.ts';
 import { digitOfHome } from '../offline/cluster-digit.ts';
 import { type DumpLine, dumpBlock, dumpIdx, dumpOps, type Emit } from '../offline/dump.ts';
+import { dumpDrops } from '../offline/dump-drops.ts';
 
 interface DumpOptions extends GlobalOptions {
   readonly digit?: string;
@@ -21,9 +22,9 @@ export function register(program: Command): void {
     .summary('print a block file record by record')
     .description(
       'Prints what is in a block file: superblock, every record with its name, damage, where it ends, and the ops log ' +
-        'that lies beside it. Also prints an ops log (.ops) or an index (.idx) by itself. Files are only read.',
+        'that lies beside it. Also prints an ops log (.ops), an index (.idx) or a drop log by itself. Files are only read.',
     )
-    .argument('<file...>', '.blk, .ops or .idx files of a mount, or copies of them')
+    .argument('<file...>', '.blk, .ops or .idx files or the drop.log of a mount, or copies of them')
     .option('--digit <n>', 'second character of the names (default: that of the cluster in --home, else 1)')
     .option('--no-ops', 'leave out the ops log that lies beside a block')
     .option('--no-check', 'do not read the pictures, only their headers')
@@ -75,6 +76,7 @@ const NOTHING = Buffer.alloc(0);
 async function dumpOther(path: string, head: Buffer, why: string, emit: Emit): Promise<boolean> {
   const magic = head.toString('latin1');
   if (magic === 'TFSI') return dumpIdx(path, await readWhole(path), emit);
+  if (magic === 'TFSD') return dumpDrops(path, await readWhole(path), emit);
   if (magic !== 'TFSO')
     throw new TfsError(
       'CORRUPT',

@@ -3,7 +3,9 @@ import { emptyOpsState, foldOp, type OpsState, readOpsFile } from '../../../comm
 import { sourceOfBuffer } from '../../../common/format/source.ts';
 import { decodeName } from '../../../common/name.ts';
 import { type DumpLine, dumpBlock, dumpIdx, dumpOps } from '../../../tools/offline/dump.ts';
+import { dumpDrops } from '../../../tools/offline/dump-drops.ts';
 import { buildIdx, buildOpsFile, exampleBlock, exampleOps } from '../../kit/example-block.ts';
+import { buildDropLog } from '../../kit/example-drops.ts';
 import { unwrap } from '../../kit/formats.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -96,5 +98,18 @@ describe('dump', (test) => {
       block.records.map(({ offset, header }) => [offset, header.sha1.toString('hex')]),
     );
     assert.not.ok(dumpIdx('x.idx', Buffer.alloc(64), () => undefined));
+  });
+
+  test('a drop log entry by entry', () => {
+    const lines: DumpLine[] = [];
+    assert.ok(dumpDrops('drop.log', buildDropLog(), (line) => void lines.push(line)));
+    assert.equal(
+      values(lines, 'drop').map(({ block, reason, at }) => [block, reason, at]),
+      [
+        [65_537, 'excess', '2023-11-14T22:13:20.000Z'],
+        [65_537, 'returned', '2023-11-14T22:18:20.000Z'],
+      ],
+    );
+    assert.not.ok(dumpDrops('drop.log', Buffer.alloc(64), () => undefined));
   });
 });

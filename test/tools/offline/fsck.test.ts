@@ -327,6 +327,8 @@ describe('fsck', (test) => {
     const path = await mountWith(t);
     await writeFile(join(path, 'promise.tfs'), '00000000 {}\n');
     assert.match(damageOf(await fsck({ path })).join('\n'), 'promise.tfs is damaged');
+    await writeFile(join(path, 'drop.log'), 'garbage');
+    assert.match(damageOf(await fsck({ path })).join('\n'), 'drop.log: ');
   });
 
   test('files that belong nowhere are told', async (t) => {

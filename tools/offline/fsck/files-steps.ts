@@ -1,4 +1,5 @@
 import { isTfsError, toTfsError } from '../../../common/errors.ts';
+import { decodeDropLog } from '../../../common/format/drop-log.ts';
 import { blockFileName, parseBlockFileName } from '../../../common/format/file-names.ts';
 import type { BlockId } from '../../../common/ids.ts';
 import { STORE_DIRECTORIES } from '../../../dataserver/block/api.ts';
@@ -19,9 +20,24 @@ export async function checkMountFiles(mount: MountUnderCheck, found: Findings): 
       );
     }
   }
+  await checkDropLog(mount, found);
   if (mount.served)
     found.note('a DataServer is serving it now: blocks that are being written may change meanwhile');
   return `${names.length} files`;
+}
+
+async function checkDropLog({ disk }: MountUnderCheck, found: Findings): Promise<void> {
+  if ((await disk.stat('drop.log')) === undefined) return;
+  const contents = await disk.readFile('drop.log').then(decodeDropLog, (error: unknown) => ({
+    ok: false as const,
+    why: toTfsError(error).message,
+  }));
+  if (!contents.ok)
+    found.damage(
+      `drop.log: ${contents.why}: replicas that were being dropped may come back; nothing else is lost`,
+    );
+  else if (contents.value.damaged > 0)
+    found.damage(`drop.log: ${contents.value.damaged} of its entries do not verify`);
 }
 
 /** What lies in blocks/, and whether it belongs together. */

@@ -1,0 +1,37 @@
+import type { BlockId } from '../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../common/limits.ts';
+import type { BlockMap } from './block-map.ts';
+import { idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+
+const PAGES = 0x1_0000;
+/** A page of 65 536 blocks takes less than a millisecond. */
+const PAGES_PER_STEP = 8;
+const FOUND_MAX = 1024;
+
+/** Finds blocks that were sealed without a record, as every start of a DataServer leaves a few, by going round the map. */
+export class EmptyScan {
+  /** Found on the way round; whoever looks at them takes out what is not so any more. */
+  readonly found = new Set<BlockId>();
+  readonly #map: Pick<BlockMap, 'page'>;
+  #next = 0;
+
+  constructor(map: Pick<BlockMap, 'page'>) {
+    this.#map = map;
+  }
+
+  step(): void {
+    for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
+      const page = this.#map.page(this.#next);
+      if (page === undefined) continue;
+      const { state, length, generation, rows } = page;
+      for (let row = 0; row < rows; row++) {
+        if (this.found.size >= FOUND_MAX) return;
+        const isSealed = page.has(row) && (state[row]! & ~SUSPECT_BIT) === Whole.SEALED;
+        if (isSealed && length[row] === SUPERBLOCK_BYTES && generation[row] === 0)
+          this.found.add(idOf(page.number, row));
+      }
+      scanned++;
+    }
+    if (this.#next === PAGES) this.#next = 0;
+  }
+}
