@@ -11,6 +11,7 @@ import {
   OPEN_FILES_DEFAULT,
   PICTURE_BYTES_MAX_DEFAULT,
   REPLICAS_MAX,
+  SCRUB_PASS_MS_DEFAULT,
   SERVERS_MAX,
   SPARE_BLOCKS_DEFAULT,
   UNDELETE_WINDOW_MS_DEFAULT,
@@ -97,6 +98,8 @@ const zDataserver = z.strictObject({
   indexBytes: z.number().int().min(MIB).default(INDEX_BUDGET_BYTES_DEFAULT),
   openFiles: count(16, 1_000_000).default(OPEN_FILES_DEFAULT),
   undeleteWindowMs: z.number().int().min(0).default(UNDELETE_WINDOW_MS_DEFAULT),
+  /** Every replica is read through once in this, to find what has rotted; 0: only when somebody asks for it. */
+  scrubPassMs: z.number().int().min(0).default(SCRUB_PASS_MS_DEFAULT),
 });
 
 const zShape = z.strictObject({

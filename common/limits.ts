@@ -229,6 +229,42 @@ export const DROP_MS_MAX = 10_000;
 export const VERIFIES_RUNNING_MAX = 2;
 /** Reading all of one replica. */
 export const VERIFY_MS_MAX = 120_000;
+/** Each replica is read through, to find what has rotted, once in this. */
+export const SCRUB_PASS_MS_DEFAULT = 7 * 24 * 3600 * 1000;
+/** A pass aims to be over after this share of its time: a disk that is read a lot takes longer. */
+export const SCRUB_AIM_PERCENT = 90;
+/** What was being written when the last process ended goes first. */
+export const SCRUB_FIRST_MS = 60_000;
+export const SCRUB_LOOK_MS = 60_000;
+/** One read of a scrub; reads of pictures wait behind at most one. */
+export const SCRUB_PIECE_BYTES = 256 * KIB;
+export const SCRUB_BYTES_PER_SECOND_MIN = MIB;
+/** Also of one that is late. */
+export const SCRUB_BYTES_PER_SECOND_MAX = 32 * MIB;
+/** Replicas that are read at a time when it is to be over soon: reading one and checking another. */
+export const SCRUBS_AT_FULL_SPEED = 2;
+/** A scrub rests when reads beside it take this many per cent of what 99 of 100 of them take without it ... */
+export const SCRUB_READS_PERCENT_MAX = 125;
+/** ... and this much longer: less is noise. */
+export const SCRUB_READS_EXTRA_MS_MIN = 0.5;
+/** How long it rests after each piece; doubled as long as that is not enough. */
+export const SCRUB_REST_MS_MIN = 20;
+export const SCRUB_REST_MS_MAX = 10_000;
+/** A heartbeat names the replicas that were read through lately. */
+export const SCRUBBED_MS = 2_500;
+export const SCRUBBED_BLOCKS_MAX = 256;
+/** Blocks whose replicas are to be compared, at most; of those that are beyond it, another replica is scrubbed later. */
+export const DIGEST_CHECKS_WAITING_MAX = 4096;
+export const DIGEST_CHECKS_RUNNING_MAX = 4;
+/** A block that was compared is not compared again before this; one that disagreed is, each time after twice as long. */
+export const DIGEST_CHECK_AGAIN_MS = 30_000;
+export const DIGEST_CHECK_AGAIN_MS_MAX = 3600_000;
+export const DISAGREEING_BLOCKS_MAX = 1024;
+/** What the files of a mount take is added up this often, or less often where it takes long. */
+export const SPACE_FIRST_MS = 2_000;
+export const SPACE_EVERY_MS = 20_000;
+/** Of the time, to look at every file. */
+export const SPACE_SHARE_PERCENT_MAX = 2;
 /** A table that differs from what was reported, time and again, is asked for at most this often. */
 export const DRIFT_REPORT_MS_MIN = 30_000;
 export const CHECKPOINT_MS = 3_000;
@@ -311,6 +347,11 @@ export const EXIT_REFUSED = 78;
 assert(BLOCK_BYTES_MAX / RECORD_ALIGN_BYTES <= 1 << 27, 'an offset fits the 27 bits of a slot word');
 assert(SUPERBLOCK_BYTES % RECORD_ALIGN_BYTES === 0, 'the first record is aligned');
 assert(CHUNK_BYTES % RECORD_ALIGN_BYTES === 0, 'chunks are aligned');
+assert(
+  SCRUB_PIECE_BYTES >= 2 * 4 * Math.ceil(BLOCK_BYTES_MAX / CHUNK_BYTES),
+  'a piece of a scrub holds the header of any record',
+);
+assert(SCRUBBED_MS > 2 * HEARTBEAT_MS, 'what was scrubbed is told although a heartbeat is lost');
 assert(
   PICTURE_BYTES_MAX_DEFAULT * 2 <= BLOCK_BYTES_DEFAULT,
   'a block holds more than one picture of any size',

@@ -30,8 +30,13 @@ import { Reader } from './reader.ts';
 import { Reconfigurer } from './reconfigure.ts';
 import { ReplicaRepair } from './repair.ts';
 import { Replica } from './replica.ts';
+import { ScrubLedger } from './scrub/ledger.ts';
+import { ScrubOrders } from './scrub/orders.ts';
+import { ReadClock } from './scrub/read-times.ts';
+import { Scrubber } from './scrub/scrubber.ts';
 import { SessionPool } from './session-pool.ts';
 import { SlowDisk } from './slow-disk.ts';
+import { SpaceSurvey } from './space/space-survey.ts';
 import { Suspects } from './suspects.ts';
 import { Takeover } from './takeover.ts';
 import { Uplink } from './uplink.ts';
@@ -49,6 +54,8 @@ export class DataServer {
   readonly nameservers: NameServers;
   readonly indexer: Indexer;
   readonly repair: ReplicaRepair;
+  readonly scrubber: Scrubber;
+  readonly spaceSurvey: SpaceSurvey;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -73,6 +80,8 @@ export class DataServer {
     suspects: Suspects;
     report: UplinkReport;
     repair: ReplicaRepair;
+    scrubber: Scrubber;
+    spaceSurvey: SpaceSurvey;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -89,6 +98,8 @@ export class DataServer {
     this.#suspects = parts.suspects;
     this.#report = parts.report;
     this.repair = parts.repair;
+    this.scrubber = parts.scrubber;
+    this.spaceSurvey = parts.spaceSurvey;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -208,12 +219,16 @@ export class DataServer {
       onDiskLate: () => probe.doubt(),
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
-    report.attachPool(pool);
+    const reads = new ReadClock(clock);
+    const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
+    const scrubber = new Scrubber({ store, ledger, reads, clock, log, passMs: options.scrubPassMs });
+    const spaceSurvey = new SpaceSurvey({ store, clock, log, windowMs: options.undeleteWindowMs });
+    report.attach({ pool, scrubber, spaceSurvey });
     onLeader = () => pool.leaderFound();
     onLost = (address) => pool.peerLost(address);
     const dedup = new Deduplicator({ server, store, index, ops, random });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
-    const reader = new Reader({ store, nameservers });
+    const reader = new Reader({ store, nameservers, reads });
     const indexer = new Indexer({ server, store, index, log });
     const replica = new Replica({
       server,
@@ -253,13 +268,18 @@ export class DataServer {
       suspects,
       report,
       repair,
+      scrubber,
+      spaceSurvey,
       slowDisk,
     });
-    route(rpc, dataServer, { reader, replica, ops, takeover, reconfigurer, promise });
+    const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
+    route(rpc, dataServer, { scrubOrders, reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
     slowDisk.start();
     indexer.start();
+    scrubber.start();
+    spaceSurvey.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
     dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
@@ -347,6 +367,8 @@ export class DataServer {
     this.#closing = true;
     this.#trashTimer?.cancel();
     this.repair.close();
+    const scrubbed = this.scrubber.close();
+    this.spaceSurvey.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
@@ -360,6 +382,7 @@ export class DataServer {
     this.#report.leaving = 'gone';
     await nameservers.close();
     await this.indexer.close();
+    await scrubbed;
     this.#suspects.close();
     await this.#peers.close();
     await this.#rpc.close();
@@ -404,6 +427,7 @@ function route(
   rpc: RpcServer,
   server: DataServer,
   {
+    scrubOrders,
     reader,
     replica,
     ops,
@@ -411,6 +435,7 @@ function route(
     reconfigurer,
     promise,
   }: {
+    scrubOrders: ScrubOrders;
     reader: Reader;
     replica: Replica;
     ops: OpsSequencer;
@@ -449,5 +474,7 @@ function route(
   const inspector = new Inspector(server.store);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
+  on(Op.SCRUB, ['operator'], (request) => scrubOrders.scrub(request));
+  on(Op.BLOCK_DIGESTS, ['nameserver'], (request) => scrubOrders.digests(request));
   on(Op.STATUS, ROLES, () => ({ header: encodeControl(server.status()) }));
 }

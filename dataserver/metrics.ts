@@ -3,7 +3,7 @@ import type { DataServer } from './dataserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: DataServer): void {
-  const { store, puts, pool, probe, index, indexer, nameservers, repair } = server;
+  const { store, puts, pool, probe, index, indexer, nameservers, repair, scrubber } = server;
   metrics.observed('tfs_dataserver_blocks', 'Blocks on this disk', () => store.totals().blocks);
   metrics.observed(
     'tfs_dataserver_open_blocks',
@@ -114,6 +114,62 @@ export function observe(metrics: Metrics, server: DataServer): void {
     'tfs_dataserver_repair_records_fetched_total',
     'Records that came from other DataServers for repairs',
     () => repair.stats.fetched,
+  );
+  metrics.observedBy(
+    'tfs_dataserver_space_bytes',
+    'What the bytes below the mount are, by part; they add up to what its files take of the file system',
+    'part',
+    () => Object.entries(server.spaceSurvey.latest?.parts ?? {}),
+  );
+  metrics.observed(
+    'tfs_dataserver_space_age_seconds',
+    'Since that was looked at; +Inf before the first time',
+    () => {
+      const { latest } = server.spaceSurvey;
+      if (latest === undefined) return Number.POSITIVE_INFINITY;
+      return Math.max(0, (server.options.clock.now() - latest.measuredAtMs) / 1000);
+    },
+  );
+  metrics.observed('tfs_dataserver_orphan_files', 'Files that no block and no server needs', () => {
+    return server.spaceSurvey.latest?.orphans.files ?? 0;
+  });
+  metrics.observed('tfs_dataserver_orphan_bytes', 'Bytes of those', () => {
+    return server.spaceSurvey.latest?.orphans.bytes ?? 0;
+  });
+  metrics.observed('tfs_dataserver_orphan_oldest_seconds', 'Age of the oldest of those', () => {
+    return (server.spaceSurvey.latest?.orphans.oldestMs ?? 0) / 1000;
+  });
+  metrics.counted('tfs_dataserver_scrub_bytes_total', 'Bytes read by scrubs', () => scrubber.stats.bytes);
+  metrics.counted(
+    'tfs_dataserver_scrub_replicas_total',
+    'Replicas read through by scrubs',
+    () => scrubber.stats.replicas,
+  );
+  metrics.counted(
+    'tfs_dataserver_scrub_damaged_total',
+    'Replicas that scrubs found damaged',
+    () => scrubber.stats.damaged,
+  );
+  metrics.observed(
+    'tfs_dataserver_scrub_left_bytes',
+    'Still to be read in the pass that is under way',
+    () => {
+      return scrubber.figures.leftBytes;
+    },
+  );
+  metrics.observed(
+    'tfs_dataserver_scrub_completed_age_seconds',
+    'Since the last complete pass was begun; +Inf before the first',
+    () => {
+      const { last } = scrubber.figures;
+      const now = server.options.clock.now();
+      return last === undefined ? Number.POSITIVE_INFINITY : Math.max(0, (now - last.startedAtMs) / 1000);
+    },
+  );
+  metrics.observed(
+    'tfs_dataserver_scrub_rests',
+    '1 while a scrub rests because reads would wait for it',
+    () => (scrubber.figures.restsForReads ? 1 : 0),
   );
   metrics.observed(
     'tfs_dataserver_trash_bytes',

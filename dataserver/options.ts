@@ -38,6 +38,10 @@ export interface DataServerOptions {
   readonly indexBytes: number;
   readonly openFiles: number;
   readonly memberAckMs: number;
+  /** How long a deleted picture may be undeleted. */
+  readonly undeleteWindowMs: number;
+  /** Every replica is read through once in this; 0: only when somebody asks for it. */
+  readonly scrubPassMs: number;
   /** Members without which nothing is acknowledged. */
   readonly minWrite: number;
   readonly pid: number;

@@ -12,6 +12,7 @@ import {
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { BlockStore } from './block/store.ts';
 import type { NameServers } from './nameservers.ts';
+import type { ReadClock } from './scrub/read-times.ts';
 
 /**
  * READ and CHECK. Only a replica that is current may say "not found": one that was not confirmed by a leader lately,
@@ -20,16 +21,20 @@ import type { NameServers } from './nameservers.ts';
 export class Reader {
   readonly #store: BlockStore;
   readonly #nameservers: NameServers;
+  readonly #reads: ReadClock;
 
-  constructor({ store, nameservers }: { store: BlockStore; nameservers: NameServers }) {
-    this.#store = store;
-    this.#nameservers = nameservers;
+  constructor(deps: { store: BlockStore; nameservers: NameServers; reads: ReadClock }) {
+    this.#store = deps.store;
+    this.#nameservers = deps.nameservers;
+    this.#reads = deps.reads;
   }
 
   async read(request: RpcRequest): Promise<RpcResult> {
     const { block, fileId, cookie, offset, length, force } = decodeRead(request.header);
     try {
+      const begunAtMs = this.#reads.begin();
       const found = await this.#store.read(block, fileId, cookie, { offset, length }, force);
+      this.#reads.end(begunAtMs);
       const { header, payload } = found;
       const whole = payload.length === header.size;
       return {

@@ -6,7 +6,9 @@ import type { BlockStore } from './block/store.ts';
 import type { DataServerOptions } from './options.ts';
 import type { DiskProbe } from './probe.ts';
 import type { PromiseKeeper } from './promise.ts';
+import type { Scrubber } from './scrub/scrubber.ts';
 import type { SessionPool } from './session-pool.ts';
+import type { SpaceSurvey } from './space/space-survey.ts';
 import type { Suspects } from './suspects.ts';
 import type { UplinkSource } from './uplink.ts';
 
@@ -22,12 +24,28 @@ interface ReportParts {
   readonly suspects: Suspects;
 }
 
+/** What is made later than the report, and tells of itself in it. */
+interface Told {
+  readonly pool: SessionPool;
+  readonly scrubber: Scrubber;
+  readonly spaceSurvey: SpaceSurvey;
+}
+
+function toldOf({ scrubber, spaceSurvey }: Told): Pick<Heartbeat, 'scrub' | 'scrubbed' | 'use'> {
+  const { latest } = spaceSurvey;
+  return {
+    scrub: scrubber.figures,
+    scrubbed: scrubber.scrubbed,
+    ...(latest === undefined ? {} : { use: latest }),
+  };
+}
+
 /** What this DataServer says about itself in registrations and heartbeats. */
 export class UplinkReport implements UplinkSource {
   readonly #parts: ReportParts;
   #space: { totalBytes: number; freeBytes: number };
   #spaceAt: number;
-  #pool: SessionPool | undefined;
+  #told: Told | undefined;
   /** What heartbeats say of it from now on. */
   leaving: Heartbeat['leaving'];
 
@@ -41,8 +59,8 @@ export class UplinkReport implements UplinkSource {
     return new UplinkReport(parts, await parts.store.space());
   }
 
-  attachPool(pool: SessionPool): void {
-    this.#pool = pool;
+  attach(told: Told): void {
+    this.#told = told;
   }
 
   register(): Register {
@@ -78,11 +96,12 @@ export class UplinkReport implements UplinkSource {
       space: this.#measured(),
       io: this.io,
       suspects: suspects.all,
-      openBlocks: this.#pool?.openCount ?? 0,
+      openBlocks: this.#told?.pool.openCount ?? 0,
       blocks: totals.blocks,
       files: totals.files,
       aliases: totals.aliases,
       lostRecords: totals.lostRecords,
+      ...(this.#told === undefined ? {} : toldOf(this.#told)),
       ...(this.leaving === undefined ? {} : { leaving: this.leaving }),
     };
   }
@@ -121,7 +140,7 @@ export class UplinkReport implements UplinkSource {
   }
 
   openBlocks(): readonly BlockId[] {
-    return this.#pool?.openBlocks ?? [];
+    return this.#told?.pool.openBlocks ?? [];
   }
 
   #measured(): Register['space'] {

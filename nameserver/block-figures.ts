@@ -1,5 +1,6 @@
 import type { ClusterMap } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
+import type { DigestCheck } from './digest-check.ts';
 import type { Repairer } from './repair.ts';
 import type { SealCoordinator } from './seal.ts';
 import type { ShortCount } from './short-count.ts';
@@ -12,8 +13,9 @@ export function blockFigures(parts: {
   readonly sweep: Sweep;
   readonly sealer: SealCoordinator;
   readonly repairer: Repairer;
+  readonly digests: DigestCheck;
 }): ClusterMap['blocks'] {
-  const { map, short, sweep, sealer, repairer } = parts;
+  const { map, short, sweep, sealer, repairer, digests } = parts;
   const { byCopies, absent, stale, quarantined } = short.counts;
   const { ageMs } = short;
   return {
@@ -26,6 +28,7 @@ export function blockFigures(parts: {
     oldestUnsealedMs: Math.round(sweep.oldestUnsealedMs),
     contradicted: sealer.contradicted,
     lostRecords: repairer.lostRecords,
+    disagreeing: digests.disagreeing,
     countedAgoMs: ageMs === undefined ? -1 : Math.round(ageMs),
   };
 }

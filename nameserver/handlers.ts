@@ -77,5 +77,9 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
     return DONE;
   });
   server.handle(Op.CLUSTER_MAP, ROLES, () => json(nameserver.clusterMap()));
+  server.handle(Op.SERVER_FIGURES, ROLES, () => ({
+    header: EMPTY_BUFFER,
+    payload: [encodeControl(nameserver.members.figures())],
+  }));
   server.handle(Op.STATUS, ROLES, () => json(nameserver.status()));
 }

@@ -11,6 +11,7 @@ import {
   type PromiseReply,
   type Register,
   type Reign,
+  type ServerFigures,
   type ServerInfo,
 } from '../common/wire/control.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
@@ -61,6 +62,8 @@ export interface LiveMember {
   suspects: ReadonlySet<ServerId>;
   counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
+  scrub: Heartbeat['scrub'];
+  use: Heartbeat['use'];
 }
 
 const zKnown = z.array(z.number().transform(serverId));
@@ -191,6 +194,8 @@ export class Members {
         suspects: new Set(),
         counts: NO_COUNTS,
         leaving: undefined,
+        scrub: undefined,
+        use: undefined,
       };
       const isChanged =
         before === undefined ||
@@ -397,6 +402,14 @@ export class Members {
 
   infos(): ServerInfo[] {
     return this.known.map((id) => this.#info(id));
+  }
+
+  /** What the servers last said of their scrubs and their space. */
+  figures(): ServerFigures {
+    return this.known.map((id) => {
+      const { scrub, use } = this.#live.get(id) ?? {};
+      return { id, ...(scrub === undefined ? {} : { scrub }), ...(use === undefined ? {} : { use }) };
+    });
   }
 
   #info(id: ServerId): ServerInfo {

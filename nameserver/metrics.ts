@@ -164,6 +164,21 @@ export function observe(metrics: Metrics, server: NameServer): void {
     () => repairer.stats.alarms,
   );
   count(
+    'tfs_nameserver_digest_checks_total',
+    'Blocks whose replicas were compared after one of them was scrubbed',
+    () => server.digests.stats.checked,
+  );
+  count(
+    'tfs_nameserver_digest_disagreements_total',
+    'Times that sound replicas of a block turned out not to be the same',
+    () => server.digests.stats.disagreements,
+  );
+  gauge(
+    'tfs_nameserver_disagreeing_blocks',
+    'Blocks whose replicas are sound, each by itself, and not the same',
+    () => server.digests.disagreeing,
+  );
+  count(
     'tfs_nameserver_replicas_dropped_total',
     'Replicas let go of because their blocks do not need them',
     () => dropper.stats.dropped,

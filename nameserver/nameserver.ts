@@ -25,6 +25,7 @@ import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
 import { Configurer } from './configurer.ts';
+import { blockDigestsOver, DigestCheck } from './digest-check.ts';
 import { dropCommandsOver } from './drop-commands.ts';
 import { Dropper } from './dropper.ts';
 import { EmptyScan } from './empty-scan.ts';
@@ -113,6 +114,7 @@ export class NameServer {
   readonly opsSync: OpsSync;
   readonly configurer: Configurer;
   readonly repairer: Repairer;
+  readonly digests: DigestCheck;
   readonly dropper: Dropper;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
@@ -208,6 +210,13 @@ export class NameServer {
       canWrite: (server) => members.canWrite(server),
       seal: (block, why) => this.sealer.enqueue(block, why),
     });
+    this.digests = new DigestCheck({
+      ...orders,
+      ask: blockDigestsOver(peers),
+      isCurrent: (server) => this.#isCurrent(server),
+      seal: (block, why) => this.sealer.enqueue(block, why),
+      mergeOps: (block) => this.configurer.request(block, [], true),
+    });
     this.#empty = new EmptyScan(map);
     this.dropper = new Dropper({
       ...orders,
@@ -270,6 +279,9 @@ export class NameServer {
       clock,
       log,
       onMapChange: () => this.#mapVersion.bump(),
+      onScrubbed: (blocks) => {
+        if (this.leads) this.digests.noted(blocks);
+      },
       onLeaving: () => {
         if (this.leads) this.#sweep.run(clock.monotonic());
       },
@@ -357,8 +369,8 @@ export class NameServer {
 
   /** How the blocks are, as far as this NameServer knows. */
   blockFigures(): ClusterMap['blocks'] {
-    const { map, sealer, repairer } = this;
-    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer });
+    const { map, sealer, repairer, digests } = this;
+    return blockFigures({ map, short: this.#short, sweep: this.#sweep, sealer, repairer, digests });
   }
 
   clusterMap(): ClusterMap {
@@ -381,6 +393,7 @@ export class NameServer {
       this.opsSync.close(),
       this.configurer.close(),
       this.repairer.close(),
+      this.digests.close(),
       this.dropper.close(),
     ];
     await this.#server?.drain();
@@ -413,6 +426,7 @@ export class NameServer {
     this.configurer.pump();
     this.#absent.step();
     this.repairer.pump();
+    this.digests.pump();
     this.#empty.step();
     this.dropper.pump();
   }

@@ -1,4 +1,4 @@
-import type { ServerId } from '../common/ids.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
 import { DRIFT_REPORT_MS_MIN } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -38,6 +38,8 @@ export interface RegistryDeps {
   readonly log: Log;
   /** The cluster map looks different from outside. */
   readonly onMapChange: () => void;
+  /** Replicas were read through, and verified. */
+  readonly onScrubbed: (blocks: readonly BlockId[]) => void;
   /** A DataServer stops: what is being written on it has to be sealed. */
   readonly onLeaving: () => void;
 }
@@ -124,6 +126,9 @@ export class Registry {
       aliases,
       lostRecords = 0,
       leaving,
+      scrub,
+      use,
+      scrubbed = [],
     } = message;
     const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message);
@@ -134,6 +139,8 @@ export class Registry {
       leaving,
       space,
       io,
+      scrub,
+      use,
       suspects: new Set(suspects),
       counts: { openBlocks, blocks, files, aliases, lostRecords },
     });
@@ -142,6 +149,7 @@ export class Registry {
     // Before anything is waited for: the digest is that of the table with these entries.
     const resync = !isInStep || this.#hasDrifted(live, message.digest);
     await taking;
+    if (scrubbed.length > 0) this.#deps.onScrubbed(scrubbed);
     // It was silent and has not died: nothing but this beat says that it is back.
     if (wasAway && isInStep) sealer.serverIsBack(server);
     const hasComeUp = members.noticeStates();

@@ -14,6 +14,7 @@ import { register as registerPromote } from './commands/promote.ts';
 import { register as registerPut } from './commands/put.ts';
 import { register as registerRemoveServer } from './commands/remove-server.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
+import { register as registerScrub } from './commands/scrub.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
 import { register as registerVerify } from './commands/verify.ts';
@@ -43,6 +44,7 @@ for (const register of [
   registerRemoveServer,
   registerFormat,
   registerVerify,
+  registerScrub,
   registerFsck,
   registerSalvage,
   registerDump,

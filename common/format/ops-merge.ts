@@ -1,6 +1,7 @@
 import { compareVersions, type ServerId, type Slot, type Version } from '../ids.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { type Configuration, compareOps, NO_OP_ID, type Op, type OpPlace, OpType } from './op.ts';
+import { opsDigest } from './ops-digest.ts';
 import {
   cloneOpsState,
   emptyOpsState,
@@ -49,13 +50,19 @@ export function beginConfiguration(logs: readonly MemberLog[], next: NextConfigu
   const newest = newestOf(logs);
   const seq = Math.max(...logs.map(({ ops }) => ops.at(-1)?.seq ?? 0)) + 1;
   const base = { version, seq, atMs, opId: NO_OP_ID };
-  if (logs.every(({ ops }) => compareEnds(ops, newest.ops) === 0))
+  if (logs.every(({ ops }) => compareEnds(ops, newest.ops) === 0) && areAlike(logs))
     return { ...base, type: OpType.CFG, members, opsPrimary };
   const state = mergeLogs(logs);
   state.version = version;
   state.seq = seq;
   state.cfg = { members: [...members] as ServerId[], opsPrimary };
   return { ...base, type: OpType.SNAPSHOT, state };
+}
+
+/** Whether logs that end alike also add up to the same: two operations may have been given one place. */
+function areAlike(logs: readonly MemberLog[]): boolean {
+  const [first, ...others] = logs.map(({ ops }) => opsDigest(foldAll(ops)));
+  return first === undefined || others.every((digest) => digest.equals(first));
 }
 
 /** The state of all operations of all logs together; without the facts that each replica has for itself. */

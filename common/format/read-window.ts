@@ -15,10 +15,10 @@ export class ReadWindow {
   start = 0;
   bytes: Buffer;
 
-  constructor(source: ByteSource, end: number) {
+  constructor(source: ByteSource, end: number, bytes = WALK_BUFFER_BYTES) {
     this.#source = source;
     this.#end = end;
-    this.#buffer = Buffer.allocUnsafeSlow(Math.max(Math.min(WALK_BUFFER_BYTES, align8Up(end)), 4096));
+    this.#buffer = Buffer.allocUnsafeSlow(Math.max(Math.min(bytes, align8Up(end)), 4096));
     this.bytes = this.#buffer.subarray(0, 0);
   }
 

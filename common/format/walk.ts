@@ -56,6 +56,8 @@ export interface WalkOptions {
   readonly proven?: { readonly length: number; readonly slots?: number };
   /** Default true. */
   readonly checkPayloads?: boolean;
+  /** Read at a time, {@link WALK_BUFFER_BYTES} when absent. The header of any record has to fit. */
+  readonly windowBytes?: number;
   /** Sees every valid header in file order, those beyond the later `validLength` too. */
   readonly onRecord?: (record: WalkedRecord) => void | Promise<void>;
 }
@@ -113,7 +115,7 @@ export async function walkBlock(
   const start = options.from ?? { offset: SUPERBLOCK_BYTES, slot: 0 };
   assert(start.offset % RECORD_ALIGN_BYTES === 0, 'a walk starts on a record boundary');
   const checkPayloads = options.checkPayloads ?? true;
-  const window = new ReadWindow(source, end);
+  const window = new ReadWindow(source, end, options.windowBytes);
   const track = new WalkTrack(superblock, start);
   const hash = createHash('sha256');
   const isAllProven = (options.proven?.length ?? 0) >= end;

@@ -23,6 +23,11 @@ export interface Disk {
   mkdir(path: string): Promise<void>;
   /** File names in a directory, in name order, without directories; an empty path is the mount itself. */
   list(directory: string): Promise<string[]>;
+  /**
+   * What a directory takes: itself first, under the empty name, then its files, whatever their names are, without
+   * directories. What is removed meanwhile may be left out.
+   */
+  usage(directory: string): Promise<FileUse[]>;
   stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined>;
   /**
    * Which file the name stands for: the same text as long as it is the same file on the same file system, also when it
@@ -31,6 +36,14 @@ export interface Disk {
   identity(path: string): Promise<string | undefined>;
   syncDirectory(directory: string): Promise<void>;
   space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }>;
+}
+
+export interface FileUse {
+  readonly name: string;
+  readonly size: number;
+  /** Of the file system. */
+  readonly allocatedBytes: number;
+  readonly mtimeMs: number;
 }
 
 /** `create` makes the file or empties it; `exclusive` insists on making it; `write` and `read` insist on finding it. */

@@ -15,6 +15,9 @@ import {
   type Session,
   serverId,
 } from '../ids.ts';
+import { SCRUBBED_BLOCKS_MAX } from '../limits.ts';
+import { zScrubFigures } from './scrub.ts';
+import { zSpaceUse } from './space.ts';
 
 const u32 = z.number().int().min(0).max(0xffff_ffff);
 const u16 = z.number().int().min(0).max(0xffff);
@@ -136,6 +139,11 @@ export const zHeartbeat = z.object({
   aliases: z.number().int().min(0),
   /** Records that were sealed as lost, because they verified on no replica. */
   lostRecords: z.number().int().min(0).optional(),
+  scrub: zScrubFigures.optional(),
+  /** What the bytes below its mount are; absent until it has been looked at. */
+  use: zSpaceUse.optional(),
+  /** Replicas that were read through in the last moments: to be compared with those of other servers. */
+  scrubbed: z.array(zBlock).max(SCRUBBED_BLOCKS_MAX).optional(),
   /**
    * `stopping`: it ends its write sessions and wants what it holds sealed; it still answers. `gone`: its last word; it
    * answers nothing any more.
@@ -413,6 +421,23 @@ export type BlockHead = z.infer<typeof zBlockHead>;
 export const zBlockHeadReply = z.object({ generation: u32, state: u16, seal: zSealFact.optional() });
 export type BlockHeadReply = z.infer<typeof zBlockHeadReply>;
 
+/** Leading NameServer -> a holder of a sealed block: what its replica is, to be compared with the others. */
+export const zBlockDigests = z.object({ block: zBlock });
+export type BlockDigests = z.infer<typeof zBlockDigests>;
+export const zBlockDigestsReply = z.object({
+  generation: u32,
+  /** Absent while it waits for its seal. */
+  seal: zSealFact.optional(),
+  /** Place of the newest operation in its log. */
+  version: zVersion,
+  seq: u32,
+  /** `opsDigest` of what its operations add up to. */
+  ops: hex(32),
+  /** Wall clock there: when the replica was last read through, and was then as its seal says; absent for never. */
+  scrubbedAtMs: z.number().optional(),
+});
+export type BlockDigestsReply = z.infer<typeof zBlockDigestsReply>;
+
 /** NameServer -> the other NameServer. */
 export const zPeerState = z.object({
   nameserver: z.number().int().min(0).max(1),
@@ -537,11 +562,22 @@ export const zClusterMap = z.object({
     contradicted: z.number().default(0),
     /** Records that a repair found on no replica. */
     lostRecords: z.number().default(0),
+    /** Blocks whose replicas are sound, each by itself, and not the same. */
+    disagreeing: z.number().default(0),
     /** Since `underReplicated` and the copies began to be counted for the last time; -1 before the first time. */
     countedAgoMs: z.number().default(-1),
   }),
 });
 export type ClusterMap = z.infer<typeof zClusterMap>;
+
+/**
+ * Anyone -> NameServer: what people ask of the DataServers, and clients do not. The answer is this, for each of them, as
+ * its payload.
+ */
+export const zServerFigures = z.array(
+  z.object({ id: zServer, scrub: zScrubFigures.optional(), use: zSpaceUse.optional() }),
+);
+export type ServerFigures = z.infer<typeof zServerFigures>;
 
 /** Anyone -> anyone. */
 export const zStatus = z.object({

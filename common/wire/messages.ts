@@ -40,6 +40,7 @@ export const Op = {
   // gateway -> NameServer
   LOCATE: 7,
   CLUSTER_MAP: 22,
+  SERVER_FIGURES: 47,
   // DataServer -> NameServer
   REGISTER: 17,
   HEARTBEAT: 18,
@@ -54,6 +55,7 @@ export const Op = {
   PROMISE: 33,
   CONFIGURE: 34,
   REPAIR: 38,
+  BLOCK_DIGESTS: 46,
   DROP: 60,
   // NameServer -> NameServer
   PEER_STATE: 31,
@@ -65,6 +67,7 @@ export const Op = {
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,
+  SCRUB: 45,
   // anyone -> anyone
   PING: 16,
   STATUS: 30,

@@ -79,6 +79,8 @@ export interface BlockInfo {
   /** Of the newest CFG. */
   readonly members: readonly ServerId[];
   readonly seal: SealInfo | undefined;
+  /** Some name in it is, or was, deleted or hidden. */
+  readonly hasFlags: boolean;
   /** Whether a RECOVERED block has been walked; true for all others. */
   readonly walked: boolean;
 }
@@ -236,6 +238,14 @@ export interface StoreTotals {
   readonly indexBytes: number;
 }
 
+/** Takes turns with whoever else uses the disk. */
+export interface ReadPace {
+  /** Read at a time. */
+  readonly pieceBytes: number;
+  /** Runs one read, when it may be. @throws TfsError CLOSED when nothing more is to be read */
+  read<T>(bytes: number, work: () => Promise<T>): Promise<T>;
+}
+
 export interface VerifyReport {
   readonly records: number;
   readonly bytes: number;
@@ -243,6 +253,8 @@ export interface VerifyReport {
   readonly digest: Buffer | undefined;
   /** One clause each, with the offset; empty for a sound block. */
   readonly problems: readonly string[];
+  /** Of a replica that is as it was sealed: records that had been lost by then, which is one of the problems. */
+  readonly lost: number;
 }
 
 /** What a CFG op says, at the birth of a block. */

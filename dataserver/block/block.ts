@@ -122,6 +122,10 @@ export class Block implements BlockInfo {
     return this.ops.facts.members;
   }
 
+  get hasFlags(): boolean {
+    return this.ops.facts.hasFlags;
+  }
+
   get walked(): boolean {
     return this.state !== BlockState.RECOVERED || this.tail !== undefined;
   }

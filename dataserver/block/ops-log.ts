@@ -30,6 +30,8 @@ export interface OpsFacts {
   /** 0 for a block that was not compacted. */
   readonly generation: number;
   readonly aliases: number;
+  /** Some name is, or was, deleted or hidden. */
+  readonly hasFlags: boolean;
 }
 
 /** An operation that has no place yet. */
@@ -381,5 +383,6 @@ export function factsOf(state: OpsState): OpsFacts {
     seal: sealInForce(state),
     generation: state.generation?.generation ?? 0,
     aliases: state.aliases?.count ?? 0,
+    hasFlags: state.slotFlags.length > 0,
   };
 }

@@ -5,6 +5,7 @@ import type { Superblock } from '../../common/format/superblock.ts';
 import type { Hole } from '../../common/format/walk.ts';
 import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
+import type { FileUse } from '../../common/seams/disk.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { tableDigest } from '../../common/wire/table-digest.ts';
 import {
@@ -18,6 +19,7 @@ import {
   type GenerationOrder,
   type PreparedGeneration,
   type RawRecords,
+  type ReadPace,
   type ReadResult,
   type Received,
   type ReceiveOrder,
@@ -50,6 +52,7 @@ import { recordRefs, sha1sOf } from './record-refs.ts';
 import { applyNameFlags, applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
+import { type DeadSpace, deadSpaceOf, type UndeleteWindow } from './space.ts';
 import { Spares } from './spares.ts';
 import { markSuspect } from './suspect.ts';
 import { Tail } from './tail.ts';
@@ -564,13 +567,15 @@ export class BlockStore {
   /**
    * Reads all of a block, OPEN ones too, as far as they are durable, and checks everything that can be checked. What
    * does not verify makes the block SUSPECT.
+   *
+   * @param pace absent: as fast as the disk gives it
    */
-  async verify(block: BlockId): Promise<VerifyReport> {
+  async verify(block: BlockId, pace?: ReadPace): Promise<VerifyReport> {
     const held = this.#of(block);
     for (;;) {
       if ((held.flags & BlockFlag.QUARANTINED) !== 0) return unreadReport(QUARANTINED_PROBLEM);
       try {
-        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index));
+        const report = await this.#cache.use(held, (index) => verifyBlock(this.#context, held, index, pace));
         if (report !== undefined) return report;
       } catch (error) {
         // It cannot even be loaded; that made it SUSPECT.
@@ -613,6 +618,23 @@ export class BlockStore {
   /** Gives some of the space kept for operations back to a full disk. @returns whether there was some */
   releaseReserve(): Promise<boolean> {
     return this.#reserve.release();
+  }
+
+  /** Bytes of records that no live name leads to. Loads the index of the block where it is not in memory. */
+  async deadSpace(
+    block: BlockId,
+    window: Omit<UndeleteWindow, 'deletedAtSeconds'>,
+  ): Promise<DeadSpace & { readonly untilMs: number }> {
+    const held = this.#of(block);
+    return this.#cache.use(held, async (index) => {
+      const { deletions } = await held.ops.warm();
+      return deadSpaceOf(index, { ...window, deletedAtSeconds: (name) => deletions?.secondsOf(name) ?? 0 });
+    });
+  }
+
+  /** The files of one of its directories, and of others of the mount. */
+  usage(directory: string): Promise<FileUse[]> {
+    return this.#context.disk.usage(directory);
   }
 
   async space(): Promise<{ readonly totalBytes: number; readonly freeBytes: number }> {

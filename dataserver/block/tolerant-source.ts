@@ -16,15 +16,15 @@ export interface Span {
  */
 export class TolerantSource implements ByteSource {
   readonly size: number;
-  readonly #file: DiskFile;
+  readonly #file: Pick<DiskFile, 'read' | 'size'>;
   readonly #bad = new Set<number>();
 
-  private constructor(file: DiskFile, size: number) {
+  private constructor(file: Pick<DiskFile, 'read' | 'size'>, size: number) {
     this.#file = file;
     this.size = size;
   }
 
-  static async of(file: DiskFile): Promise<TolerantSource> {
+  static async of(file: Pick<DiskFile, 'read' | 'size'>): Promise<TolerantSource> {
     return new TolerantSource(file, await file.size());
   }
 

@@ -5,7 +5,7 @@ import { type WalkedRecord, walkBlock } from '../../common/format/walk.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockState, NameFlag } from '../../common/wire/messages.ts';
-import type { VerifyReport } from './api.ts';
+import type { ReadPace, VerifyReport } from './api.ts';
 import type { Block } from './block.ts';
 import { isGone, type StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
@@ -23,7 +23,7 @@ interface Claim {
   readonly digest: Buffer | undefined;
 }
 
-const NOTHING_READ = { records: 0, bytes: 0, digest: undefined };
+const NOTHING_READ = { records: 0, bytes: 0, digest: undefined, lost: 0 };
 
 /**
  * Reads all of a replica as the next start of this process would find it, under its name and not through what is open:
@@ -38,9 +38,10 @@ export async function verifyBlock(
   context: StoreContext,
   block: Block,
   index: LoadedIndex,
+  pace?: ReadPace,
 ): Promise<VerifyReport | undefined> {
   const { state, generation } = block;
-  const report = await verifyOnce(context, block, claimOf(block, index));
+  const report = await verifyOnce(context, block, claimOf(block, index), pace);
   if (block.state !== state || block.generation !== generation) return undefined;
   const { problems } = report;
   if (problems.length === 0) {
@@ -64,7 +65,12 @@ function claimOf(block: Block, index: LoadedIndex): Claim {
   return { index, words: index.words.subarray(0, slots), length, slots, digest };
 }
 
-async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Promise<VerifyReport> {
+async function verifyOnce(
+  context: StoreContext,
+  block: Block,
+  claim: Claim,
+  pace: ReadPace | undefined,
+): Promise<VerifyReport> {
   const problems: string[] = [];
   const log = await block.ops.check();
   if (log !== undefined) problems.push(log);
@@ -76,7 +82,7 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
     return { ...NOTHING_READ, problems: [...problems, why] };
   }
   try {
-    const source = await TolerantSource.of(file);
+    const source = await TolerantSource.of(pace === undefined ? file : paced(file, pace));
     if (source.size < claim.length)
       problems.push(`${at(source.size, claim.length)}: the file ends before them`);
     problems.push(...(await checkSuperblock(block, source)));
@@ -85,6 +91,7 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
     const walked = await walkBlock(source, seededAs(block.sound(), context.faults), {
       end: claim.length,
       proven: { length: claim.length, slots: claim.slots },
+      ...(pace === undefined ? {} : { windowBytes: pace.pieceBytes }),
       onRecord: (record) => records.see(record),
     });
     records.finish(walked.words);
@@ -99,11 +106,16 @@ async function verifyOnce(context: StoreContext, block: Block, claim: Claim): Pr
     else problems.push(...damage);
     // With holes that no seal knows, the digest is one of nothing.
     const digest = walked.holes.length === 0 || isAsSealed ? walked.digest : undefined;
-    return { records: records.seen, bytes: claim.length, digest, problems };
+    return { records: records.seen, bytes: claim.length, digest, problems, lost };
   } finally {
     await file.close();
   }
 }
+
+const paced = (file: DiskFile, pace: ReadPace): Pick<DiskFile, 'read' | 'size'> => ({
+  size: () => file.size(),
+  read: (target, position) => pace.read(target.length, () => file.read(target, position)),
+});
 
 async function checkSuperblock(block: Block, source: TolerantSource): Promise<string[]> {
   const bytes = Buffer.alloc(SUPERBLOCK_BYTES);

@@ -197,6 +197,31 @@ export function diskContract(name: string, place: (t: TestContext) => Promise<Di
       assert.is(await disk.identity('a'), undefined);
     });
 
+    test('usage: the directory itself, then its files with what they take, no directories', async (t) => {
+      const disk = await place(t);
+      await disk.mkdir('d/inner');
+      for (const [name, size] of [
+        ['d/b', 5000],
+        ['d/a', 0],
+        ['d/inner/c', 7],
+      ] as const) {
+        const file = await disk.open(name, 'create');
+        await file.write([Buffer.alloc(size, 1)], 0);
+        await file.datasync();
+        await file.close();
+      }
+      const [own, ...files] = await disk.usage('d');
+      assert.is(own!.name, '');
+      const sizes = files.map(({ name, size }) => [name, size]).sort();
+      assert.equal(sizes, [
+        ['a', 0],
+        ['b', 5000],
+      ]);
+      for (const { size, allocatedBytes } of files) assert.ok(allocatedBytes >= size, `${allocatedBytes}`);
+      await fails('NOT_FOUND', () => disk.usage('nowhere'));
+      assert.equal((await disk.usage('')).slice(1), []);
+    });
+
     test('space is told', async (t) => {
       const { totalBytes, freeBytes } = await (await place(t)).space();
       assert.ok(totalBytes > 0 && freeBytes >= 0 && freeBytes <= totalBytes);

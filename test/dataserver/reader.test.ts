@@ -5,6 +5,8 @@ import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { BlockStore } from '../../dataserver/block/store.ts';
 import type { NameServers } from '../../dataserver/nameservers.ts';
 import { Reader } from '../../dataserver/reader.ts';
+import { ReadClock } from '../../dataserver/scrub/read-times.ts';
+import { ManualClock } from '../kit/manual-clock.ts';
 import { describe } from '../kit/suite.ts';
 
 const BLOCK = blockId(0x2_0000);
@@ -13,7 +15,7 @@ function reader(facts: { state?: number; flags?: number; confirmed?: boolean }):
   const { state = BlockState.SEALED, flags = 0, confirmed = true } = facts;
   const store = { info: () => (state === 0 ? undefined : { state, flags }) } as unknown as BlockStore;
   const nameservers = { inContact: true, isConfirmed: () => confirmed } as unknown as NameServers;
-  return new Reader({ store, nameservers });
+  return new Reader({ store, nameservers, reads: new ReadClock(new ManualClock()) });
 }
 
 describe('reader', (test) => {

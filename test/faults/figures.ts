@@ -5,6 +5,7 @@ import { leaderKills } from './figures/leader-kills.ts';
 import { leaderStopped } from './figures/leader-stopped.ts';
 import { redisDownFigure } from './figures/redis-down.ts';
 import type { Figure } from './figures/report.ts';
+import { scrub } from './figures/scrub.ts';
 
 /** What docs/reliability.md is filled with, by name. */
 export const FIGURES: Readonly<Record<string, Figure>> = {
@@ -14,4 +15,5 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'ds-dead': dataServerDead,
   'all-killed': allKilledFigure,
   flips,
+  scrub,
 };

@@ -72,6 +72,9 @@ export class FaultyDisk implements Disk {
   list(directory: string): Promise<string[]> {
     return this.#inner.list(directory);
   }
+  usage(directory: string): ReturnType<Disk['usage']> {
+    return this.#inner.usage(directory);
+  }
   stat(path: string): ReturnType<Disk['stat']> {
     return this.#inner.stat(path);
   }

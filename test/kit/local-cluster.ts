@@ -8,6 +8,7 @@ import { NodeDisk } from '../../common/adapters/node-disk.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import { blockId, type HostPort, serverId } from '../../common/ids.ts';
+import { UNDELETE_WINDOW_MS_DEFAULT } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { Peers } from '../../common/wire/peers.ts';
@@ -161,6 +162,8 @@ export class LocalCluster {
       indexBytes: 16 << 20,
       openFiles: 64,
       memberAckMs: 1000,
+      undeleteWindowMs: UNDELETE_WINDOW_MS_DEFAULT,
+      scrubPassMs: 0,
       minWrite: this.#options.minWrite,
       pid: process.pid,
       version: 'test',

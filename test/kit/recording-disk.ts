@@ -1,5 +1,5 @@
 import { assert, type ErrorCode, TfsError } from '../../common/errors.ts';
-import type { Disk, DiskFile, OpenMode } from '../../common/seams/disk.ts';
+import type { Disk, DiskFile, FileUse, OpenMode } from '../../common/seams/disk.ts';
 import { RecordedFile } from './recorded-file.ts';
 import { type Change, Inode } from './recorded-inode.ts';
 
@@ -150,6 +150,15 @@ export class RecordingDisk implements Disk {
       if (directoryOf(path) === directory) names.push(path.slice(path.lastIndexOf('/') + 1));
     }
     return names.sort();
+  }
+
+  async usage(directory: string): Promise<FileUse[]> {
+    const names = await this.list(directory);
+    const files = names.map((name): FileUse => {
+      const size = this.#names.get(directory === '' ? name : `${directory}/${name}`)!.content.length;
+      return { name, size, allocatedBytes: size, mtimeMs: 0 };
+    });
+    return [{ name: '', size: 0, allocatedBytes: 0, mtimeMs: 0 }, ...files];
   }
 
   async stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {

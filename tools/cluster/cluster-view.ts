@@ -5,7 +5,14 @@ import type { Config } from '../../common/config.ts';
 import { TfsError, toTfsError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/ids.ts';
 import { readGatewayRole } from '../../common/secrets.ts';
-import { type ClusterMap, zClusterMap } from '../../common/wire/control.ts';
+import {
+  type ClusterMap,
+  decodeControl,
+  encodeControl,
+  type ServerFigures,
+  zClusterMap,
+  zServerFigures,
+} from '../../common/wire/control.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { Op } from '../../common/wire/messages.ts';
 import { Peers } from '../../common/wire/peers.ts';
@@ -30,6 +37,8 @@ export interface ClusterView {
    * @throws TfsError UNAVAILABLE when no NameServer answers
    */
   map(): Promise<ClusterMap>;
+  /** Of every DataServer, as whose map that is knows them. @throws TfsError as {@link map} */
+  figures(): Promise<ServerFigures>;
   close(): Promise<void>;
 }
 
@@ -47,6 +56,7 @@ export async function openClusterView(config: Config): Promise<ClusterView> {
   return {
     nameservers: () => askNameServers(peers, config),
     map: () => askClusterMap(peers, config),
+    figures: () => askFigures(peers, config),
     close: () => peers.close(),
   };
 }
@@ -58,6 +68,21 @@ export async function askClusterMap(peers: Peers, config: Config): Promise<Clust
   if (map !== undefined) return map;
   const why = answers.find(({ whyNot }) => whyNot !== undefined)?.whyNot ?? 'none is configured';
   throw new TfsError('UNAVAILABLE', `no NameServer answers: ${why}`);
+}
+
+async function askFigures(peers: Peers, config: Config): Promise<ServerFigures> {
+  const map = await askClusterMap(peers, config);
+  // A standby, too, may be the only one that answers.
+  const leader = config.nameservers.filter(({ id }) => !map.leader || id === map.reign.nameserver);
+  let failure: unknown;
+  for (const { host, port } of leader)
+    try {
+      const ask = peers.call({ host, port }, Op.SERVER_FIGURES, encodeControl({}), undefined, ASK_MS_MAX);
+      return decodeControl(zServerFigures, (await ask).payload, 'answer to SERVER_FIGURES');
+    } catch (error) {
+      failure = error;
+    }
+  throw failure;
 }
 
 /** Asks each of them; never rejects. */

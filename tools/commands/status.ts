@@ -1,17 +1,21 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../../common/config.ts';
+import { type Config, loadConfig } from '../../common/config.ts';
+import { isTfsError } from '../../common/errors.ts';
 import { DISK_SLOW_MS } from '../../common/limits.ts';
-import type { ClusterMap, ServerInfo } from '../../common/wire/control.ts';
+import type { ClusterMap, ServerFigures, ServerInfo } from '../../common/wire/control.ts';
 import { columns, formatAge, formatBytes } from '../cli/columns.ts';
 import { ExitCode } from '../cli/exit-codes.ts';
 import { openIo, raiseExitCode } from '../cli/io.ts';
+import { scrubLine } from '../cli/scrub-line.ts';
+import { spaceTables } from '../cli/space-tables.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
-import { mapOf, type NameServerAnswer, whyNotWritable } from '../cluster/cluster-view.ts';
+import { mapOf, type NameServerAnswer, openClusterView, whyNotWritable } from '../cluster/cluster-view.ts';
 import { type Diagnosis, diagnose } from '../doctor/diagnose.ts';
 import type { Facts, SeenProcess } from '../doctor/facts.ts';
 import { gatherFacts } from '../doctor/gather.ts';
 
 interface StatusOptions extends GlobalOptions {
+  readonly space?: boolean;
   readonly check?: boolean;
 }
 
@@ -23,22 +27,42 @@ export function register(program: Command): void {
       'Lists every process of the cluster in --home, what its NameServers know of servers and blocks, and whether it ' +
         'takes uploads. "tfs doctor" says what to do about it.',
     )
+    .option('--space', 'only what every byte of each disk is')
     .option('--check', 'exit with 1 when a process is not up, 5 when no upload is taken')
     .action(async (_own: unknown, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       const home = homeOf(options);
-      const facts = await gatherFacts(await loadConfig(home), process.env);
+      const config = await loadConfig(home);
+      const facts = await gatherFacts(config, process.env);
+      const figures = await figuresOf(config);
+      if (options.space === true) {
+        openIo(options.json === true).result({ home, space: figures }, spaceTables(figures, Date.now()));
+        return;
+      }
       const { processes, nameservers, redis, mounts } = facts;
       const cluster = clusterState(facts);
       const diagnosis = diagnose(facts);
       openIo(options.json === true).result(
-        { home, verdict: diagnosis.verdict, cluster, nameservers, redis, mounts, processes },
-        formatted(facts, cluster, diagnosis),
+        { home, verdict: diagnosis.verdict, cluster, nameservers, redis, mounts, processes, figures },
+        formatted(facts, cluster, diagnosis, figures),
       );
       if (options.check !== true) return;
       if (!cluster.writable) raiseExitCode(ExitCode.TRY_LATER);
       else if (!processes.every((row) => row.healthy)) raiseExitCode(ExitCode.FAILED);
     });
+}
+
+/** None where no NameServer answers, which the rest of the status says. */
+async function figuresOf(config: Config): Promise<ServerFigures> {
+  const view = await openClusterView(config);
+  try {
+    return await view.figures();
+  } catch (error) {
+    if (isTfsError(error)) return [];
+    throw error;
+  } finally {
+    await view.close();
+  }
 }
 
 interface ClusterState {
@@ -58,9 +82,10 @@ function formatted(
   { processes, nameservers, redis }: Facts,
   { reason, map }: ClusterState,
   { verdict, findings }: Diagnosis,
+  figures: ServerFigures,
 ): string {
   const parts = [processTable(processes), nameserverTable(nameservers)];
-  if (map !== null) parts.push(serverTable(map.servers), blockLines(map));
+  if (map !== null) parts.push(serverTable(map.servers), blockLines(map), scrubLines(figures));
   const takes =
     reason === null ? 'The cluster takes uploads.' : `The cluster does NOT take uploads: ${reason}.`;
   const count = findings.filter(({ level }) => level !== 'note').length;
@@ -145,6 +170,15 @@ function diskOf({ io }: ServerInfo): string {
   if (!io.healthy) return `fails${reason}`;
   const probe = `${Math.round(io.probeMs)} ms`;
   return io.slow === true || io.probeMs >= DISK_SLOW_MS ? `slow, ${probe}` : `healthy, ${probe}`;
+}
+
+function scrubLines(figures: ServerFigures): string {
+  return figures
+    .map(
+      ({ id, scrub }) =>
+        `Scrub     server ${id}: ${scrub === undefined ? '-' : scrubLine(scrub, Date.now())}`,
+    )
+    .join('\n');
 }
 
 function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {

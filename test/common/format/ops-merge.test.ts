@@ -72,6 +72,19 @@ function folded(log: readonly Op[]): OpsState {
 const flags = (state: OpsState, fileId: FileId) => nameFlagsOf(state, fileId) ?? -1;
 
 describe('merging of operations', (test) => {
+  test('logs that end alike and have another operation in one place are put together', () => {
+    const first = grow(START, at(1, 1), mutation(OpType.DELETE, X));
+    const second = grow(START, at(1, 1), mutation(OpType.DELETE, Y));
+    const begin = beginConfiguration(held(first, second, first), next(2));
+    assert.is(begin.type, OpType.SNAPSHOT);
+    for (const log of [first, second]) {
+      const state = emptyOpsState();
+      for (const op of [...log, begin]) foldOp(state, op);
+      assert.equal([nameFlagsOf(state, X), nameFlagsOf(state, Y)], [NameFlag.DELETED, NameFlag.DELETED]);
+    }
+    assert.is(beginConfiguration(held(first, first), next(2)).type, OpType.CFG);
+  });
+
   test('equal logs go on with a bare configuration', () => {
     const log = grow(START, at(1, 1), mutation(OpType.DELETE, X));
     const begin = beginConfiguration(held(log, [...log], log), next(2));

@@ -6,6 +6,7 @@ import { toTfsError } from '../../../common/errors.ts';
 import { type BlockId, isAlias } from '../../../common/ids.ts';
 import type { Kv } from '../../../common/seams/kv.ts';
 import { type IndexEntry, readIndexEntry } from '../../../dataserver/digest-index.ts';
+import { isLedgerKey } from '../../../dataserver/scrub/ledger.ts';
 import type { BlockFacts, Findings, MountUnderCheck } from './step.ts';
 
 const ADVICE = 'Stop its DataServer and remove the directory kv: it is rebuilt from the blocks';
@@ -63,6 +64,7 @@ async function checkEntries(
   let damaged = 0;
   let misleading = 0;
   for await (const [key, value] of kv.entries({})) {
+    if (isLedgerKey(key)) continue;
     entries++;
     const entry = readIndexEntry(key, value);
     if (entry === undefined) damaged++;
