@@ -36,7 +36,7 @@ export function fileOf(directory: SpaceDirectory, name: string): FileOf {
     case STORE_DIRECTORIES.trash:
       return { part: 'trash' };
     default:
-      return { part: /\.(tfs|bin)$/.test(name) ? 'service' : 'unknown' };
+      return { part: /\.(tfs|bin)$|^drop\.log$/.test(name) ? 'service' : 'unknown' };
   }
 }
 
