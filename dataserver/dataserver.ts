@@ -471,8 +471,9 @@ function route(
   on(Op.REPAIR, ['nameserver'], (request) => server.repair.repair(request));
   on(Op.DROP, ['nameserver'], (request) => dropOrder({ store: server.store, promise }, request));
   on(Op.BLOCK_HEAD, ['dataserver', 'nameserver'], (request) => server.repair.head(request));
-  const inspector = new Inspector(server.store);
+  const inspector = new Inspector(server.store, server.spaceSurvey);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
+  on(Op.BLOCK_SPACE, ['operator'], (request) => inspector.blockSpace(request));
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
   on(Op.SCRUB, ['operator'], (request) => scrubOrders.scrub(request));
   on(Op.BLOCK_DIGESTS, ['nameserver'], (request) => scrubOrders.digests(request));

@@ -2,23 +2,33 @@ import { VERIFIES_RUNNING_MAX } from '../common/limits.ts';
 import { decodeControl, encodeControl, VERIFY_PROBLEMS_MAX, zVerify } from '../common/wire/control.ts';
 import { EMPTY_BUFFER, encodeBlockEntries } from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import { zBlockSpace } from '../common/wire/space.ts';
 import type { BlockStore } from './block/store.ts';
+import type { SpaceSurvey } from './space/space-survey.ts';
 
 const PROBLEM_CHARS_MAX = 300;
 
 /** What an operator may ask of a DataServer: what it holds, and whether that reads as it was written. */
 export class Inspector {
   readonly #store: BlockStore;
+  readonly #space: SpaceSurvey;
   #running = 0;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(store: BlockStore) {
+  constructor(store: BlockStore, space: SpaceSurvey) {
     this.#store = store;
+    this.#space = space;
   }
 
   /** LIST_BLOCKS: block entries. */
   list(): RpcResult {
     return { header: EMPTY_BUFFER, payload: [encodeBlockEntries(this.#store.entries())] };
+  }
+
+  /** BLOCK_SPACE: what the bytes of blocks are. */
+  async blockSpace({ header }: RpcRequest): Promise<RpcResult> {
+    const { rows } = decodeControl(zBlockSpace, header, 'BLOCK_SPACE');
+    return { header: EMPTY_BUFFER, payload: [encodeControl(await this.#space.blocks(rows))] };
   }
 
   /** VERIFY: reads all of one replica; a few at a time, so that reads of pictures go on beside it. */

@@ -68,6 +68,7 @@ export const Op = {
   LIST_BLOCKS: 42,
   VERIFY: 39,
   SCRUB: 45,
+  BLOCK_SPACE: 48,
   // anyone -> anyone
   PING: 16,
   STATUS: 30,

@@ -60,6 +60,18 @@ export const zSpaceUse = z.object({
 });
 export type SpaceUse = z.infer<typeof zSpaceUse>;
 
+export const BLOCK_SPACE_ROWS_MAX = 100_000;
+
+/** Operator -> DataServer: the blocks with the most garbage, then those with the most that is deleted. */
+export const zBlockSpace = z.object({ rows: z.number().int().min(1).max(BLOCK_SPACE_ROWS_MAX) });
+/** Its answer, as a payload. All files of each block. */
+export const zBlockSpaceReply = z.object({
+  /** All there are. */
+  blocks: z.number().int(),
+  rows: z.array(z.object({ block: z.number().int(), parts: zParts })).max(BLOCK_SPACE_ROWS_MAX),
+});
+export type BlockSpaceReply = z.infer<typeof zBlockSpaceReply>;
+
 export const noParts = (): Record<SpacePart, number> =>
   Object.fromEntries(SPACE_PART_NAMES.map((part) => [part, 0])) as Record<SpacePart, number>;
 

@@ -572,6 +572,16 @@ export class BlockStore {
    */
   async verify(block: BlockId, pace?: ReadPace): Promise<VerifyReport> {
     const held = this.#of(block);
+    const wasLoaded = held.index !== undefined;
+    try {
+      return await this.#verify(held, pace);
+    } finally {
+      // Nobody reads pictures of it: its index must not drive out one of which somebody does.
+      if (!wasLoaded && held.index !== undefined) held.index.touched = false;
+    }
+  }
+
+  async #verify(held: Block, pace: ReadPace | undefined): Promise<VerifyReport> {
     for (;;) {
       if ((held.flags & BlockFlag.QUARANTINED) !== 0) return unreadReport(QUARANTINED_PROBLEM);
       try {
@@ -627,7 +637,7 @@ export class BlockStore {
   ): Promise<DeadSpace & { readonly untilMs: number }> {
     const held = this.#of(block);
     return this.#cache.use(held, async (index) => {
-      const { deletions } = await held.ops.warm();
+      const { deletions } = await this.opsState(block);
       return deadSpaceOf(index, { ...window, deletedAtSeconds: (name) => deletions?.secondsOf(name) ?? 0 });
     });
   }

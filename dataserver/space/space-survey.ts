@@ -6,10 +6,11 @@ import type { Log } from '../../common/log.ts';
 import type { Clock, Timer } from '../../common/seams/clock.ts';
 import type { FileUse } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
-import type { SpacePart, SpaceUse } from '../../common/wire/space.ts';
+import type { BlockSpaceReply, SpacePart, SpaceUse } from '../../common/wire/space.ts';
+import { STORE_DIRECTORIES } from '../block/api.ts';
 import { blockSpaceOf, type DeadSpace, NO_DEAD_SPACE } from '../block/space.ts';
 import type { BlockInfo, BlockStore } from '../block/store.ts';
-import { fileOf, SPACE_DIRECTORIES, SpaceSum } from './parts.ts';
+import { fileOf, SPACE_DIRECTORIES, type SpaceDirectory, SpaceSum } from './parts.ts';
 
 export interface SpaceSurveyDeps {
   readonly store: BlockStore;
@@ -77,21 +78,30 @@ export class SpaceSurvey {
     });
   }
 
+  /** What the files of each block are, those with the most garbage first. @throws TfsError IO, CLOSED */
+  async blocks(rows: number): Promise<BlockSpaceReply> {
+    const { store, clock } = this.#deps;
+    const sums = new Map<BlockId, SpaceSum>();
+    for (const use of await store.usage(STORE_DIRECTORIES.blocks)) {
+      const { block } = fileOf(STORE_DIRECTORIES.blocks, use.name).file ?? {};
+      if (block === undefined) continue;
+      const sum = sums.get(block) ?? new SpaceSum(clock.now());
+      sums.set(block, sum);
+      await this.#add(sum, STORE_DIRECTORIES.blocks, use);
+    }
+    const all = [...sums].map(([block, { parts }]) => ({ block: block as number, parts }));
+    all.sort(
+      (a, b) => b.parts.garbage - a.parts.garbage || b.parts.inWindow - a.parts.inWindow || a.block - b.block,
+    );
+    return { blocks: all.length, rows: all.slice(0, rows) };
+  }
+
   async #measure(): Promise<SpaceUse> {
     const { store, clock } = this.#deps;
     const sum = new SpaceSum(clock.now());
-    const seen = new Set<BlockId>();
-    for (const directory of SPACE_DIRECTORIES) {
-      for (const use of await store.usage(directory)) {
-        const { part, file } = fileOf(directory, use.name);
-        const info = file && store.info(file.block);
-        if (file !== undefined) seen.add(file.block);
-        if (part === undefined && info !== undefined && use.name === nameOf(info))
-          sum.addParts(await this.#partsOf(info, use), use);
-        else sum.add(part ?? this.#strayPart(info), use);
-      }
-    }
-    for (const block of this.#dead.keys()) if (!seen.has(block)) this.#dead.delete(block);
+    for (const directory of SPACE_DIRECTORIES)
+      for (const use of await store.usage(directory)) await this.#add(sum, directory, use);
+    for (const block of this.#dead.keys()) if (store.info(block) === undefined) this.#dead.delete(block);
     this.#latest = {
       measuredAtMs: clock.now(),
       ...(await store.space()),
@@ -99,6 +109,14 @@ export class SpaceSurvey {
       orphans: sum.orphans,
     };
     return this.#latest;
+  }
+
+  async #add(sum: SpaceSum, directory: SpaceDirectory, use: FileUse): Promise<void> {
+    const { part, file } = fileOf(directory, use.name);
+    const info = file && this.#deps.store.info(file.block);
+    if (part === undefined && info !== undefined && use.name === nameOf(info))
+      sum.addParts(await this.#partsOf(info, use), use);
+    else sum.add(part ?? this.#strayPart(info), use);
   }
 
   /** A block file that is not the one that is read: a compaction makes the next one, and keeps the last one for a while. */

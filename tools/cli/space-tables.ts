@@ -1,9 +1,11 @@
 import type { ServerFigures } from '../../common/wire/control.ts';
 import {
+  type BlockSpaceReply,
   elsewhereBytes,
   SPACE_PART_NAMES,
   SPACE_PARTS,
   type SpacePart,
+  type SpaceParts,
   type SpaceUse,
 } from '../../common/wire/space.ts';
 import { columns, formatAge } from './columns.ts';
@@ -11,6 +13,7 @@ import { columns, formatAge } from './columns.ts';
 /** What stands in columns of its own; everything else is overhead, told part by part. */
 const SHOWN: readonly SpacePart[] = ['live', 'inWindow', 'garbage'];
 const OVERHEAD = SPACE_PART_NAMES.filter((part) => !SHOWN.includes(part));
+const STORED_TITLES = ['LIVE', 'IN WINDOW', 'GARBAGE', 'GARBAGE %', 'OVERHEAD'] as const;
 const MB = 1e6;
 
 /** What every byte of each disk, and of all of them, is. @param nowMs wall clock */
@@ -25,30 +28,36 @@ export function spaceTables(figures: ServerFigures, nowMs: number): string {
   return parts.join('\n\n');
 }
 
+/** The blocks of one DataServer with the most garbage. */
+export function blockTable({ server, blocks, rows }: BlockSpaceReply & { readonly server: number }): string {
+  const table = columns(
+    [`BLOCK ON ${server}`, ...STORED_TITLES],
+    rows.map(({ block, parts }) => [String(block), ...storedCells(parts)]),
+  );
+  return `${table}\n${rows.length} of ${blocks} blocks`;
+}
+
 interface Row {
   readonly id: string;
   readonly use: SpaceUse;
 }
 
 function diskTable(rows: readonly Row[]): string {
-  const titles = [
-    ...['DATASERVER', 'LIVE', 'IN WINDOW', 'GARBAGE', 'OVERHEAD', 'FREE', 'ELSEWHERE', 'DISK', 'GARBAGE %'],
-  ];
   return columns(
-    titles,
+    ['DATASERVER', ...STORED_TITLES, 'FREE', 'ELSEWHERE', 'DISK'],
     rows.map(({ id, use }) => {
       const { parts, freeBytes, totalBytes } = use;
-      const overhead = OVERHEAD.reduce((sum, part) => sum + parts[part], 0);
-      const stored = parts.live + parts.inWindow + parts.garbage;
-      return [
-        id,
-        ...[...SHOWN.map((part) => parts[part]), overhead, freeBytes, elsewhereBytes(use), totalBytes].map(
-          mb,
-        ),
-        stored === 0 ? '-' : ((parts.garbage * 100) / stored).toFixed(1),
-      ];
+      return [id, ...storedCells(parts), ...[freeBytes, elsewhereBytes(use), totalBytes].map(mb)];
     }),
   );
+}
+
+/** What is stored, by its columns, overhead, and the share of garbage. */
+function storedCells(parts: SpaceParts): string[] {
+  const overhead = OVERHEAD.reduce((sum, part) => sum + parts[part], 0);
+  const stored = parts.live + parts.inWindow + parts.garbage;
+  const share = stored === 0 ? '-' : ((parts.garbage * 100) / stored).toFixed(1);
+  return [...SHOWN.map((part) => mb(parts[part])), share, mb(overhead)];
 }
 
 /** Only parts that there are. */

@@ -1,14 +1,16 @@
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { type Config, loadConfig } from '../../common/config.ts';
 import { isTfsError } from '../../common/errors.ts';
 import { DISK_SLOW_MS } from '../../common/limits.ts';
 import type { ClusterMap, ServerFigures, ServerInfo } from '../../common/wire/control.ts';
+import { BLOCK_SPACE_ROWS_MAX } from '../../common/wire/space.ts';
 import { columns, formatAge, formatBytes } from '../cli/columns.ts';
 import { ExitCode } from '../cli/exit-codes.ts';
 import { openIo, raiseExitCode } from '../cli/io.ts';
 import { scrubLine } from '../cli/scrub-line.ts';
-import { spaceTables } from '../cli/space-tables.ts';
+import { blockTable, spaceTables } from '../cli/space-tables.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
+import { blockSpaces } from '../cluster/block-spaces.ts';
 import { mapOf, type NameServerAnswer, openClusterView, whyNotWritable } from '../cluster/cluster-view.ts';
 import { type Diagnosis, diagnose } from '../doctor/diagnose.ts';
 import type { Facts, SeenProcess } from '../doctor/facts.ts';
@@ -16,6 +18,8 @@ import { gatherFacts } from '../doctor/gather.ts';
 
 interface StatusOptions extends GlobalOptions {
   readonly space?: boolean;
+  /** So many of each disk. */
+  readonly blocks?: number;
   readonly check?: boolean;
 }
 
@@ -28,17 +32,24 @@ export function register(program: Command): void {
         'takes uploads. "tfs doctor" says what to do about it.',
     )
     .option('--space', 'only what every byte of each disk is')
+    .option(
+      '--blocks <count>',
+      'with --space: also as many blocks of each disk, the most garbage first',
+      count,
+    )
     .option('--check', 'exit with 1 when a process is not up, 5 when no upload is taken')
     .action(async (_own: unknown, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       const home = homeOf(options);
       const config = await loadConfig(home);
-      const facts = await gatherFacts(config, process.env);
       const figures = await figuresOf(config);
       if (options.space === true) {
-        openIo(options.json === true).result({ home, space: figures }, spaceTables(figures, Date.now()));
+        const blocks = options.blocks === undefined ? [] : await blockSpaces(home, options.blocks);
+        const text = [spaceTables(figures, Date.now()), ...blocks.map(blockTable)].join('\n\n');
+        openIo(options.json === true).result({ home, space: figures, blocks }, text);
         return;
       }
+      const facts = await gatherFacts(config, process.env);
       const { processes, nameservers, redis, mounts } = facts;
       const cluster = clusterState(facts);
       const diagnosis = diagnose(facts);
@@ -198,4 +209,10 @@ function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap):
     `Space     ${formatBytes(sum((s) => s.space.usedBytes))} used, ${formatBytes(sum((s) => s.space.freeBytes))} free on ${servers.length} mounts`,
     `Leader    NameServer ${reign.nameserver}, epoch ${reign.epoch}`,
   ].join('\n');
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1 && value <= BLOCK_SPACE_ROWS_MAX) return value;
+  throw new InvalidArgumentError(`a number from 1 to ${BLOCK_SPACE_ROWS_MAX} is needed`);
 }

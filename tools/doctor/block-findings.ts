@@ -19,6 +19,7 @@ export function blockFindings(facts: Facts): Finding[] {
     ...copies(blocks, away, facts.replicas),
     ...seals(blocks),
     ...damage(blocks),
+    ...(blocks.disagreeing > 0 ? [disagreement(blocks.disagreeing)] : []),
     ...(lost > 0 ? [lostRecords(lost)] : []),
   ];
 }
@@ -125,6 +126,19 @@ function lostRecords(count: number): Finding {
     itself:
       'their names are answered with 500, never with 404 or wrong bytes; a server that comes back with a whole copy mends them',
     todo: 'npx tfs verify --all-replicas names the blocks; keep every disk and every file in trash/; upload the pictures again if you have them elsewhere',
+  };
+}
+
+function disagreement(count: number): Finding {
+  return {
+    code: 'copies-disagree',
+    level: 'degraded',
+    count,
+    what: `${plural(count, 'block has', 'blocks have')} copies that verify, each by itself, and are not the same`,
+    why: 'operations were given out twice, or a block was sealed by two leaders',
+    itself:
+      'operations are put together, a deletion on either side counts; of two seals the one that stands is taken over by all; looked at again in 30 s, then less and less often',
+    todo: 'if it stays for an hour: npm run logs -- nameserver names the blocks ("not the same"); keep all disks, and report it',
   };
 }
 

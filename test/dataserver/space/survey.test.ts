@@ -87,6 +87,16 @@ describe('what is on the disks of a cluster', (test) => {
     }
     if (ownDisks === 0)
       console.log('SKIPPED the comparison with the file system: no disks of their own here');
+    const { blocks, rows } = await cluster.servers.get(1)!.spaceSurvey.blocks(1000);
+    assert.is(blocks, rows.length);
+    const sum = (part: 'live' | 'inWindow') => rows.reduce((total, row) => total + row.parts[part], 0);
+    assert.equal([sum('live'), sum('inWindow')], [live, deleted], 'block by block');
+    const inOrder = rows.map(({ parts }) => parts.inWindow);
+    assert.equal(
+      inOrder,
+      [...inOrder].sort((a, b) => b - a),
+    );
+    assert.is((await cluster.servers.get(1)!.spaceSurvey.blocks(2)).rows.length, 2);
     const figures = () => cluster.nameserver.members.figures();
     const areTold = () => figures().every(({ id, use }) => use?.orphans.files === (id === 2 ? 3 : 0));
     for (let tries = 0; tries < 100 && !areTold(); tries++) await sleep(50);

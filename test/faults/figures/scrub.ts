@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { request } from 'undici';
 import type { ConfigInput } from '../../../common/config.ts';
 import { parseBlockFileName } from '../../../common/format/file-names.ts';
 import { dropCached } from '../../../tools/bench/page-cache.ts';
@@ -119,10 +120,16 @@ async function readFor(cluster: ProcessCluster, acked: readonly Acked[], random:
 async function scrubbedBytes(cluster: ProcessCluster): Promise<number> {
   let bytes = 0;
   for (const mount of cluster.config.mounts) {
-    const text = await (await fetch(`http://${mount.host}:${mount.adminPort}/metrics`)).text();
+    const text = await metricsOf(mount);
     bytes += Number(/^tfs_dataserver_scrub_bytes_total\{[^}]*\} (\S+)/m.exec(text)?.[1] ?? 0);
   }
   return bytes;
+}
+
+async function metricsOf({ host, adminPort }: { readonly host: string; readonly adminPort: number }) {
+  // A connection of its own: the server closes one that was not used for a while.
+  const reply = await request(`http://${host}:${adminPort}/metrics`, { reset: true });
+  return reply.body.text();
 }
 
 /** Of each block on one server alone, so that there is a good copy of everything. */

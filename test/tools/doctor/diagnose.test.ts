@@ -242,6 +242,13 @@ const SYMPTOMS: readonly Symptom[] = [
     codes: ['seal-contradicted'],
   },
   {
+    name: 'copies that are sound and not the same',
+    facts: withBlocks({ disagreeing: 2 }),
+    verdict: 'degraded',
+    codes: ['copies-disagree'],
+    says: ['2 blocks have'],
+  },
+  {
     name: 'a copy is stale',
     facts: withBlocks({ stale: 2, byCopies: [0, 0, 2, 18], underReplicated: 2 }),
     verdict: 'degraded',
