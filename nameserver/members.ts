@@ -85,6 +85,7 @@ export class Members {
   readonly #live = new Map<ServerId, LiveMember>();
   /** As last noticed by {@link noticeStates}. */
   #states = new Map<ServerId, ServerInfo['state']>();
+  readonly #openedAtMs: number;
   readonly #confirmedAtMs = new Map<ServerId, number>();
   #writing: Promise<unknown> = Promise.resolve();
 
@@ -95,6 +96,7 @@ export class Members {
   ) {
     this.#store = deps.store;
     this.#clock = deps.clock;
+    this.#openedAtMs = deps.clock.monotonic();
     this.#random = deps.random;
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
@@ -319,6 +321,11 @@ export class Members {
   heardAgoMs(server: ServerId): number {
     const live = this.#live.get(server);
     return live === undefined ? Number.POSITIVE_INFINITY : this.#clock.monotonic() - live.heardAtMs;
+  }
+
+  /** As {@link heardAgoMs}; of one that was not heard yet since this NameServer started, how long that is ago. */
+  silentMs(server: ServerId): number {
+    return Math.min(this.heardAgoMs(server), this.#clock.monotonic() - this.#openedAtMs);
   }
 
   /** How old what the server last said may be. Infinity when that is not known. */

@@ -1,0 +1,124 @@
+import { PLANNED_BLOCKS_PER_STEP_MAX, PLANNED_ROWS_PER_STEP_MAX, WANTED_MAX } from '../../common/limits.ts';
+import type { BlockFacts } from '../block-facts.ts';
+import type { BlockMap } from '../block-map.ts';
+import { type BlockPage, idOf } from '../block-page.ts';
+import { type Rule, ServerTables } from './rule.ts';
+import { RULES } from './rules.ts';
+import type { PlanSight } from './sight.ts';
+import { WantedList } from './wanted-list.ts';
+import type { Work, WorkKind } from './work.ts';
+
+const PAGES = 0x1_0000;
+
+export interface PlannerDeps {
+  readonly map: Pick<BlockMap, 'page' | 'facts'>;
+  /** Afresh for each step. */
+  readonly sight: () => PlanSight;
+  readonly rules?: readonly Rule[];
+  readonly wantedMax?: number;
+  readonly rowsPerStepMax?: number;
+  readonly blocksPerStepMax?: number;
+}
+
+/** Blocks and bytes that need a kind of work, over the whole map and not only in the list. */
+export interface Amount {
+  blocks: number;
+  bytes: number;
+}
+
+/** What one whole round over the map has found. */
+export interface Round {
+  /** The most urgent work there is, in order; at most {@link WANTED_MAX}. */
+  readonly wanted: readonly Work[];
+  readonly amounts: ReadonlyMap<WorkKind, Readonly<Amount>>;
+}
+
+/**
+ * Finds what blocks need, by going round the map: a bounded number of rows, and of blocks that need a closer look, at a
+ * time. What it finds is derived anew in every round, so that nothing has to be remembered, in a queue or anywhere.
+ */
+export class Planner {
+  readonly #deps: PlannerDeps;
+  readonly #rules: readonly Rule[];
+  readonly #wantedMax: number;
+  #round: Round | undefined;
+  #page = 0;
+  #row = 0;
+  #list: WantedList;
+  #amounts = new Map<WorkKind, Amount>();
+
+  constructor(deps: PlannerDeps) {
+    this.#deps = deps;
+    this.#rules = deps.rules ?? RULES;
+    this.#wantedMax = deps.wantedMax ?? WANTED_MAX;
+    this.#list = new WantedList(this.#wantedMax);
+  }
+
+  /** The last whole one; undefined before the first has ended. */
+  get round(): Round | undefined {
+    return this.#round;
+  }
+
+  /** @returns whether a round ended */
+  step(): boolean {
+    const { map, rowsPerStepMax = PLANNED_ROWS_PER_STEP_MAX } = this.#deps;
+    const { blocksPerStepMax = PLANNED_BLOCKS_PER_STEP_MAX } = this.#deps;
+    const sight = this.#deps.sight();
+    const tables = new ServerTables(sight.servers.values());
+    const left = { rows: rowsPerStepMax, blocks: blocksPerStepMax };
+    for (; this.#page < PAGES; this.#page++, this.#row = 0) {
+      const page = map.page(this.#page);
+      if (page !== undefined && !this.#scan(page, sight, tables, left)) return false;
+    }
+    this.#round = { wanted: this.#list.all(), amounts: this.#amounts };
+    this.#page = 0;
+    this.#list = new WantedList(this.#wantedMax);
+    this.#amounts = new Map();
+    return true;
+  }
+
+  /** What was found belongs to a reign that is over. */
+  forget(): void {
+    this.#round = undefined;
+    this.#page = 0;
+    this.#row = 0;
+    this.#list = new WantedList(this.#wantedMax);
+    this.#amounts = new Map();
+  }
+
+  /** @returns whether the page was looked through to its end */
+  #scan(
+    page: BlockPage,
+    sight: PlanSight,
+    tables: ServerTables,
+    left: { rows: number; blocks: number },
+  ): boolean {
+    for (; this.#row < page.rows; this.#row++) {
+      if (left.rows-- <= 0 || left.blocks <= 0) return false;
+      if (!page.has(this.#row)) continue;
+      let facts: BlockFacts | undefined;
+      for (const rule of this.#rules) {
+        const priority = rule.glance(page, this.#row, tables);
+        if (priority === 0) continue;
+        this.#count(rule.kind, page.length[this.#row]!);
+        if (!this.#list.takes(priority)) continue;
+        if (facts === undefined) {
+          left.blocks--;
+          facts = this.#deps.map.facts(idOf(page.number, this.#row));
+          if (facts === undefined) break;
+        }
+        for (const work of rule.plan(facts, sight).work) this.#list.add(work);
+      }
+    }
+    return true;
+  }
+
+  #count(kind: WorkKind, bytes: number): void {
+    const amount = this.#amounts.get(kind);
+    if (amount === undefined) this.#amounts.set(kind, { blocks: 1, bytes });
+    else {
+      amount.blocks++;
+      amount.bytes += bytes;
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import type { ServerId } from '../../common/ids.ts';
+import { type BlockFacts, isGood, type ReplicaFacts } from '../block-facts.ts';
+import { type BlockPage, INLINE_REPLICAS, SUSPECT_BIT, Whole } from '../block-page.ts';
+import { Replica, stateOf } from '../replica-word.ts';
+import { NOTHING, type Rule, type ServerTables } from './rule.ts';
+import type { PlanSight, ServerSight } from './sight.ts';
+import { chooseTarget } from './target.ts';
+import { type BlockPlan, Priority } from './work.ts';
+
+/**
+ * Sealed blocks with fewer copies, in failure domains of their own, than are wanted.
+ *
+ * What counts as a copy: a replica, or a member that is to have one, on a server that is not given up. One that is
+ * damaged or missing is made whole in its place by the repairer, one that is away comes back; neither needs another.
+ */
+export const replicate: Rule = {
+  kind: 'replicate',
+
+  glance(page, row, tables) {
+    if ((page.state[row]! & ~SUSPECT_BIT) !== Whole.SEALED) return 0;
+    const { distinct, counted, good, receiving } = copiesIn(page, row, tables);
+    if (distinct >= page.target(row) || good === 0 || receiving >= tables.receivingDomains) return 0;
+    return priorityOf(good, counted, page.target(row));
+  },
+
+  plan(facts, sight): BlockPlan {
+    const { block, targetReplicas, replicas } = facts;
+    if (facts.whole !== Whole.SEALED) return NOTHING;
+    const counted = replicas.filter((replica) => isCounted(replica, sight)).map(({ server }) => server);
+    const making = sight.making(block).filter((server) => !counted.includes(server));
+    const taken = new Set([...counted, ...making].map((server) => domainOf(server, sight)));
+    if (taken.size >= targetReplicas) return NOTHING;
+    const good = replicas.filter((replica) => isGoodNow(replica, sight)).length;
+    const why = reasonOf(facts, { counted, distinct: taken.size, making, sight });
+    const { kind } = replicate;
+    if (good === 0)
+      return { work: [], blocked: [{ kind, why: `${why}; no copy that could be copied can be had now` }] };
+    const holders = new Set([...replicas.map(({ server }) => server), ...making]);
+    const target = chooseTarget({ block, bytes: facts.length, holders, taken, sight });
+    if (typeof target === 'string') return { work: [], blocked: [{ kind, why: `${why}; ${target}` }] };
+    const priority = priorityOf(good, counted.length + making.length, targetReplicas);
+    return { work: [{ kind, block, target, priority, reason: why, bytes: facts.length }], blocked: [] };
+  },
+};
+
+function priorityOf(good: number, counted: number, wanted: number): number {
+  if (good === 1 && wanted > 1) return Priority.ONE_COPY;
+  return counted < wanted ? Priority.UNDER_REPLICATED : Priority.WRONG_DOMAIN;
+}
+
+interface Copies {
+  /** Failure domains with a copy that counts. */
+  distinct: number;
+  /** Copies that count. */
+  counted: number;
+  /** Copies that can be had now and have everything that was acknowledged. */
+  good: number;
+  /** Of the failure domains with a copy: in how many a server takes new ones. */
+  receiving: number;
+}
+
+/** One for all: it lives only from one look to the next. */
+const COPIES: Copies = { distinct: 0, counted: 0, good: 0, receiving: 0 };
+const SEEN = new Uint16Array(16);
+const BAD = Replica.SUSPECT | Replica.QUARANTINED;
+
+function copiesIn(page: BlockPage, row: number, tables: ServerTables): Copies {
+  const { counts, isThere, canWrite, domain, receives } = tables;
+  const count = page.shape[row]! & 15;
+  let [distinct, counted, good, receiving] = [0, 0, 0, 0];
+  for (let i = 0; i < count; i++) {
+    const word = i < INLINE_REPLICAS ? page.words[row * INLINE_REPLICAS + i]! : page.word(row, i);
+    const server = word & 0xffff;
+    if (isThere[server] === 1 && isGood(word)) good++;
+    if (counts[server] === 0 || (stateOf(word) === 0 && (word & Replica.MEMBER) === 0)) continue;
+    if ((word & BAD) !== 0 && canWrite[server] === 0 && isThere[server] === 1) continue;
+    counted++;
+    const number = domain[server]!;
+    let known = 0;
+    while (known < distinct && SEEN[known] !== number) known++;
+    if (known < distinct) continue;
+    SEEN[distinct++] = number;
+    if (receives[number] === 1) receiving++;
+  }
+  COPIES.distinct = distinct;
+  COPIES.counted = counted;
+  COPIES.good = good;
+  COPIES.receiving = receiving;
+  return COPIES;
+}
+
+function isCounted({ server, state, member, good }: ReplicaFacts, sight: PlanSight): boolean {
+  const seen = sight.servers.get(server);
+  if (seen === undefined || seen.givenUp !== undefined || (state === 0 && !member)) return false;
+  // Damaged on a disk that takes no writes: nobody can make it whole there.
+  return good || seen.canWrite || !seen.isCurrent;
+}
+
+function isGoodNow(
+  { server, state, member, stale, confirmed, good }: ReplicaFacts,
+  sight: PlanSight,
+): boolean {
+  const isThere = sight.servers.get(server)?.isCurrent ?? false;
+  return isThere && state !== 0 && member && good && confirmed && !stale;
+}
+
+const whyNotCounted = (server: ServerSight | undefined): string =>
+  server === undefined
+    ? 'no part of the cluster any more'
+    : (server.givenUp ?? 'damaged, on a disk that takes no writes');
+
+const domainOf = (server: ServerId, { servers }: PlanSight): string =>
+  servers.get(server)?.domain ?? `of server ${server}`;
+
+function reasonOf(
+  { replicas, targetReplicas }: BlockFacts,
+  {
+    counted,
+    distinct,
+    making,
+    sight,
+  }: {
+    readonly counted: readonly ServerId[];
+    readonly distinct: number;
+    readonly making: readonly ServerId[];
+    readonly sight: PlanSight;
+  },
+): string {
+  const lost = replicas
+    .filter(({ server }) => !counted.includes(server))
+    .map(({ server }) => `server ${server}: ${whyNotCounted(sight.servers.get(server))}`);
+  const copies = counted.length + making.length;
+  const shared = copies > distinct ? `, ${copies} copies in all` : '';
+  const because = lost.length > 0 ? ` (${lost.sort().join('; ')})` : '';
+  return `copies in ${distinct} of ${targetReplicas} wanted failure domains${shared}${because}`;
+}

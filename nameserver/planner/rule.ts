@@ -1,0 +1,53 @@
+import type { BlockFacts } from '../block-facts.ts';
+import type { BlockPage } from '../block-page.ts';
+import type { PlanSight, ServerSight } from './sight.ts';
+import type { BlockPlan, WorkKind } from './work.ts';
+
+/** One reason for which blocks need work. */
+export interface Rule {
+  readonly kind: WorkKind;
+  /**
+   * Over the bare columns, for every block of the cluster again and again: no object is made.
+   *
+   * @returns the priority of what the block needs, 0 for nothing; too much is corrected by {@link plan}
+   */
+  glance(page: BlockPage, row: number, tables: ServerTables): number;
+  /** What exactly, where and why. Pure: the same facts give the same plan. */
+  plan(facts: BlockFacts, sight: PlanSight): BlockPlan;
+}
+
+export const NOTHING: BlockPlan = { work: [], blocked: [] };
+
+const SERVER_IDS = 0x1_0000;
+
+/** What is known of DataServers, by id, for a quick look. */
+export class ServerTables {
+  /** 1: its copies count. */
+  readonly counts = new Uint8Array(SERVER_IDS);
+  /** 1: it answers, and what it holds is known. */
+  readonly isThere = new Uint8Array(SERVER_IDS);
+  readonly canWrite = new Uint8Array(SERVER_IDS);
+  /** Number of its failure domain, from 1; 0 for a server that nobody knows. */
+  readonly domain = new Uint16Array(SERVER_IDS);
+  /** By number of the failure domain: 1 where a server takes new copies. */
+  readonly receives: Uint8Array;
+  /** Failure domains with such a server. */
+  readonly receivingDomains: number;
+
+  constructor(servers: Iterable<ServerSight>) {
+    const numbers = new Map<string, number>();
+    const receiving = new Set<number>();
+    for (const { id, domain, givenUp, isCurrent, canWrite, refuses } of servers) {
+      const number = numbers.get(domain) ?? numbers.size + 1;
+      numbers.set(domain, number);
+      this.domain[id] = number;
+      this.counts[id] = givenUp === undefined ? 1 : 0;
+      this.isThere[id] = isCurrent ? 1 : 0;
+      this.canWrite[id] = canWrite ? 1 : 0;
+      if (refuses === undefined) receiving.add(number);
+    }
+    this.receives = new Uint8Array(numbers.size + 1);
+    for (const number of receiving) this.receives[number] = 1;
+    this.receivingDomains = receiving.size;
+  }
+}
