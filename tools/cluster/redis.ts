@@ -2,6 +2,7 @@ import { accessSync, constants } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { Redis } from 'ioredis';
+import { evictionPolicyIn } from '../../common/adapters/redis-policy.ts';
 import type { Config } from '../../common/config.ts';
 import { TfsError } from '../../common/errors.ts';
 import { ensureRedisPassword } from '../../common/secrets.ts';
@@ -82,9 +83,7 @@ export async function checkOwnRedis(url: string): Promise<void> {
 export function evictionPolicyOf(url: string): Promise<string | undefined> {
   return withRedis(url, async (redis) => {
     await redis.ping();
-    // INFO where it tells, because hosted servers often forbid CONFIG.
-    const memory = await redis.info('memory');
-    return /^maxmemory_policy:(\S+)/m.exec(memory)?.[1];
+    return evictionPolicyIn(await redis.info('memory'));
   });
 }
 

@@ -1,0 +1,93 @@
+import { type Job, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { JOB_LOCK_MS } from '../limits.ts';
+import type { Log } from '../log.ts';
+import type { JobHandler, JobTaker } from '../seams/job-queue.ts';
+
+export interface BullTakerOptions {
+  readonly redis: Redis;
+  readonly prefix: string;
+  /** Of the queue. */
+  readonly name: string;
+  readonly concurrency: number;
+  readonly handle: JobHandler;
+  readonly log: Log;
+  readonly onClosed: () => void;
+}
+
+const LOOK_MS = 2_000;
+const CLOSE_MS_MAX = 3_000;
+
+/**
+ * A worker of the library, replaced by another when it has ended by itself, as it does when its first words with Redis
+ * fail: a DataServer outlives many a Redis.
+ */
+export class BullTaker implements JobTaker {
+  readonly #options: BullTakerOptions;
+  readonly #timer: NodeJS.Timeout;
+  #worker: Worker | undefined;
+  #closed = false;
+  #complaint = '';
+
+  constructor(options: BullTakerOptions) {
+    this.#options = options;
+    this.#look();
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    await this.#end(this.#worker);
+    this.#options.onClosed();
+  }
+
+  #look(): void {
+    if (this.#worker?.isRunning() === true || this.#options.redis.status !== 'ready') return;
+    void this.#end(this.#worker);
+    this.#worker = this.#begin();
+  }
+
+  #begin(): Worker {
+    const { redis, prefix, name, concurrency, handle, log } = this.#options;
+    const worker = new Worker(name, (job) => handle(takenOf(job)), {
+      connection: redis,
+      prefix,
+      concurrency,
+      lockDuration: JOB_LOCK_MS,
+      stalledInterval: JOB_LOCK_MS,
+    });
+    // It tries again by itself; a Redis that is away says the same all the time.
+    worker.on('error', (error) => {
+      if (this.#complaint === error.message) return;
+      this.#complaint = error.message;
+      log.debug({ reason: error.message }, 'the job queue');
+    });
+    return worker;
+  }
+
+  /** A goodbye waits for jobs that run, and for a Redis that is not there: neither for long. */
+  async #end(worker: Worker | undefined): Promise<void> {
+    if (worker === undefined) return;
+    let timer: NodeJS.Timeout | undefined;
+    const expired = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), CLOSE_MS_MAX);
+    });
+    const isOver = this.#options.redis.status !== 'ready' || !worker.isRunning();
+    const outcome = await Promise.race([worker.close(isOver), expired]);
+    clearTimeout(timer);
+    if (outcome === 'late') void worker.disconnect().catch(() => undefined);
+  }
+}
+
+function takenOf(job: Job): Parameters<JobHandler>[0] {
+  return {
+    id: job.id ?? '',
+    payload: job.data,
+    progress: (percent) => {
+      // Where it is lost, somebody sees an older figure.
+      job.updateProgress(percent).catch(() => undefined);
+    },
+  };
+}

@@ -1,0 +1,279 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as assert from 'uvu/assert';
+import { BullQueues } from '../../../common/adapters/bull-queues.ts';
+import { isTfsError } from '../../../common/errors.ts';
+import { serverId } from '../../../common/ids.ts';
+import { JOB_ATTEMPTS_MAX, QUEUE_CALL_MS_MAX } from '../../../common/limits.ts';
+import { silentLog } from '../../../common/log.ts';
+import type { JobHandler, QueuedJob } from '../../../common/seams/job-queue.ts';
+import { findRedisServer } from '../../../tools/cluster/redis.ts';
+import { freePorts } from '../../kit/ports.ts';
+import { withRedis } from '../../kit/redis-server.ts';
+import { describe, type TestContext } from '../../kit/suite.ts';
+import { tempDir } from '../../kit/temp-dir.ts';
+
+const REDIS = findRedisServer(process.env);
+const clusterUuid = 'ab'.repeat(16);
+const SERVER = serverId(3);
+
+class World {
+  readonly port: number;
+  readonly queues: BullQueues;
+  readonly #directory: string;
+  readonly #t: TestContext;
+  #child: ChildProcess | undefined;
+
+  private constructor(t: TestContext, port: number) {
+    this.#t = t;
+    this.port = port;
+    this.#directory = tempDir(t);
+    t.defer(() => this.kill());
+    this.queues = this.open();
+  }
+
+  static async open(t: TestContext): Promise<World> {
+    return new World(t, await freePorts(1));
+  }
+
+  static async started(t: TestContext, settings: readonly string[] = []): Promise<World> {
+    const world = await World.open(t);
+    world.start(settings);
+    await world.isUp();
+    return world;
+  }
+
+  open(uuid = clusterUuid): BullQueues {
+    const url = `redis://127.0.0.1:${this.port}`;
+    const queues = BullQueues.open({ url, clusterUuid: uuid, log: silentLog });
+    this.#t.defer(() => queues.close());
+    return queues;
+  }
+
+  start(settings: readonly string[] = []): void {
+    const all = ['--port', String(this.port), '--save', '', '--dir', this.#directory, ...settings];
+    this.#child = spawn(REDIS!, all, { stdio: 'ignore' });
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined || child.exitCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
+  }
+
+  async isUp(): Promise<void> {
+    await until(async () =>
+      this.queues.check().then(
+        () => true,
+        (error: unknown) => isTfsError(error, 'CONFIG'),
+      ),
+    );
+  }
+
+  add(...ids: string[]): Promise<void> {
+    return this.queues.add(
+      SERVER,
+      ids.map((id) => jobOf(id)),
+    );
+  }
+
+  work(handle: JobHandler, concurrency = 2, queues = this.queues): void {
+    queues.work(SERVER, { concurrency, handle });
+  }
+
+  async flush(): Promise<void> {
+    await withRedis({ host: '127.0.0.1', port: this.port }, (redis) => redis.flushall());
+  }
+}
+
+const jobOf = (id: string, priority = 20): QueuedJob => ({ id, priority, payload: { id } });
+
+async function until(done: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await done())) await sleep(20);
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'none',
+    (error: unknown) => (isTfsError(error) ? error.code : String(error)),
+  );
+}
+
+describe('BullQueues', (test) => {
+  const withServer = REDIS === undefined ? test.skip : test;
+
+  withServer('jobs are handed out by priority, once each, and are gone when they are done', async (t) => {
+    const world = await World.started(t);
+    await world.queues.add(SERVER, [jobOf('a-1', 30), jobOf('b-1', 10), jobOf('c-1', 20), jobOf('d-1', 10)]);
+    assert.equal(await world.queues.counts(SERVER), { waiting: 4, running: 0, parked: 0 });
+    const listed = await world.queues.list(SERVER, 'waiting', 3);
+    assert.equal(
+      listed.map(({ id, priority }) => [id, priority]),
+      [
+        ['b-1', 10],
+        ['d-1', 10],
+        ['c-1', 20],
+      ],
+    );
+    const done: unknown[] = [];
+    world.work(async ({ payload }) => {
+      done.push((payload as { id: string }).id);
+      return 'done';
+    }, 1);
+    await until(() => done.length === 4);
+    assert.equal(done, ['b-1', 'd-1', 'c-1', 'a-1']);
+    await until(async () => (await world.queues.counts(SERVER)).running === 0);
+    assert.equal(await world.queues.counts(SERVER), { waiting: 0, running: 0, parked: 0 });
+  });
+
+  withServer('what is running shows how far it is', async (t) => {
+    const world = await World.started(t);
+    await world.add('a-1');
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    t.defer(() => release());
+    world.work(async (job) => {
+      job.progress(42);
+      await held;
+      return 'done';
+    });
+    await until(async () => (await world.queues.list(SERVER, 'running', 10))[0]?.percent === 42);
+    const [seen] = await world.queues.list(SERVER, 'running', 10);
+    assert.is(seen!.id, 'a-1');
+    assert.equal(await world.queues.list(serverId(4), 'running', 10), []);
+  });
+
+  withServer(
+    'one that always fails is parked after some attempts, and others are not kept waiting',
+    async (t) => {
+      const world = await World.started(t);
+      await world.queues.add(SERVER, [jobOf('poison-1', 1), jobOf('a-1'), jobOf('b-1')]);
+      const done: string[] = [];
+      let attempts = 0;
+      world.work(async ({ id }) => {
+        if (!id.startsWith('poison')) done.push(id);
+        else {
+          attempts++;
+          throw new Error('planted');
+        }
+        return 'done';
+      }, 1);
+      await until(() => done.length === 2);
+      assert.is(attempts, 1, 'it waits for its next attempt out of the way');
+      await until(async () => (await world.queues.counts(SERVER)).parked === 1);
+      assert.is(attempts, JOB_ATTEMPTS_MAX);
+      const [parked] = await world.queues.list(SERVER, 'parked', 10);
+      assert.equal([parked!.id, parked!.note, parked!.attempts], ['poison-1', 'planted', JOB_ATTEMPTS_MAX]);
+      // The same id is ignored: that is why ids are never used again.
+      await world.add('poison-1', 'poison-2');
+      await until(() => attempts > JOB_ATTEMPTS_MAX);
+      assert.is((await world.queues.counts(SERVER)).parked, 1);
+    },
+  );
+
+  withServer('without Redis every call fails at once, and one that hangs is not waited for', async (t) => {
+    const world = await World.open(t);
+    const begun = performance.now();
+    assert.is(await codeOf(world.queues.check()), 'UNAVAILABLE');
+    assert.is(await codeOf(world.add('a-1')), 'UNAVAILABLE');
+    assert.is(await codeOf(world.queues.counts(SERVER)), 'UNAVAILABLE');
+    assert.ok(performance.now() - begun < QUEUE_CALL_MS_MAX);
+    world.start();
+    await world.isUp();
+    await world.add('a-1');
+    world.signal('SIGSTOP');
+    assert.is(await codeOf(world.add('b-1')), 'UNAVAILABLE');
+    world.signal('SIGCONT');
+    await world.isUp();
+    await until(async () => (await world.queues.counts(SERVER)).waiting >= 1);
+  });
+
+  withServer('Redis goes and comes back empty: workers and queues go on', async (t) => {
+    const world = await World.started(t);
+    const done: string[] = [];
+    world.work(async ({ id }) => {
+      done.push(id);
+      return 'done';
+    });
+    await world.add('a-1');
+    await until(() => done.includes('a-1'));
+    await world.kill();
+    await until(async () => (await codeOf(world.add('b-1'))) === 'UNAVAILABLE');
+    await sleep(500);
+    world.start();
+    await world.isUp();
+    await until(async () => (await codeOf(world.add('c-1'))) === 'none');
+    await until(() => done.includes('c-1'));
+    await world.flush();
+    await world.add('d-1');
+    await until(() => done.includes('d-1'));
+  });
+
+  withServer(
+    'FLUSHALL while a job runs: it ends, what waited is gone, and an old id is as good as new',
+    async (t) => {
+      const world = await World.started(t);
+      let release = (): void => undefined;
+      const held = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      const begun: string[] = [];
+      world.work(async ({ id }) => {
+        begun.push(id);
+        await held;
+        return 'done';
+      }, 1);
+      await world.add('a-1', 'b-1');
+      await until(() => begun.length === 1);
+      await world.flush();
+      release();
+      assert.equal(await world.queues.counts(SERVER), { waiting: 0, running: 0, parked: 0 });
+      await world.add('b-1');
+      await until(() => begun.length === 2);
+    },
+  );
+
+  withServer('a Redis that throws keys away is told apart', async (t) => {
+    const world = await World.started(t, ['--maxmemory', '100mb', '--maxmemory-policy', 'allkeys-lru']);
+    const error = await world.queues.check().catch((thrown: unknown) => thrown);
+    assert.ok(isTfsError(error, 'CONFIG'));
+    assert.match(error.message, /allkeys-lru.*config set maxmemory-policy noeviction/);
+    await withRedis({ host: '127.0.0.1', port: world.port }, (redis) =>
+      redis.config('SET', 'maxmemory-policy', 'noeviction'),
+    );
+    assert.is(await codeOf(world.queues.check()), 'none');
+  });
+
+  withServer('two clusters in one Redis do not meet, and neither do two DataServers', async (t) => {
+    const world = await World.started(t);
+    const other = world.open('cd'.repeat(16));
+    await until(async () => (await codeOf(other.check())) === 'none');
+    await world.add('a-1');
+    assert.is((await other.counts(SERVER)).waiting, 0);
+    assert.is((await world.queues.counts(serverId(4))).waiting, 0);
+    assert.is((await world.queues.counts(SERVER)).waiting, 1);
+  });
+
+  withServer('closing does not wait for a Redis that is away', async (t) => {
+    const world = await World.started(t);
+    world.work(async () => 'done');
+    await world.add('a-1');
+    await until(async () => (await world.queues.counts(SERVER)).waiting === 0);
+    await world.kill();
+    await until(async () => (await codeOf(world.queues.check())) === 'UNAVAILABLE');
+    const begun = performance.now();
+    await world.queues.close();
+    assert.ok(performance.now() - begun < 8000);
+    assert.is(await codeOf(world.add('b-1')), 'CLOSED');
+  });
+}, 45_000);
