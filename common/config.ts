@@ -7,6 +7,9 @@ import {
   BLOCK_BYTES_MAX,
   BLOCK_BYTES_MIN,
   INDEX_BUDGET_BYTES_DEFAULT,
+  JOB_BYTES_PER_SECOND_DEFAULT,
+  JOB_BYTES_PER_SECOND_MIN,
+  JOBS_PER_SERVER_DEFAULT,
   OPEN_BLOCKS_DEFAULT,
   OPEN_FILES_DEFAULT,
   PICTURE_BYTES_MAX_DEFAULT,
@@ -102,6 +105,15 @@ const zDataserver = z.strictObject({
   scrubPassMs: z.number().int().min(0).default(SCRUB_PASS_MS_DEFAULT),
 });
 
+const zJobs = z.strictObject({
+  /** Jobs, such as making copies, at a time on each DataServer. */
+  concurrency: count(1, 64).default(JOBS_PER_SERVER_DEFAULT),
+  /** What all jobs of one DataServer may move. */
+  bytesPerSecond: z.number().int().min(JOB_BYTES_PER_SECOND_MIN).default(JOB_BYTES_PER_SECOND_DEFAULT),
+  /** What those of all DataServers may move together; no bound when absent. */
+  clusterBytesPerSecond: z.number().int().min(JOB_BYTES_PER_SECOND_MIN).optional(),
+});
+
 const zShape = z.strictObject({
   cluster: zCluster,
   nameservers: z.array(zNameserver).min(1).max(2),
@@ -109,6 +121,7 @@ const zShape = z.strictObject({
   gateway: zGateway,
   redis: zRedis,
   dataserver: zDataserver.default(() => zDataserver.parse({})),
+  jobs: zJobs.default(() => zJobs.parse({})),
   log: z
     .strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') })
     .default({ level: 'info' }),

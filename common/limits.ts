@@ -201,6 +201,42 @@ export const OLD_GENERATION_MS = 30_000;
 export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */
 export const READ_RAW_MS_MAX = 15_000;
+/** Work that the planner lists at a time; more of it is counted and found again in the next round. */
+export const WANTED_MAX = 1024;
+/** Of the block map, looked at by the planner in one step; blocks of which more than that is looked at. */
+export const PLANNED_ROWS_PER_STEP_MAX = 4 * 65_536;
+export const PLANNED_BLOCKS_PER_STEP_MAX = 4096;
+/** A job that failed is tried again after this, doubled each time, and after so many attempts parked. */
+export const JOB_ATTEMPTS_MAX = 3;
+export const JOB_BACKOFF_MS = 2_000;
+/** Parked jobs of one DataServer that are kept to be looked at, and for how long. */
+export const PARKED_JOBS_KEPT_MAX = 200;
+export const PARKED_JOBS_KEPT_MS = 7 * 24 * 3600 * 1000;
+/** Work that failed so often on one DataServer is not tried there again for this long. */
+export const JOB_PARKED_MS = 10 * 60_000;
+/** Failures that a leader remembers, by block and DataServer. */
+export const PARKED_MAX = 4096;
+/** Jobs under way at a time, in the whole cluster. */
+export const GRANTS_MAX = 8192;
+/** A job is given up after this, and the time that its bytes take; the leader waits a little longer. */
+export const JOB_MS_MIN = 10 * 60_000;
+export const JOB_GRANT_SLACK_MS = 10_000;
+/** The replica that a job has made is reported within this. */
+export const JOB_REPORTED_MS = 15_000;
+/** Jobs that wait in the queue of one DataServer; more is queued when these are done. */
+export const QUEUED_JOBS_PER_SERVER_MAX = 32;
+/** A job that was queued and not taken is queued again after this; at once when its queue is empty. */
+export const QUEUED_AGAIN_MS = 5 * 60_000;
+/** How often the leader looks at the queues. */
+export const QUEUE_FILL_MS = 2_000;
+/** Blocks with one copy that are copied at a time without a queue. */
+export const DIRECT_JOBS_RUNNING_MAX = 2;
+export const JOBS_PER_SERVER_DEFAULT = 2;
+export const JOB_BYTES_PER_SECOND_DEFAULT = 100 * MIB;
+export const JOB_BYTES_PER_SECOND_MIN = 64 * KIB;
+export const QUEUE_CALL_MS_MAX = 2_000;
+/** A worker that shows no sign of life for this long has lost its job to another. */
+export const JOB_LOCK_MS = 30_000;
 /** A damaged file is kept this long after it was replaced, unless the disk is nearly full. */
 export const TRASH_MS_DEFAULT = 24 * 3600 * 1000;
 export const TRASH_FREE_PERCENT_MIN = 5;

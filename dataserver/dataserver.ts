@@ -14,6 +14,7 @@ import { Directory } from './directory.ts';
 import { dropOrder } from './drop-order.ts';
 import { Indexer } from './indexer.ts';
 import { Inspector } from './inspect.ts';
+import { JobWorker } from './jobs/worker.ts';
 import { untilSealed } from './leave.ts';
 import { nextIncarnation } from './mount.ts';
 import { MountWatch } from './mount-watch.ts';
@@ -56,6 +57,7 @@ export class DataServer {
   readonly repair: ReplicaRepair;
   readonly scrubber: Scrubber;
   readonly spaceSurvey: SpaceSurvey;
+  readonly jobs: JobWorker | undefined;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -82,6 +84,7 @@ export class DataServer {
     repair: ReplicaRepair;
     scrubber: Scrubber;
     spaceSurvey: SpaceSurvey;
+    jobs: JobWorker | undefined;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -100,6 +103,7 @@ export class DataServer {
     this.repair = parts.repair;
     this.scrubber = parts.scrubber;
     this.spaceSurvey = parts.spaceSurvey;
+    this.jobs = parts.jobs;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -252,6 +256,9 @@ export class DataServer {
         nameservers.hurry();
       },
     });
+    const jobs =
+      options.jobs &&
+      new JobWorker({ ...options.jobs, server, incarnation, nameservers, repair, clock, log });
     const rpc = await RpcServer.listen({ ...options, id: String(server) });
     const dataServer = new DataServer({
       options,
@@ -270,6 +277,7 @@ export class DataServer {
       repair,
       scrubber,
       spaceSurvey,
+      jobs,
       slowDisk,
     });
     const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
@@ -280,6 +288,7 @@ export class DataServer {
     indexer.start();
     scrubber.start();
     spaceSurvey.start();
+    jobs?.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
     dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
@@ -369,6 +378,7 @@ export class DataServer {
     this.repair.close();
     const scrubbed = this.scrubber.close();
     this.spaceSurvey.close();
+    const idle = this.jobs?.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
@@ -377,6 +387,7 @@ export class DataServer {
     nameservers.hurry();
     await this.pool.close();
     await untilSealed({ store, clock, log, isLed: () => nameservers.inContact });
+    await idle;
     await this.#rpc.drain();
     // Nothing is answered any more: others may go on as if its copies did not exist.
     this.#report.leaving = 'gone';

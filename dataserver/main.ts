@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { BullQueues } from '../common/adapters/bull-queues.ts';
 import { LeveldownKv } from '../common/adapters/leveldown-kv.ts';
 import { nodeClock } from '../common/adapters/node-clock.ts';
 import { nodeNet } from '../common/adapters/node-net.ts';
@@ -10,6 +11,7 @@ import { TfsError } from '../common/errors.ts';
 import { serverId } from '../common/ids.ts';
 import { EXIT_REFUSED, MEMBER_ACK_MS_MAX } from '../common/limits.ts';
 import { openMetrics } from '../common/metrics.ts';
+import { redisAddress } from '../common/redis-address.ts';
 import { readClusterKey } from '../common/secrets.ts';
 import { Keyring } from '../common/wire/keys.ts';
 import { DataServer } from './dataserver.ts';
@@ -43,6 +45,11 @@ await runServer({
     );
     if (broken !== undefined)
       log.warn({ reason: broken }, 'the SHA-1 index was damaged; it is being rebuilt from the blocks');
+    const queues = BullQueues.open({
+      url: await redisAddress(config, process.env),
+      clusterUuid: config.cluster.uuid,
+      log,
+    });
     const dataServer = await DataServer.open({
       ...config.dataserver,
       clusterUuid: config.cluster.uuid,
@@ -66,6 +73,7 @@ await runServer({
       capacityBytes: mount.capacityBytes,
       memberAckMs: MEMBER_ACK_MS_MAX,
       minWrite: config.cluster.minWrite,
+      jobs: { queues, concurrency: config.jobs.concurrency },
       pid: process.pid,
       version: process.env['npm_package_version'] ?? '0.1.0',
       onRefused: (error) => {
@@ -92,6 +100,7 @@ await runServer({
     return {
       close: async () => {
         await dataServer.close();
+        await queues.close();
         await admin.close();
       },
     };

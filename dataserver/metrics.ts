@@ -3,7 +3,7 @@ import type { DataServer } from './dataserver.ts';
 
 /** Everything is counted where it happens and only read here, when somebody looks. */
 export function observe(metrics: Metrics, server: DataServer): void {
-  const { store, puts, pool, probe, index, indexer, nameservers, repair, scrubber } = server;
+  const { store, puts, pool, probe, index, indexer, nameservers, repair, scrubber, jobs } = server;
   metrics.observed('tfs_dataserver_blocks', 'Blocks on this disk', () => store.totals().blocks);
   metrics.observed(
     'tfs_dataserver_open_blocks',
@@ -171,6 +171,15 @@ export function observe(metrics: Metrics, server: DataServer): void {
     '1 while a scrub rests because reads would wait for it',
     () => (scrubber.figures.restsForReads ? 1 : 0),
   );
+  metrics.observed('tfs_dataserver_jobs_running', 'Jobs that it is at work on', () => jobs?.running ?? 0);
+  metrics.counted('tfs_dataserver_jobs_done_total', 'Jobs done', () => jobs?.stats.done ?? 0);
+  metrics.counted(
+    'tfs_dataserver_jobs_unwanted_total',
+    'Jobs that the leader did not want any more',
+    () => jobs?.stats.unwanted ?? 0,
+  );
+  metrics.counted('tfs_dataserver_jobs_failed_total', 'Attempts that failed', () => jobs?.stats.failed ?? 0);
+  metrics.counted('tfs_dataserver_job_bytes_total', 'Bytes moved by jobs', () => jobs?.stats.bytes ?? 0);
   metrics.observed(
     'tfs_dataserver_trash_bytes',
     'Bytes of damaged files that were replaced and are kept for a while',

@@ -3,6 +3,7 @@ import type { HostPort, ServerId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Disk } from '../common/seams/disk.ts';
+import type { JobQueues } from '../common/seams/job-queue.ts';
 import type { Kv } from '../common/seams/kv.ts';
 import type { Net } from '../common/seams/net.ts';
 import type { Random } from '../common/seams/random.ts';
@@ -44,6 +45,8 @@ export interface DataServerOptions {
   readonly scrubPassMs: number;
   /** Members without which nothing is acknowledged. */
   readonly minWrite: number;
+  /** Where work comes from that can wait; without it only the leader's own commands are carried out. */
+  readonly jobs?: { readonly queues: JobQueues; readonly concurrency: number };
   readonly pid: number;
   readonly version: string;
   readonly faults?: Faults;

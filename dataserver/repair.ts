@@ -18,9 +18,18 @@ import {
 import { decodeOps, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
-import type { BlockStore, Donor } from './block/store.ts';
+import type { BlockStore, Donor, Received } from './block/store.ts';
 import type { Directory } from './directory.ts';
 import type { PromiseKeeper } from './promise.ts';
+
+/** How fast and how long a replica may be made. */
+export interface Pace {
+  /** A piece came: resolves when the next one may be asked for. */
+  came(bytes: number): Promise<void> | void;
+  /** @throws TfsError when it is too late for anything more */
+  assertInTime(): void;
+}
+const UNPACED: Pace = { came: () => undefined, assertInTime: () => undefined };
 
 export interface ReplicaRepairDeps {
   readonly server: ServerId;
@@ -47,18 +56,32 @@ export class ReplicaRepair {
    * is durable here, under the block's name.
    */
   async repair({ header }: RpcRequest): Promise<RpcResult> {
+    return { header: encodeControl(await this.make(decodeControl(zRepair, header, 'REPAIR'))) };
+  }
+
+  /**
+   * As ordered by the leader, in a REPAIR or in answer to a question. What takes long happens beside everything; only
+   * the step by which the replica comes to be there holds up a new leader, which thereby knows of it, or ends it.
+   *
+   * @throws TfsError STALE_EPOCH when another leader commands by now; otherwise as {@link BlockStore.receiveReplica}
+   */
+  async make(order: Repair, pace: Pace = UNPACED): Promise<Received> {
     const { store, promise, directory, onRepaired } = this.#deps;
-    const order = decodeControl(zRepair, header, 'REPAIR');
-    await promise.accept(order.reign);
+    const { block, generation, version, joins, reign } = order;
+    await promise.accept(reign);
     for (const { id, address } of order.sources) directory.learn(id, address);
-    const { block, generation, version } = order;
-    const wanted = { block, generation, version, seal: sealInfoOf(order.seal) };
-    const received = await store.receiveReplica(wanted, this.#donors(order));
+    const wanted = { block, generation, version, joins, seal: sealInfoOf(order.seal) };
+    const received = await store.receiveReplica(wanted, this.#donors(order, pace), (install) =>
+      promise.during(reign, async () => {
+        pace.assertInTime();
+        await install();
+      }),
+    );
     if (received.whole) this.stats.repaired++;
     this.stats.fetched += received.fetched;
     this.stats.lost += received.lost;
     onRepaired(block);
-    return { header: encodeControl(received) };
+    return received;
   }
 
   /** BLOCK_HEAD: the superblock, and the seal. */
@@ -78,7 +101,7 @@ export class ReplicaRepair {
     this.#closing = true;
   }
 
-  #donors({ block, generation, sources }: Repair): Donor[] {
+  #donors({ block, generation, sources }: Repair, pace: Pace): Donor[] {
     return sources
       .filter(({ id }) => id !== this.#deps.server)
       .map((source) => ({
@@ -92,9 +115,11 @@ export class ReplicaRepair {
           return { ...head, superblock: superblock.value, seal: seal && sealInfoOf(seal) };
         },
         records: async (offset, length) => {
+          pace.assertInTime();
           const question = { block, generation, offset, length };
           const reply = await this.#ask(source, Op.READ_RAW, question, READ_RAW_MS_MAX);
           const { next } = decodeControl(zReadRawReply, reply.header, 'answer to READ_RAW');
+          await pace.came(reply.payload.length);
           return { bytes: reply.payload, next };
         },
         ops: async () => {

@@ -13,6 +13,7 @@ import {
   zRequestCfg,
   zServersRemoved,
 } from '../common/wire/control.ts';
+import { zEndJob, zTakeJob } from '../common/wire/jobs.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import {
   decodeBlockEntries,
@@ -55,6 +56,13 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   server.handle(Op.REQUEST_CFG, DATASERVERS, async ({ header }) =>
     json(await nameserver.requestConfiguration(decodeControl(zRequestCfg, header, 'REQUEST_CFG'))),
   );
+  server.handle(Op.TAKE_JOB, DATASERVERS, async ({ header }) =>
+    json(await nameserver.jobs.take(decodeControl(zTakeJob, header, 'TAKE_JOB'))),
+  );
+  server.handle(Op.END_JOB, DATASERVERS, ({ header }) => {
+    nameserver.jobs.end(decodeControl(zEndJob, header, 'END_JOB'));
+    return DONE;
+  });
   server.handle(Op.LOCATE, ROLES, ({ header }) => {
     const reply = nameserver.locate(decodeLocate(header));
     if (reply instanceof Promise) return reply.then((late) => ({ header: encodeLocateReply(late) }));

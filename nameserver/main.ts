@@ -1,3 +1,4 @@
+import { BullQueues } from '../common/adapters/bull-queues.ts';
 import { LeveldownKv } from '../common/adapters/leveldown-kv.ts';
 import { nodeClock } from '../common/adapters/node-clock.ts';
 import { nodeNet } from '../common/adapters/node-net.ts';
@@ -35,13 +36,12 @@ await runServer({
     }
     const kv = await openStore(own.dir, log);
     const other = config.nameservers.find((candidate) => candidate.id !== own.id);
+    const redis = { url: await redisAddress(config, process.env), clusterUuid: config.cluster.uuid };
     const rival = other && {
       address: { host: other.host, port: other.port },
-      lock: RedisLockStore.open({
-        url: await redisAddress(config, process.env),
-        clusterUuid: config.cluster.uuid,
-      }),
+      lock: RedisLockStore.open(redis),
     };
+    const queues = BullQueues.open({ ...redis, log });
     const nameserver = await NameServer.open({
       id: own.id,
       clusterUuid: config.cluster.uuid,
@@ -50,6 +50,11 @@ await runServer({
       minWrite: config.cluster.minWrite,
       configured: config.mounts.map(memberOf),
       ...(rival === undefined ? {} : { rival }),
+      jobs: {
+        queues,
+        bytesPerSecond: config.jobs.bytesPerSecond,
+        clusterBytesPerSecond: config.jobs.clusterBytesPerSecond,
+      },
       address: { host: own.host, port: own.port },
       keyring: Keyring.ofSecret(await readClusterKey(config.home)),
       kv,
@@ -73,6 +78,7 @@ await runServer({
     return {
       close: async () => {
         await nameserver.close();
+        await queues.close();
         await rival?.lock.close();
         await kv.close();
         await admin.close();

@@ -141,6 +141,31 @@ export function observe(metrics: Metrics, server: NameServer): void {
     'Configurations that could not be begun',
     () => configurer.stats.failures,
   );
+  const { jobs } = server;
+  gauge('tfs_nameserver_job_queue_up', '1 while jobs can be queued', () =>
+    jobs.dispatcher === undefined || jobs.dispatcher.trouble !== undefined ? 0 : 1,
+  );
+  gauge('tfs_nameserver_jobs_running', 'Jobs under way on DataServers', () => jobs.desk.grants.size);
+  gauge(
+    'tfs_nameserver_jobs_parked',
+    'Jobs that failed several times on a DataServer and are left alone there for a while',
+    () => jobs.desk.failures.parked.length,
+  );
+  count('tfs_nameserver_jobs_queued_total', 'Jobs queued', () => jobs.dispatcher?.stats.queued ?? 0);
+  count('tfs_nameserver_jobs_done_total', 'Jobs done', () => jobs.desk.stats.done);
+  count('tfs_nameserver_job_failures_total', 'Attempts at jobs that failed', () => jobs.desk.stats.failed);
+  count('tfs_nameserver_job_bytes_total', 'Bytes moved by jobs', () => jobs.desk.stats.bytes);
+  count(
+    'tfs_nameserver_direct_jobs_total',
+    'Copies that were made without a queue',
+    () => jobs.direct.stats.started,
+  );
+  metrics.observedBy(
+    'tfs_nameserver_planned_blocks',
+    'Blocks that need work, by its kind, as the last round over the map found',
+    'kind',
+    () => [...(jobs.planner.round?.amounts ?? [])].map(([kind, { blocks }]) => [kind, blocks]),
+  );
   count('tfs_nameserver_repairs_total', 'Replicas made whole', () => repairer.stats.repaired);
   gauge('tfs_nameserver_repairs_waiting', 'Replicas that are to be made whole', () => repairer.waiting);
   count(

@@ -1,7 +1,8 @@
 import type { BlockId, HostPort, ServerId } from '../common/ids.ts';
-import { CHECKPOINT_MS } from '../common/limits.ts';
+import { CHECKPOINT_MS, DEAD_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
+import type { JobQueues } from '../common/seams/job-queue.ts';
 import type { Kv } from '../common/seams/kv.ts';
 import type { LockStore } from '../common/seams/lock-store.ts';
 import type { Net } from '../common/seams/net.ts';
@@ -30,6 +31,8 @@ import { dropCommandsOver } from './drop-commands.ts';
 import { Dropper } from './dropper.ts';
 import { EmptyScan } from './empty-scan.ts';
 import { serve } from './handlers.ts';
+import { Jobs } from './jobs/jobs.ts';
+import type { Rates } from './jobs/rates.ts';
 import { Leadership } from './leadership.ts';
 import { Locator } from './locator.ts';
 import { MapVersion } from './map-version.ts';
@@ -80,6 +83,10 @@ export interface NameServerOptions {
   readonly commands?: Commands;
   /** Shorter in tests. */
   readonly sealTimes?: SealTimes;
+  /** Default {@link DEAD_MS}. */
+  readonly deadMs?: number;
+  /** Where work goes that can wait, and how fast it may be done; without it none is. The queues are the caller's. */
+  readonly jobs?: Rates & { readonly queues: JobQueues };
 }
 
 interface Parts {
@@ -116,6 +123,7 @@ export class NameServer {
   readonly repairer: Repairer;
   readonly digests: DigestCheck;
   readonly dropper: Dropper;
+  readonly jobs: Jobs;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -202,9 +210,10 @@ export class NameServer {
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
     });
     this.#absent = new AbsentScan(map, () => members.known.filter((server) => this.#isCurrent(server)));
+    const repairs = repairCommandsOver(peers, (error) => leadership.refused(error));
     this.repairer = new Repairer({
       ...orders,
-      commands: repairCommandsOver(peers, (error) => leadership.refused(error)),
+      commands: repairs,
       absent: this.#absent.found,
       isCurrent: (server) => this.#isCurrent(server),
       canWrite: (server) => members.canWrite(server),
@@ -228,6 +237,16 @@ export class NameServer {
       canWrite: (server) => members.canWrite(server),
       domainOf: (server) => members.domainOf(server),
       usedPercent: (server) => members.usedPercent(server),
+    });
+    this.jobs = new Jobs({
+      ...orders,
+      ...options.jobs,
+      commands: repairs,
+      members,
+      isCurrent: (server) => this.#isCurrent(server),
+      deadMs: options.deadMs ?? DEAD_MS,
+      isViewComplete: () => view.isComplete(),
+      seal: (block, why) => this.sealer.enqueue(block, why),
     });
     this.rounds = new PromiseRounds({
       members,
@@ -395,6 +414,7 @@ export class NameServer {
       this.repairer.close(),
       this.digests.close(),
       this.dropper.close(),
+      this.jobs.close(),
     ];
     await this.#server?.drain();
     // What they still wait for fails now.
@@ -419,6 +439,7 @@ export class NameServer {
     if (this.members.noticeStates()) this.#mapVersion.bump();
     this.#short.step();
     this.view.notice().catch((error: unknown) => log.error({ err: error }, 'the view could not be noted'));
+    this.jobs.pump();
     if (!this.leads) return;
     this.#sweep.run(clock.monotonic());
     this.sealer.pump();

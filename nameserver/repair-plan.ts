@@ -25,10 +25,7 @@ export interface RepairPlan {
  */
 export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSight): RepairPlan[] {
   const { replicas } = facts;
-  const sources = replicas
-    .filter(({ server, state, readable }) => state === BlockState.SEALED && readable && isCurrent(server))
-    .sort((a, b) => rankOf(a) - rankOf(b))
-    .map(({ server }) => server);
+  const sources = sourcesOf(facts, isCurrent).map(({ server }) => server);
   return replicas
     .filter((replica) => isBad(replica) && isCurrent(replica.server) && canWrite(replica.server))
     .flatMap(({ server: target, state }) => {
@@ -40,6 +37,15 @@ export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSi
     });
 }
 
+/** Replicas to copy from, best first. */
+export const sourcesOf = (
+  { replicas }: BlockFacts,
+  isCurrent: (server: ServerId) => boolean,
+): readonly ReplicaFacts[] =>
+  replicas
+    .filter(({ server, state, readable }) => state === BlockState.SEALED && readable && isCurrent(server))
+    .sort((a, b) => rankOf(a) - rankOf(b));
+
 /** A member that does not hold the block, what cannot be read, what is sealed and damaged. */
 function isBad({ member, state, readable, good }: ReplicaFacts): boolean {
   if (state === 0) return member;
@@ -47,5 +53,5 @@ function isBad({ member, state, readable, good }: ReplicaFacts): boolean {
 }
 
 /** Whole before suspect before that: the newest configuration and operations, which an ops log can be taken from. */
-const rankOf = ({ good, stale, behind }: ReplicaFacts): number =>
+export const rankOf = ({ good, stale, behind }: ReplicaFacts): number =>
   (good ? 0 : 4) + (stale ? 2 : 0) + (behind ? 1 : 0);

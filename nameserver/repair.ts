@@ -12,11 +12,11 @@ import {
 } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
-import type { BlockHeadReply, Member, Reign, SealFact } from '../common/wire/control.ts';
-import type { BlockFacts } from './block-facts.ts';
+import type { Member, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { RepairCommands } from './repair-commands.ts';
 import { planRepairs, type RepairPlan, type RepairSight } from './repair-plan.ts';
+import { sealedAlike } from './sealed-alike.ts';
 
 export interface RepairerDeps extends RepairSight {
   readonly map: BlockMap;
@@ -171,7 +171,8 @@ export class Repairer {
     const to = reachable(target, reign);
     if (to === undefined || facts === undefined)
       throw new TfsError('UNAVAILABLE', `server ${target} cannot be commanded now`);
-    const sources = await this.#sourcesOf(facts, plan, reign);
+    const reached = plan.sources.flatMap((server) => reachable(server, reign) ?? []);
+    const sources = await sealedAlike(facts, reached, commands);
     const { whole, fetched, lost } = await commands.repair(to, {
       block,
       reign,
@@ -179,6 +180,7 @@ export class Repairer {
       seal: sources.seal,
       version: facts.version,
       sources: sources.members,
+      joins: false,
     });
     this.stats.fetched += fetched;
     if (whole && lost === 0) {
@@ -195,35 +197,6 @@ export class Repairer {
       return lost;
     }
     throw new TfsError('UNAVAILABLE', `${lost} records verify on no replica that answers`);
-  }
-
-  /** Those who answer and hold the block as it was sealed. @throws TfsError when there is none, or they contradict each other */
-  async #sourcesOf(
-    { block, generation }: BlockFacts,
-    { sources }: RepairPlan,
-    reign: Reign,
-  ): Promise<{ readonly members: Member[]; readonly seal: SealFact }> {
-    const { reachable, commands } = this.#deps;
-    const reached = sources.flatMap((server) => reachable(server, reign) ?? []);
-    const heads = await Promise.allSettled(reached.map((member) => commands.blockHead(member, block)));
-    const members: Member[] = [];
-    let seal: BlockHeadReply['seal'];
-    for (const [i, head] of heads.entries()) {
-      if (head.status === 'rejected' || head.value.generation !== generation) continue;
-      const found = head.value.seal;
-      if (found === undefined) continue;
-      if (seal !== undefined && (seal.length !== found.length || seal.digest !== found.digest))
-        throw new TfsError(
-          'CONFLICT',
-          `replicas of block ${block} were sealed differently: they are sealed anew first`,
-        );
-      seal = seal === undefined || found.epoch > seal.epoch ? found : seal;
-      members.push(reached[i]!);
-    }
-    if (seal !== undefined) return { members, seal };
-    const failed = heads.find((head) => head.status === 'rejected');
-    const why = failed === undefined ? '' : `: ${toTfsError(failed.reason).message}`;
-    throw new TfsError('UNAVAILABLE', `no source of block ${block} answers${why}`);
   }
 
   /** Once for each reason: it is tried again for as long as it takes. */

@@ -19,11 +19,11 @@ import { SCRUBBED_BLOCKS_MAX } from '../limits.ts';
 import { zScrubFigures } from './scrub.ts';
 import { zSpaceUse } from './space.ts';
 
-const u32 = z.number().int().min(0).max(0xffff_ffff);
+export const u32 = z.number().int().min(0).max(0xffff_ffff);
 const u16 = z.number().int().min(0).max(0xffff);
-const zBlock = u32.transform((n) => n as BlockId);
-const zServer = u16.min(1).transform((n) => serverId(n) as ServerId);
-const zIncarnation = u32.transform((n) => incarnationOf(n) as Incarnation);
+export const zBlock = u32.transform((n) => n as BlockId);
+export const zServer = u16.min(1).transform((n) => serverId(n) as ServerId);
+export const zIncarnation = u32.transform((n) => incarnationOf(n) as Incarnation);
 const zSession = u32.min(1).transform((n) => n as Session);
 const zEpoch = z
   .number()
@@ -387,6 +387,8 @@ export const zRepair = z.object({
   /** The newest configuration known: operations are taken only from a source that holds it. */
   version: zVersion,
   sources: z.array(zMember).min(1).max(8),
+  /** The receiver is no member of the block and is to become one: a copy more. */
+  joins: z.boolean().default(false),
 });
 export type Repair = z.infer<typeof zRepair>;
 export const zRepairReply = z.object({

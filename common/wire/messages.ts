@@ -48,6 +48,8 @@ export const Op = {
   OPEN_BLOCK: 20,
   END_SESSION: 21,
   REQUEST_CFG: 37,
+  TAKE_JOB: 50,
+  END_JOB: 51,
   // NameServer -> DataServer
   FENCE: 25,
   SEAL: 26,

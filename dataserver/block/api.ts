@@ -167,6 +167,8 @@ export interface ReceiveOrder {
   readonly seal: SealInfo;
   /** The newest configuration that the leader knows: operations are taken only from a replica that holds it. */
   readonly version: Version;
+  /** This server is no member of the block and is to become one. */
+  readonly joins?: boolean;
 }
 
 /** A replica that nobody needs any more is to go. */
@@ -178,6 +180,9 @@ export interface DropOrder {
   /** `retired`: the block is empty and goes with all of its replicas, those of its configuration too. */
   readonly reason: 'moved' | 'excess' | 'retired';
 }
+
+/** Makes what was received count. It may refuse; then nothing has changed here. */
+export type Commit = (install: () => Promise<void>) => Promise<void>;
 
 export interface Received {
   /** Every record and the digest verify now. */

@@ -38,13 +38,13 @@ export interface ReceivedOps {
  * stays stale, whatever comes after, until a new configuration takes it in.
  *
  * @param server this one
- * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member and has nothing
- *   of the block
+ * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member, is not to become
+ *   one, and has nothing of the block
  */
 export async function receiveOps(
   context: StoreContext,
   { server, isHeld }: { readonly server: ServerId; readonly isHeld: boolean },
-  { block, version }: ReceiveOrder,
+  { block, version, joins }: ReceiveOrder,
   donors: Donors,
 ): Promise<ReceivedOps> {
   const answers = await donors.all((donor) => donor.ops());
@@ -57,7 +57,7 @@ export async function receiveOps(
   if (best === undefined)
     throw donors.missing(`no member of the newest configuration gives the operations of block ${block}`);
   const { members, opsPrimary } = best.state.cfg!;
-  if (!members.includes(server) && !isHeld)
+  if (!members.includes(server) && !isHeld && joins !== true)
     throw new TfsError(
       'CONFLICT',
       `block ${block} is not for server ${server}: its members are ${members.join(', ')}`,

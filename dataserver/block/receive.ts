@@ -7,7 +7,7 @@ import type { Superblock } from '../../common/format/superblock.ts';
 import { compareVersions, type ServerId, type Slot } from '../../common/ids.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
-import type { Received, ReceiveOrder, SealInfo } from './api.ts';
+import type { Commit, Received, ReceiveOrder, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import { inBlocks } from './context.ts';
 import type { Donors } from './donor.ts';
@@ -57,7 +57,12 @@ export class ReplicaReceiver {
    * @throws TfsError CONFLICT when this replica is not of the order; UNAVAILABLE when a source that may have what is
    *   missing did not answer; DISK_FULL, IO, READ_ONLY
    */
-  async receive(held: Block | undefined, order: ReceiveOrder, donors: Donors): Promise<Received> {
+  async receive(
+    held: Block | undefined,
+    order: ReceiveOrder,
+    donors: Donors,
+    commit: Commit,
+  ): Promise<Received> {
     // Of an earlier generation its file is of no use: the one of the order is made beside it.
     const isOutdated = held !== undefined && isOlder(held, order);
     if (held !== undefined) {
@@ -76,11 +81,13 @@ export class ReplicaReceiver {
       const isUnsure = !built.whole && (donors.failed.length > 0 || isUsable(held, isOutdated));
       if (isUnsure && source === undefined) throw donors.missing(missingText(order, built));
       if (isOutdated) await forbidUnpurged(order, built, ops);
-      const install = () => this.#install({ path, held, superblock, ops, built, order });
-      if (held === undefined) {
-        await this.#takeBack(order);
-        await install();
-      } else
+      const install = () =>
+        commit(async () => {
+          if (held === undefined) await this.#takeBack(order);
+          await this.#install({ path, held, superblock, ops, built, order });
+        });
+      if (held === undefined) await install();
+      else
         await held.exclusively(async () => {
           // Meanwhile it may have been sealed anew.
           this.#check(held, order, isOutdated);

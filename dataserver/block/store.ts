@@ -12,6 +12,7 @@ import {
   type Batch,
   type BlockInfo,
   type BlockStoreOptions,
+  type Commit,
   type CompactionOrder,
   type Configuration,
   type DropOrder,
@@ -418,16 +419,21 @@ export class BlockStore {
    * A replica that this disk has let go of comes back only under a newer configuration than it held then: an order that
    * is older than the drop must not undo it.
    *
+   * @param commit runs the last, short step, by which the new replica comes to be there
    * @throws TfsError CONFLICT when this replica is not of the order, or is being repaired, or was dropped since (details:
    *   `droppedEpoch` and `droppedN`, the configuration it held); UNAVAILABLE when a donor that may have what is missing
    *   did not answer; DISK_FULL, IO, READ_ONLY
    */
-  async receiveReplica(order: ReceiveOrder, donors: readonly Donor[]): Promise<Received> {
+  async receiveReplica(
+    order: ReceiveOrder,
+    donors: readonly Donor[],
+    commit: Commit = (install) => install(),
+  ): Promise<Received> {
     const context = this.#context;
     context.assertWritable();
     const { block } = order;
     return this.#alone(block, () =>
-      this.#receiver.receive(this.#blocks.get(block), order, new Donors(context, donors)),
+      this.#receiver.receive(this.#blocks.get(block), order, new Donors(context, donors), commit),
     );
   }
 

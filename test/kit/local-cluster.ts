@@ -10,6 +10,7 @@ import { nodeRandom } from '../../common/adapters/node-random.ts';
 import { blockId, type HostPort, serverId } from '../../common/ids.ts';
 import { UNDELETE_WINDOW_MS_DEFAULT } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
+import type { JobQueues } from '../../common/seams/job-queue.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { Peers } from '../../common/wire/peers.ts';
 import { DataServer } from '../../dataserver/dataserver.ts';
@@ -24,6 +25,15 @@ import { tempDir } from './temp-dir.ts';
 const clusterUuid = 'c0ffee00c0ffee00c0ffee00c0ffee00';
 export const LOCAL_KEYRING = Keyring.ofSecret(Buffer.alloc(32, 'local cluster of a test'));
 
+interface ClusterOptions {
+  readonly mounts: number;
+  readonly replicas: number;
+  readonly minWrite: number;
+  readonly queues: JobQueues | undefined;
+  /** Shorter than usual. */
+  readonly deadMs: number | undefined;
+}
+
 /**
  * A NameServer, DataServers and a client in one process, over real TCP, real files and LevelDB: for what a test has to
  * reach into, such as a disk that fails at the right moment.
@@ -35,11 +45,11 @@ export class LocalCluster {
   nameserver!: NameServer;
   #nameserverKv!: LeveldownKv;
   client!: TfsClient;
-  readonly #options: { readonly mounts: number; readonly replicas: number; readonly minWrite: number };
+  readonly #options: ClusterOptions;
   #base = 0;
   readonly #peers: Peers;
 
-  private constructor(root: string, options: { mounts: number; replicas: number; minWrite: number }) {
+  private constructor(root: string, options: ClusterOptions) {
     this.root = root;
     this.#options = options;
     this.#peers = Peers.open({
@@ -59,15 +69,25 @@ export class LocalCluster {
       replicas = 3,
       minWrite = 2,
       prepareMount,
+      queues,
+      deadMs,
     }: {
       mounts?: number;
       replicas?: number;
       minWrite?: number;
       /** Runs before a mount is formatted. */
       prepareMount?: (id: number, path: string) => Promise<void>;
+      queues?: JobQueues;
+      deadMs?: number;
     } = {},
   ): Promise<LocalCluster> {
-    const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), { mounts, replicas, minWrite });
+    const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), {
+      mounts,
+      replicas,
+      minWrite,
+      queues,
+      deadMs,
+    });
     t.defer(() => cluster.close());
     cluster.#base = await freePorts(2 + mounts);
     await cluster.startNameServer();
@@ -106,12 +126,17 @@ export class LocalCluster {
     const dir = join(this.root, 'ns');
     mkdirSync(dir, { recursive: true });
     this.#nameserverKv = await LeveldownKv.open({ directory: dir });
+    const { queues } = this.#options;
     this.nameserver = await NameServer.open({
       id: 0,
       clusterUuid,
       clusterDigit: 1,
       replicas: this.#options.replicas,
       minWrite: this.#options.minWrite,
+      ...(this.#options.deadMs === undefined ? {} : { deadMs: this.#options.deadMs }),
+      ...(queues === undefined
+        ? {}
+        : { jobs: { queues, bytesPerSecond: 1e9, clusterBytesPerSecond: undefined } }),
       configured: Array.from({ length: this.#options.mounts }, (_, i) => ({
         id: serverId(i + 1),
         address: this.#address(i + 1),
@@ -165,6 +190,9 @@ export class LocalCluster {
       undeleteWindowMs: UNDELETE_WINDOW_MS_DEFAULT,
       scrubPassMs: 0,
       minWrite: this.#options.minWrite,
+      ...(this.#options.queues === undefined
+        ? {}
+        : { jobs: { queues: this.#options.queues, concurrency: 2 } }),
       pid: process.pid,
       version: 'test',
       onRefused: (error) => {

@@ -18,8 +18,8 @@ function redis({ redis: { state, address, why }, nameservers }: Facts): Finding[
       why: why ?? 'no answer',
       itself:
         nameservers.length > 1
-          ? 'nothing is lost: who leads goes on leading; a change of leader takes 3 to 6 s instead of 2'
-          : 'nothing is lost, and nothing waits for it',
+          ? 'nothing is lost: who leads goes on leading; a change of leader takes 3 to 6 s instead of 2. Lost copies are made again only of blocks that have one left'
+          : 'nothing is lost; lost copies are made again only of blocks that have one left',
       todo: isDown
         ? 'npm run logs -- redis; start your own, or for the private one: npm run reload -- redis'
         : 'redis-cli config set maxmemory-policy noeviction, and the same in its redis.conf',

@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError, type TfsError } from '../../../common/errors.ts';
+import { type ErrorCode, isTfsError, TfsError } from '../../../common/errors.ts';
 import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { FileId, ServerId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../../common/wire/messages.ts';
@@ -401,6 +401,45 @@ describe('a replica that could not be opened is made whole', (test) => {
     t.defer(() => store.close());
     assert.is(await codeOf(store.receiveReplica(world.order(), [world.donor(1)])), 'CONFLICT');
     assert.is(store.info(BLOCK), undefined);
+  });
+
+  test('one that is to become a member gets a whole replica, with the operations, and is none yet', async (t) => {
+    const world = await sealed(t);
+    const disk = new RecordingDisk();
+    const store = await openStore(disk, { server: 4 as ServerId });
+    t.defer(() => store.close());
+    const order = { ...world.order(), joins: true };
+    assert.is((await store.receiveReplica(order, [world.donor(1)])).whole, true);
+    assert.ok((await disk.readFile(BLOCK_PATH)).equals(await world.replicas[2]!.disk.readFile(BLOCK_PATH)));
+    const info = store.info(BLOCK)!;
+    assert.equal([info.state, info.flags, info.seq], [BlockState.SEALED, 0, 2]);
+    assert.equal(info.members, [1, 2, 3] as ServerId[]);
+    assert.is(await store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
+    // Again: nothing is to be done.
+    assert.is((await store.receiveReplica(order, [])).fetched, 0);
+  });
+
+  test('what may not count any more in its last moment leaves nothing behind', async (t) => {
+    const world = await sealed(t);
+    const disk = new RecordingDisk();
+    const store = await openStore(disk, { server: 4 as ServerId });
+    t.defer(() => store.close());
+    const refuse = async () => {
+      throw new TfsError('STALE_EPOCH', 'another leader commands');
+    };
+    const receive = store.receiveReplica({ ...world.order(), joins: true }, [world.donor(1)], refuse);
+    assert.is(await codeOf(receive), 'STALE_EPOCH');
+    assert.is(store.info(BLOCK), undefined);
+    assert.equal(await disk.list('blocks'), []);
+    // Nor does it touch one that is there.
+    world.flip(0, world.startOf(2) + 30);
+    const [damaged] = world.replicas as [Replica];
+    await suspect(damaged);
+    const before = await damaged.disk.readFile(BLOCK_PATH);
+    const order = { ...world.order() };
+    assert.is(await codeOf(damaged.store.receiveReplica(order, [world.donor(1)], refuse)), 'STALE_EPOCH');
+    assert.ok((await damaged.disk.readFile(BLOCK_PATH)).equals(before));
+    assert.ok((damaged.store.info(BLOCK)!.flags & BlockFlag.SUSPECT) !== 0);
   });
 
   test('a damaged replica that was left out of the configuration is made whole where it is', async (t) => {

@@ -1,0 +1,140 @@
+import { toTfsError } from '../../common/errors.ts';
+import type { ServerId } from '../../common/ids.ts';
+import { jobIdOf } from '../../common/jobs.ts';
+import { QUEUE_FILL_MS, QUEUED_AGAIN_MS, QUEUED_JOBS_PER_SERVER_MAX } from '../../common/limits.ts';
+import type { Log } from '../../common/log.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import type { JobQueues, QueuedJob } from '../../common/seams/job-queue.ts';
+import type { Reign } from '../../common/wire/control.ts';
+import type { BlockMap } from '../block-map.ts';
+import { planBlock } from '../planner/plan-block.ts';
+import type { Planner } from '../planner/planner.ts';
+import type { PlanSight } from '../planner/sight.ts';
+import type { Work } from '../planner/work.ts';
+
+export interface DispatcherDeps {
+  readonly queues: JobQueues;
+  readonly planner: Pick<Planner, 'round'>;
+  readonly map: BlockMap;
+  readonly sight: () => PlanSight;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined while this NameServer does not lead, or does not know every block. */
+  readonly reign: () => Reign | undefined;
+  /** There is no queue: what cannot wait is done without. */
+  readonly direct: (wanted: readonly Work[]) => void;
+}
+
+/**
+ * Keeps the queues filled with the most urgent work, a few jobs for each DataServer at a time, so that what becomes
+ * urgent does not wait behind a day's work. It remembers what it queued only to save trouble: whatever a queue loses is
+ * wanted again in the next round.
+ */
+export class Dispatcher {
+  readonly stats = { queued: 0 };
+  readonly #deps: DispatcherDeps;
+  /** What was queued and when (monotonic), by server and then kind and block. */
+  readonly #queued = new Map<ServerId, Map<string, number>>();
+  #reign: Reign | undefined;
+  #round = 0;
+  #filledAtMs = Number.NEGATIVE_INFINITY;
+  #filling: Promise<void> | undefined;
+  #trouble: string | undefined;
+  #closed = false;
+
+  constructor(deps: DispatcherDeps) {
+    this.#deps = deps;
+  }
+
+  /** Why nothing can be queued, as far as was found out; undefined while it can. */
+  get trouble(): string | undefined {
+    return this.#trouble;
+  }
+
+  /** Called now and then by whoever owns the clock. */
+  pump(): void {
+    const { clock, reign, planner } = this.#deps;
+    const now = clock.monotonic();
+    const leading = reign();
+    if (this.#closed || leading === undefined || planner.round === undefined) return;
+    if (this.#reign?.epoch !== leading.epoch) this.#begin(leading);
+    if (this.#filling !== undefined || now - this.#filledAtMs < QUEUE_FILL_MS) return;
+    this.#filledAtMs = now;
+    this.#filling = this.#fill(leading, planner.round.wanted).finally(() => {
+      this.#filling = undefined;
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#filling;
+  }
+
+  #begin(reign: Reign): void {
+    this.#reign = reign;
+    this.#queued.clear();
+  }
+
+  async #fill(reign: Reign, wanted: readonly Work[]): Promise<void> {
+    const { queues, direct } = this.#deps;
+    try {
+      await queues.check();
+      const byServer = new Map<ServerId, Work[]>();
+      for (const work of wanted) {
+        const works = byServer.get(work.target);
+        if (works === undefined) byServer.set(work.target, [work]);
+        else works.push(work);
+      }
+      for (const [server, works] of byServer) await this.#fillOne(reign, server, works);
+      this.#found(undefined);
+    } catch (error) {
+      const failure = toTfsError(error);
+      this.#found(failure.message, failure.code === 'CONFIG');
+      // What is in it may be gone when it is back.
+      this.#queued.clear();
+      if (!this.#closed) direct(wanted);
+    }
+  }
+
+  async #fillOne(reign: Reign, server: ServerId, works: readonly Work[]): Promise<void> {
+    const { queues, clock } = this.#deps;
+    const { waiting, running } = await queues.counts(server);
+    const now = clock.monotonic();
+    const queued = this.#queued.get(server) ?? new Map<string, number>();
+    this.#queued.set(server, queued);
+    // An empty queue holds nothing of what was put into it.
+    if (waiting + running === 0) queued.clear();
+    for (const [key, atMs] of queued) if (now - atMs >= QUEUED_AGAIN_MS) queued.delete(key);
+    const sight = this.#deps.sight();
+    const jobs: QueuedJob[] = [];
+    this.#round++;
+    for (const work of works) {
+      if (waiting + jobs.length >= QUEUED_JOBS_PER_SERVER_MAX) break;
+      const key = `${work.kind} ${work.block}`;
+      if (queued.has(key) || !this.#isStillWanted(work, sight)) continue;
+      const payload = { kind: work.kind, block: work.block, round: this.#round };
+      jobs.push({ id: jobIdOf(payload, reign.epoch), priority: work.priority, payload });
+      queued.set(key, now);
+    }
+    if (jobs.length === 0 || this.#closed) return;
+    await queues.add(server, jobs);
+    this.stats.queued += jobs.length;
+  }
+
+  /** The list is as old as the last round over the map. */
+  #isStillWanted({ kind, block, target }: Work, sight: PlanSight): boolean {
+    const facts = this.#deps.map.facts(block);
+    if (facts === undefined) return false;
+    return planBlock(facts, sight).work.some((work) => work.kind === kind && work.target === target);
+  }
+
+  #found(trouble: string | undefined, isAlarm = false): void {
+    const { log } = this.#deps;
+    if (trouble !== undefined && this.#trouble === undefined) {
+      if (isAlarm) log.error({ reason: trouble }, 'the job queue is not used: only what cannot wait is done');
+      else log.warn({ reason: trouble }, 'no job queue: only what cannot wait is done until it is back');
+    }
+    if (trouble === undefined && this.#trouble !== undefined) log.info('the job queue is used again');
+    this.#trouble = trouble;
+  }
+}

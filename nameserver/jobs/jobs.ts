@@ -1,0 +1,94 @@
+import type { BlockId, ServerId } from '../../common/ids.ts';
+import { JOB_BYTES_PER_SECOND_DEFAULT } from '../../common/limits.ts';
+import type { Log } from '../../common/log.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import type { JobQueues } from '../../common/seams/job-queue.ts';
+import type { Member, Reign } from '../../common/wire/control.ts';
+import type { EndJob, TakeJob, TakeJobReply } from '../../common/wire/jobs.ts';
+import type { BlockMap } from '../block-map.ts';
+import type { Members } from '../members.ts';
+import { Planner } from '../planner/planner.ts';
+import { serversOf } from '../planner/sight-of.ts';
+import type { RepairCommands } from '../repair-commands.ts';
+import { JobDesk } from './desk.ts';
+import { DirectJobs } from './direct.ts';
+import { Dispatcher } from './dispatcher.ts';
+import type { Rates } from './rates.ts';
+
+export interface JobsDeps extends Partial<Rates> {
+  readonly queues?: JobQueues;
+  readonly map: BlockMap;
+  readonly members: Members;
+  readonly commands: RepairCommands;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined while this NameServer does not lead. */
+  readonly reign: () => Reign | undefined;
+  readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  readonly isCurrent: (server: ServerId) => boolean;
+  readonly isViewComplete: () => boolean;
+  /** A server that was silent for so long is not waited for any more. */
+  readonly deadMs: number;
+  readonly seal: (block: BlockId, why: string) => void;
+}
+
+/** All work on blocks that can wait: what is wanted, what is queued, who is at it. */
+export class Jobs {
+  readonly planner: Planner;
+  readonly desk: JobDesk;
+  readonly direct: DirectJobs;
+  readonly dispatcher: Dispatcher | undefined;
+  readonly #deps: JobsDeps;
+
+  constructor(deps: JobsDeps) {
+    this.#deps = deps;
+    const { map, queues, clusterBytesPerSecond, bytesPerSecond = JOB_BYTES_PER_SECOND_DEFAULT } = deps;
+    // Who does not know every block, or whom nobody obeys, wants nothing.
+    const reign = () => (deps.isViewComplete() ? deps.reign() : undefined);
+    const shared = { ...deps, reign };
+    this.desk = new JobDesk({
+      ...shared,
+      rates: { bytesPerSecond, clusterBytesPerSecond },
+      servers: () => serversOf(deps),
+    });
+    this.planner = new Planner({ map, sight: () => this.desk.sight() });
+    this.direct = new DirectJobs({ ...shared, desk: this.desk });
+    this.dispatcher =
+      queues &&
+      new Dispatcher({
+        ...shared,
+        queues,
+        planner: this.planner,
+        sight: () => this.desk.sight(),
+        direct: (wanted) => this.direct.run(wanted),
+      });
+  }
+
+  /** Called now and then by whoever owns the clock. */
+  pump(): void {
+    const { members, reign, isViewComplete } = this.#deps;
+    if (reign() === undefined || !isViewComplete()) {
+      this.planner.forget();
+      return;
+    }
+    this.desk.tidy((server) => members.get(server)?.record.incarnation);
+    this.planner.step();
+    this.dispatcher?.pump();
+  }
+
+  /** TAKE_JOB. @throws TfsError UNREGISTERED; as {@link JobDesk.give} */
+  async take(ask: TakeJob): Promise<TakeJobReply> {
+    this.#deps.members.hear(ask.server, ask.incarnation);
+    return this.desk.take(ask);
+  }
+
+  /** END_JOB. @throws TfsError UNREGISTERED */
+  end(end: EndJob): void {
+    this.#deps.members.hear(end.server, end.incarnation);
+    this.desk.end(end);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.dispatcher?.close(), this.direct.close()]);
+  }
+}
