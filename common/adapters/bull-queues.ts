@@ -1,5 +1,5 @@
 import { type Job, Queue } from 'bullmq';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { TfsError } from '../errors.ts';
 import type { ServerId } from '../ids.ts';
 import {
@@ -19,6 +19,7 @@ import type {
   QueuedJob,
   SeenJob,
 } from '../seams/job-queue.ts';
+import { BullConnection } from './bull-connection.ts';
 import { BullTaker } from './bull-taker.ts';
 import { evictionPolicyIn } from './redis-policy.ts';
 
@@ -40,7 +41,7 @@ export interface BullQueuesOptions {
  * than {@link QUEUE_CALL_MS_MAX}.
  */
 export class BullQueues implements JobQueues {
-  readonly #redis: Redis;
+  readonly #redis: BullConnection;
   readonly #prefix: string;
   readonly #log: Log;
   readonly #queues = new Map<ServerId, Queue>();
@@ -54,7 +55,7 @@ export class BullQueues implements JobQueues {
   }
 
   private constructor({ url, clusterUuid, log }: BullQueuesOptions) {
-    this.#redis = new Redis(url, {
+    this.#redis = new BullConnection(url, {
       // Demanded by the library, whose workers block on a call for as long as there is no job.
       maxRetriesPerRequest: null,
       enableOfflineQueue: false,
@@ -148,7 +149,7 @@ export class BullQueues implements JobQueues {
     this.#closed = true;
     await Promise.all([...this.#takers].map((taker) => taker.close()));
     await Promise.all([...this.#queues.values()].map(closed));
-    this.#redis.disconnect();
+    this.#redis.endAll();
   }
 
   #queue(server: ServerId): Queue {
