@@ -191,6 +191,22 @@ export const REPAIR_RETRY_MS_MAX = 60_000;
 export const REPAIR_LOST_RETRY_MS = 600_000;
 /** After a repair, until the replica's own report is sure to have come. */
 export const REPAIRED_QUIET_MS = 3_000;
+/** Blocks that the leader compacts at a time. */
+export const COMPACTIONS_RUNNING_MAX = 2;
+export const COMPACTION_TASKS_MAX = 256;
+/** Share of a block that has to be garbage before it is compacted. */
+export const COMPACT_GARBAGE_PERCENT_MIN = 15;
+/** Of one replica, written and read back. */
+export const COMPACT_BYTES_PER_SECOND = 32 * MIB;
+/** Making the next file of one block, at that rate. */
+export const PREPARE_GENERATION_MS_MAX = 300_000;
+export const PURGE_MS_MAX = 15_000;
+export const COMPACT_RETRY_MS_MIN = 2_000;
+export const COMPACT_RETRY_MS_MAX = 10 * 60_000;
+/** A block in which too little may be purged yet is asked about again after this. */
+export const COMPACT_AGAIN_MS = 10 * 60_000;
+/** Such blocks that are remembered. */
+export const COMPACT_LATER_BLOCKS_MAX = 65_536;
 /** Next files of blocks on one DataServer that are being made, or wait for the word that all replicas made the same. */
 export const PREPARED_GENERATIONS_MAX = 4;
 /** One that nobody has asked for after this is given up. */
@@ -394,6 +410,10 @@ assert(
 );
 assert(FRAME_BYTES_MAX > BLOCK_BYTES_DEFAULT, 'one record of any default block fits a frame');
 assert(ELIGIBLE_HEARTBEAT_AGE_MS_MAX > 2 * HEARTBEAT_MS, 'one lost heartbeat excludes nobody');
+assert(
+  PREPARED_MS_MAX > PREPARE_GENERATION_MS_MAX,
+  'what one member has made waits for the slowest of the others',
+);
 assert(LOCK_TTL_MS > 3 * LOCK_EVERY_MS + LOCK_CALL_MS_MAX, 'a leader that misses two answers keeps the lock');
 assert(PROMISE_ROUND_MS_MAX * 2 < NAMESERVER_CALL_MS_MAX, 'a question that waits for two rounds is answered');
 assert(DISK_STEADY_MS < DISK_SLOW_MS, 'a disk between the two stays what it is');

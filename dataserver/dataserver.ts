@@ -8,6 +8,7 @@ import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { type RpcHandler, RpcServer } from '../common/wire/rpc-server.ts';
 import { BlockStore } from './block/store.ts';
+import { CompactionSteps } from './compaction.ts';
 import { Deduplicator } from './dedup.ts';
 import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
@@ -58,6 +59,7 @@ export class DataServer {
   readonly scrubber: Scrubber;
   readonly spaceSurvey: SpaceSurvey;
   readonly jobs: JobWorker | undefined;
+  readonly compaction: CompactionSteps;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -85,6 +87,7 @@ export class DataServer {
     scrubber: Scrubber;
     spaceSurvey: SpaceSurvey;
     jobs: JobWorker | undefined;
+    compaction: CompactionSteps;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
@@ -104,6 +107,7 @@ export class DataServer {
     this.scrubber = parts.scrubber;
     this.spaceSurvey = parts.spaceSurvey;
     this.jobs = parts.jobs;
+    this.compaction = parts.compaction;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -259,6 +263,20 @@ export class DataServer {
     const jobs =
       options.jobs &&
       new JobWorker({ ...options.jobs, server, incarnation, nameservers, repair, clock, log });
+    const compaction = new CompactionSteps({
+      store,
+      ops,
+      promise,
+      directory,
+      donors: (order) => repair.donors(order),
+      clock,
+      random,
+      undeleteWindowMs: options.undeleteWindowMs,
+      onCommitted: (block) => {
+        indexer.sealed(block);
+        nameservers.hurry();
+      },
+    });
     const rpc = await RpcServer.listen({ ...options, id: String(server) });
     const dataServer = new DataServer({
       options,
@@ -278,6 +296,7 @@ export class DataServer {
       scrubber,
       spaceSurvey,
       jobs,
+      compaction,
       slowDisk,
     });
     const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
@@ -379,6 +398,7 @@ export class DataServer {
     const scrubbed = this.scrubber.close();
     this.spaceSurvey.close();
     const idle = this.jobs?.close();
+    await this.compaction.close();
     this.#slowDisk.close();
     const { store, nameservers } = this;
     const { clock, log } = this.options;
@@ -481,6 +501,10 @@ function route(
   on(Op.INSTALL_OPS, ['dataserver'], (request) => reconfigurer.install(request));
   on(Op.REPAIR, ['nameserver'], (request) => server.repair.repair(request));
   on(Op.DROP, ['nameserver'], (request) => dropOrder({ store: server.store, promise }, request));
+  on(Op.PURGE, ['nameserver'], (request) => server.compaction.purge(request));
+  on(Op.PREPARE_GENERATION, ['nameserver'], (request) => server.compaction.prepare(request));
+  on(Op.COMMIT_GENERATION, ['nameserver'], (request) => server.compaction.commit(request));
+  on(Op.ABANDON_GENERATION, ['nameserver'], (request) => server.compaction.abandon(request));
   on(Op.BLOCK_HEAD, ['dataserver', 'nameserver'], (request) => server.repair.head(request));
   const inspector = new Inspector(server.store, server.spaceSurvey);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());

@@ -71,7 +71,7 @@ export class ReplicaRepair {
     await promise.accept(reign);
     for (const { id, address } of order.sources) directory.learn(id, address);
     const wanted = { block, generation, version, joins, seal: sealInfoOf(order.seal) };
-    const received = await store.receiveReplica(wanted, this.#donors(order, pace), (install) =>
+    const received = await store.receiveReplica(wanted, this.donors(order, pace), (install) =>
       promise.during(reign, async () => {
         pace.assertInTime();
         await install();
@@ -101,7 +101,11 @@ export class ReplicaRepair {
     this.#closing = true;
   }
 
-  #donors({ block, generation, sources }: Repair, pace: Pace): Donor[] {
+  /** Replicas of a block as sources, as far as they are of that generation. */
+  donors(
+    { block, generation, sources }: Pick<Repair, 'block' | 'generation' | 'sources'>,
+    pace: Pace = UNPACED,
+  ): Donor[] {
     return sources
       .filter(({ id }) => id !== this.#deps.server)
       .map((source) => ({

@@ -12,6 +12,8 @@ export interface ReplicaFacts {
   readonly confirmed: boolean;
   /** Holds an older configuration than another replica. */
   readonly stale: boolean;
+  /** The block was compacted, and this replica not with it: it still has every name that lives. */
+  readonly outdated: boolean;
   /** Neither suspect nor quarantined. */
   readonly good: boolean;
   /** Not quarantined: its superblock and its ops log can be read. */
@@ -47,6 +49,7 @@ export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<Ser
       behind: (word & Replica.BEHIND) !== 0,
       confirmed: (word & Replica.UNCONFIRMED) === 0,
       stale: (word & Replica.STALE) !== 0,
+      outdated: (word & Replica.OUTDATED) !== 0,
       good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
       readable: (word & Replica.QUARANTINED) === 0,
       sealedAt: sealedAt?.get(serverOf(word)),

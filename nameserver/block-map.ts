@@ -3,7 +3,16 @@ import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, isGood, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
-import { isStale, Replica, serverOf, stateOf, withFlags, withState } from './replica-word.ts';
+import {
+  generationsBehind,
+  isStale,
+  Replica,
+  serverOf,
+  stateOf,
+  withFlags,
+  withGeneration,
+  withState,
+} from './replica-word.ts';
 import { TableDigests } from './table-digests.ts';
 
 /** What a report changed, as bits. */
@@ -44,6 +53,8 @@ export class BlockMap {
   readonly unsettled = new Set<BlockId>();
   /** Blocks with a replica that is suspect or quarantined. */
   readonly suspect = new Set<BlockId>();
+  /** Blocks that were compacted, with a replica that was not. */
+  readonly outdated = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
   readonly #digests = new TableDigests();
   /** Blocks whose replicas are sealed at different lengths, and at which; hardly ever any. */
@@ -87,19 +98,23 @@ export class BlockMap {
     if (i < 0) i = page.addWord(row, server);
     if (i < 0) return Effect.OVERFULL;
     const before = page.word(row, i);
-    let word = withFlags(withState(before, entry.state), entry.flags) & ~Replica.UNCONFIRMED;
+    let word = withGeneration(withFlags(withState(before, entry.state), entry.flags), entry.generation);
+    word &= ~Replica.UNCONFIRMED;
     // Operations are compared within one configuration: across two the numbers say nothing.
     const opsOrder = versionOrder === 0 ? entry.seq - page.seq[row]! : versionOrder;
     if (versionOrder < 0) word |= Replica.STALE;
     else word &= ~Replica.STALE;
     if (versionOrder === 0 && opsOrder < 0) word |= Replica.BEHIND;
     else word &= ~Replica.BEHIND;
+    if (isOtherwise(page, row, entry, word)) word |= Replica.OUTDATED;
+    else word &= ~Replica.OUTDATED;
     this.#setWord(page, row, i, word);
     if (opsOrder > 0) {
       page.seq[row] = entry.seq;
       if (!isNew) this.#flagOthers(page, row, i, versionOrder > 0 ? Replica.STALE : Replica.BEHIND);
     }
     this.#measure(page, row, server, entry);
+    this.#settleGeneration(page, row);
     const moved = this.#reclassify(page, row, false);
     const changed = moved || ((word ^ before) & ~Replica.UNCONFIRMED) !== 0 || opsOrder > 0;
     if (changed) page.touch(row);
@@ -151,8 +166,10 @@ export class BlockMap {
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
     if (page === undefined || i < 0) return;
     this.#setWord(page, row, i, withState(page.word(row, i), BlockState.SEALED));
-    this.#noteSealed(page, row, server, length);
-    page.length[row] = length;
+    if (page.generation[row] === 0) {
+      this.#noteSealed(page, row, server, length);
+      page.length[row] = length;
+    }
     this.#reclassify(page, row, false);
     page.touch(row);
   }
@@ -338,12 +355,42 @@ export class BlockMap {
       this.#sealedAt.delete(entry.block);
     } else if (generation < page.generation[row]!) return;
     const isFinal = entry.state === BlockState.SEALED && (entry.flags & BlockFlag.QUARANTINED) === 0;
+    if (generation > 0) {
+      // No seal decides any more: what the members have counts.
+      const i = page.indexOf(row, server);
+      if (isFinal && i >= 0 && (page.word(row, i) & Replica.OUTDATED) === 0) {
+        page.length[row] = length;
+        page.dead[row] = deadUnits(entry);
+      }
+      return;
+    }
     if (isFinal) this.#noteSealed(page, row, server, length);
     else this.#forgetLength(page, row, server);
     // Once there is a seal, what a replica has beyond it says nothing.
     const isLonger = length > page.length[row]! && !this.#isSealedBut(page, row, server);
     if (isFinal || isLonger) page.length[row] = length;
-    page.dead[row] = Math.min(0xffff, Math.floor(entry.deadBytes / DEAD_UNIT_BYTES));
+    page.dead[row] = deadUnits(entry);
+  }
+
+  /**
+   * Replicas of a generation before the newest are outdated; where nobody is left that has the newest, the one before it
+   * is.
+   */
+  #settleGeneration(page: BlockPage, row: number): void {
+    const newest = page.generation[row]!;
+    if (newest === 0) return;
+    let least = newest;
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i);
+      if (stateOf(word) !== 0) least = Math.min(least, generationsBehind(word, newest));
+    }
+    page.generation[row] = newest - least;
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i);
+      const isBehind = stateOf(word) !== 0 && generationsBehind(word, newest) > least;
+      if (isBehind) page.setWord(row, i, word | Replica.OUTDATED);
+      else if (least > 0) page.setWord(row, i, word & ~Replica.OUTDATED);
+    }
   }
 
   /** Two leaders may have sealed a block at two lengths: such a block waits for its seal once more. */
@@ -403,14 +450,18 @@ export class BlockMap {
     const before = page.state[row]!;
     let reported = 0;
     let suspect = 0;
+    let outdated = 0;
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i);
+      outdated |= word & Replica.OUTDATED;
       if (word & (Replica.SUSPECT | Replica.QUARANTINED)) suspect = SUSPECT_BIT;
       // Members or not: whatever was not sealed yet has to be. But one that cannot be read never can.
       if ((word & Replica.QUARANTINED) === 0) reported |= 1 << stateOf(word);
     }
     const stillOpening = isOpening || (before & ~SUSPECT_BIT) === Whole.OPENING;
     const block = idOf(page.number, row);
+    if (outdated !== 0) this.outdated.add(block);
+    else this.outdated.delete(block);
     const whole = this.#sealedAt.has(block) ? Whole.UNSEALED : wholeOf(reported & ~1, stillOpening);
     const after = whole | suspect;
     if (after === before) return false;
@@ -450,6 +501,7 @@ export class BlockMap {
     if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
     else page.removeWord(row, i);
     page.touch(row);
+    this.#settleGeneration(page, row);
     if (page.wordCount(row) === 0) this.#remove(page, row);
     else this.#reclassify(page, row, false);
   }
@@ -473,6 +525,7 @@ export class BlockMap {
     this.counts.total--;
     this.unsettled.delete(idOf(page.number, row));
     this.suspect.delete(idOf(page.number, row));
+    this.outdated.delete(idOf(page.number, row));
     page.clear(row);
     page.touch(row);
   }
@@ -485,6 +538,24 @@ export class BlockMap {
 /** And can be read. */
 const isSealed = (word: number): boolean =>
   stateOf(word) === BlockState.SEALED && (word & Replica.QUARANTINED) === 0;
+
+const deadUnits = ({ deadBytes }: BlockEntry): number =>
+  Math.min(0xffff, Math.floor(deadBytes / DEAD_UNIT_BYTES));
+
+/**
+ * No member of the block, of the newest generation, and of another length: it was made under an earlier leader, of whom
+ * the members did not know.
+ */
+function isOtherwise(
+  page: BlockPage,
+  row: number,
+  { generation, length }: BlockEntry,
+  word: number,
+): boolean {
+  if (generation !== page.generation[row]!) return false;
+  const isMember = (word & Replica.MEMBER) !== 0;
+  return generation > 0 && !isMember && page.length[row] !== 0 && length !== page.length[row]!;
+}
 
 /** @param reported a bit for each state that some replica was reported in */
 function wholeOf(reported: number, isOpening: boolean): Whole {

@@ -92,5 +92,5 @@ export function planConfiguration({
 }
 
 /** Only operations are brought together here; its records must be those of the others already. */
-const isWhole = (facts: BlockFacts, { state, good }: ReplicaFacts): boolean =>
-  good && state === BlockState.SEALED && facts.whole === Whole.SEALED;
+const isWhole = (facts: BlockFacts, { state, good, outdated }: ReplicaFacts): boolean =>
+  good && !outdated && state === BlockState.SEALED && facts.whole === Whole.SEALED;

@@ -1,3 +1,4 @@
+import { zCompact } from '../common/wire/compaction.ts';
 import {
   decodeControl,
   encodeControl,
@@ -76,6 +77,9 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   );
   server.handle(Op.PROMOTE, ['operator'], async ({ header }) =>
     json(await leadership.promote(decodeControl(zPromote, header, 'PROMOTE'))),
+  );
+  server.handle(Op.COMPACT, ['operator', 'dataserver'], async ({ header }) =>
+    json(await nameserver.compaction.request(decodeControl(zCompact, header, 'COMPACT').block)),
   );
   server.handle(Op.REMOVE_SERVER, ['operator'], async ({ header }) =>
     json(await removal.remove(decodeControl(zRemoveServer, header, 'REMOVE_SERVER'))),

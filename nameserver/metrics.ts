@@ -189,6 +189,36 @@ export function observe(metrics: Metrics, server: NameServer): void {
     () => repairer.stats.alarms,
   );
   count(
+    'tfs_nameserver_compactions_total',
+    'Blocks that were compacted on their members',
+    () => server.compaction.stats.compacted,
+  );
+  count(
+    'tfs_nameserver_compaction_freed_bytes_total',
+    'Bytes that compactions gave back, on each replica',
+    () => server.compaction.stats.freedBytes,
+  );
+  gauge(
+    'tfs_nameserver_compactions_waiting',
+    'Blocks that are compacted, or are to be',
+    () => server.compaction.waiting,
+  );
+  count(
+    'tfs_nameserver_compaction_failures_total',
+    'Compactions that had to be tried again',
+    () => server.compaction.stats.failures,
+  );
+  count(
+    'tfs_nameserver_compaction_alarms_total',
+    'Compactions that found replicas to differ, or a live record nowhere',
+    () => server.compaction.stats.alarms,
+  );
+  gauge(
+    'tfs_nameserver_outdated_blocks',
+    'Compacted blocks with a replica that was not compacted with them',
+    () => map.outdated.size,
+  );
+  count(
     'tfs_nameserver_digest_checks_total',
     'Blocks whose replicas were compared after one of them was scrubbed',
     () => server.digests.stats.checked,

@@ -25,6 +25,8 @@ import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
+import { Compaction } from './compaction.ts';
+import { compactionCommandsOver } from './compaction-commands.ts';
 import { Configurer } from './configurer.ts';
 import { blockDigestsOver, DigestCheck } from './digest-check.ts';
 import { dropCommandsOver } from './drop-commands.ts';
@@ -124,6 +126,7 @@ export class NameServer {
   readonly digests: DigestCheck;
   readonly dropper: Dropper;
   readonly jobs: Jobs;
+  readonly compaction: Compaction;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -247,6 +250,13 @@ export class NameServer {
       deadMs: options.deadMs ?? DEAD_MS,
       isViewComplete: () => view.isComplete(),
       seal: (block, why) => this.sealer.enqueue(block, why),
+    });
+    this.compaction = new Compaction({
+      ...orders,
+      commands: compactionCommandsOver(peers, (error) => leadership.refused(error)),
+      isViewComplete: () => view.isComplete(),
+      isCurrent: (server) => this.#isCurrent(server),
+      canWrite: (server) => members.canWrite(server),
     });
     this.rounds = new PromiseRounds({
       members,
@@ -415,6 +425,7 @@ export class NameServer {
       this.digests.close(),
       this.dropper.close(),
       this.jobs.close(),
+      this.compaction.close(),
     ];
     await this.#server?.drain();
     // What they still wait for fails now.
@@ -450,6 +461,7 @@ export class NameServer {
     this.digests.pump();
     this.#empty.step();
     this.dropper.pump();
+    this.compaction.pump();
   }
 
   /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */

@@ -13,6 +13,8 @@ export interface RepairPlan {
   /** Has the bad replica, or should have one. */
   readonly target: ServerId;
   readonly isAbsent: boolean;
+  /** The block was compacted, and this replica not with it. */
+  readonly isOutdated: boolean;
   /** Best first: what is whole and up to date before what is suspect, which still has good records. */
   readonly sources: readonly ServerId[];
   /** Everyone who may have a record of this block is among them: what they lack is lost. */
@@ -28,12 +30,14 @@ export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSi
   const sources = sourcesOf(facts, isCurrent).map(({ server }) => server);
   return replicas
     .filter((replica) => isBad(replica) && isCurrent(replica.server) && canWrite(replica.server))
-    .flatMap(({ server: target, state }) => {
+    .flatMap(({ server: target, state, outdated: isOutdated }) => {
       const others = sources.filter((server) => server !== target);
       // Damage beside the records, such as to its superblock, a replica can make good alone.
       const from = others.length > 0 ? others : sources;
       const isEveryone = replicas.every(({ server }) => server === target || others.includes(server));
-      return from.length > 0 ? [{ target, isAbsent: state === 0, sources: from, isEveryone }] : [];
+      return from.length > 0
+        ? [{ target, isAbsent: state === 0, isOutdated, sources: from, isEveryone }]
+        : [];
     });
 }
 
@@ -43,12 +47,16 @@ export const sourcesOf = (
   isCurrent: (server: ServerId) => boolean,
 ): readonly ReplicaFacts[] =>
   replicas
-    .filter(({ server, state, readable }) => state === BlockState.SEALED && readable && isCurrent(server))
+    .filter(
+      ({ server, state, readable, outdated }) =>
+        state === BlockState.SEALED && readable && !outdated && isCurrent(server),
+    )
     .sort((a, b) => rankOf(a) - rankOf(b));
 
-/** A member that does not hold the block, what cannot be read, what is sealed and damaged. */
-function isBad({ member, state, readable, good }: ReplicaFacts): boolean {
+/** A member that does not hold the block, what cannot be read, what is sealed and damaged, or of an earlier generation. */
+function isBad({ member, state, readable, good, outdated }: ReplicaFacts): boolean {
   if (state === 0) return member;
+  if (outdated) return state !== BlockState.OPEN;
   return !readable || (state === BlockState.SEALED && !good);
 }
 

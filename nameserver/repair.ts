@@ -92,6 +92,7 @@ export class Repairer {
     for (const [key, task] of this.#tasks)
       if (!task.running && this.#planOf(task) === undefined) this.#tasks.delete(key);
     for (const block of map.suspect) if (!this.#note(block)) return;
+    for (const block of map.outdated) if (!this.#note(block)) return;
     for (const block of absent) {
       if (!this.#plans(block).some(({ isAbsent }) => isAbsent)) absent.delete(block);
       else if (!this.#note(block)) return;
@@ -100,11 +101,12 @@ export class Repairer {
 
   /** @returns false when there are enough tasks for now */
   #note(block: BlockId): boolean {
-    for (const { target, isAbsent } of this.#plans(block)) {
+    for (const { target, isAbsent, isOutdated } of this.#plans(block)) {
       const key = `${block}/${target}`;
       if (this.#tasks.has(key)) continue;
       if (this.#tasks.size >= REPAIR_TASKS_MAX) return false;
-      const dueAtMs = this.#deps.clock.monotonic() + (isAbsent ? REPLICA_ABSENT_MS : 0);
+      // It may be about to report what it has, or to be told that what it has prepared counts.
+      const dueAtMs = this.#deps.clock.monotonic() + (isAbsent || isOutdated ? REPLICA_ABSENT_MS : 0);
       this.#tasks.set(key, { block, target, attempts: 0, dueAtMs, running: false, lost: 0, complaint: '' });
     }
     return true;

@@ -4,7 +4,8 @@ import { BlockFlag, type BlockState } from '../common/wire/messages.ts';
 /**
  * One replica of one block in four bytes:
  *
- *   bits 0-15 server · 16-18 state as last reported (a BlockState, 0 never) · then one bit each, below.
+ *   bits 0-15 server · 16-18 state as last reported (a BlockState, 0 never) · then one bit each, below · 28-31 the
+ *   lowest bits of its generation.
  */
 export const Replica = {
   /** In the newest configuration of the block. A member with state 0 is expected to hold it and has not said so. */
@@ -21,6 +22,8 @@ export const Replica = {
   STALE: 1 << 25,
   /** About to be left out of the configuration: its server is told so before the others go on without it. */
   DOUBTED: 1 << 26,
+  /** Of an earlier generation than another replica, or of one that a later leader had made otherwise. */
+  OUTDATED: 1 << 27,
 } as const;
 
 const STATE_SHIFT = 16;
@@ -34,6 +37,17 @@ export const stateOf = (word: number): BlockState | 0 =>
 
 export const withState = (word: number, state: BlockState | 0): number =>
   (word & ~STATE_MASK) | (state << STATE_SHIFT);
+
+const GENERATION_SHIFT = 28;
+const GENERATION_MASK = 0xf;
+
+export const withGeneration = (word: number, generation: number): number =>
+  ((word & ~(GENERATION_MASK << GENERATION_SHIFT)) | ((generation & GENERATION_MASK) << GENERATION_SHIFT)) >>>
+  0;
+
+/** By how many generations the replica is older than the newest one: they are never that far apart that it matters. */
+export const generationsBehind = (word: number, newest: number): number =>
+  (newest - (word >>> GENERATION_SHIFT)) & GENERATION_MASK;
 
 /** Whether what the replica does not know may have been acknowledged all the same. */
 export const isStale = (word: number): boolean =>

@@ -21,7 +21,12 @@ export async function sealedAlike(
     if (head.status === 'rejected' || head.value.generation !== generation) continue;
     const found = head.value.seal;
     if (found === undefined) continue;
-    if (seal !== undefined && (seal.length !== found.length || seal.digest !== found.digest))
+    const isOther = seal !== undefined && (seal.length !== found.length || seal.digest !== found.digest);
+    if (isOther && generation > 0) {
+      // Compacted under two leaders that did not know of each other: the later one stands.
+      if (found.epoch < seal!.epoch) continue;
+      members.length = 0;
+    } else if (isOther)
       throw new TfsError(
         'CONFLICT',
         `replicas of block ${block} were sealed differently: they are sealed anew first`,

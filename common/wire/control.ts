@@ -31,10 +31,10 @@ const zEpoch = z
   .min(0)
   .max(2 ** 48 - 1)
   .transform((n) => epochOf(n) as Epoch);
-const zVersion = z.object({ epoch: zEpoch, n: u16 });
+export const zVersion = z.object({ epoch: zEpoch, n: u16 });
 const zHost = z.string().min(1).max(255);
 const zAddress = z.object({ host: zHost, port: u16.min(1) });
-const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
+export const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 const label = z.string().min(1).max(64);
 
 /** The right to command: a NameServer's reign, and which NameServer it is (0 or 1). */

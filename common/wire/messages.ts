@@ -59,6 +59,10 @@ export const Op = {
   REPAIR: 38,
   BLOCK_DIGESTS: 46,
   DROP: 60,
+  PURGE: 70,
+  PREPARE_GENERATION: 71,
+  COMMIT_GENERATION: 72,
+  ABANDON_GENERATION: 73,
   // NameServer -> NameServer
   PEER_STATE: 31,
   HAND_OVER: 32,
@@ -66,6 +70,7 @@ export const Op = {
   // operator -> NameServer
   PROMOTE: 40,
   REMOVE_SERVER: 43,
+  COMPACT: 74,
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,

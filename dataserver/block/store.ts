@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import type { Op, OpsState } from '../../common/format/ops.ts';
+import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { Hole } from '../../common/format/walk.ts';
-import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Version } from '../../common/ids.ts';
+import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Slot, Version } from '../../common/ids.ts';
 import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
 import type { FileUse } from '../../common/seams/disk.ts';
-import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { type BlockEntry, BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import { tableDigest } from '../../common/wire/table-digest.ts';
 import {
   type Batch,
@@ -464,6 +465,18 @@ export class BlockStore {
   async commitGeneration(block: BlockId, order: GenerationOrder): Promise<void> {
     this.#context.assertWritable();
     await this.#alone(block, () => this.#compactor.commit(this.#of(block), order));
+  }
+
+  /** Bytes that the next generation would do without: of what is purged, and of these. */
+  async garbageBytes(block: BlockId, due: readonly Slot[]): Promise<number> {
+    const wanted = new Set<number>(due);
+    return this.#cache.use(this.#of(block), async (index) => {
+      let bytes = 0;
+      for (let slot = 0; slot < index.count; slot++)
+        if (wanted.has(slot) || (slotFlags(index.words[slot]!) & NameFlag.PURGED) !== 0)
+          bytes += index.spanOf(slot);
+      return bytes;
+    });
   }
 
   /** Gives up what was prepared for a block, or is being prepared: nothing of it is left. */

@@ -32,6 +32,7 @@ interface ClusterOptions {
   readonly queues: JobQueues | undefined;
   /** Shorter than usual. */
   readonly deadMs: number | undefined;
+  readonly undeleteWindowMs?: number | undefined;
 }
 
 /**
@@ -68,6 +69,7 @@ export class LocalCluster {
       mounts = 3,
       replicas = 3,
       minWrite = 2,
+      undeleteWindowMs,
       prepareMount,
       queues,
       deadMs,
@@ -75,6 +77,7 @@ export class LocalCluster {
       mounts?: number;
       replicas?: number;
       minWrite?: number;
+      undeleteWindowMs?: number;
       /** Runs before a mount is formatted. */
       prepareMount?: (id: number, path: string) => Promise<void>;
       queues?: JobQueues;
@@ -87,6 +90,7 @@ export class LocalCluster {
       minWrite,
       queues,
       deadMs,
+      undeleteWindowMs,
     });
     t.defer(() => cluster.close());
     cluster.#base = await freePorts(2 + mounts);
@@ -187,7 +191,7 @@ export class LocalCluster {
       indexBytes: 16 << 20,
       openFiles: 64,
       memberAckMs: 1000,
-      undeleteWindowMs: UNDELETE_WINDOW_MS_DEFAULT,
+      undeleteWindowMs: this.#options.undeleteWindowMs ?? UNDELETE_WINDOW_MS_DEFAULT,
       scrubPassMs: 0,
       minWrite: this.#options.minWrite,
       ...(this.#options.queues === undefined

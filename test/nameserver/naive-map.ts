@@ -11,6 +11,8 @@ interface NaiveReplica {
   good: boolean;
   readable: boolean;
   sealedAt: number | undefined;
+  generation: number;
+  outdated: boolean;
 }
 
 interface NaiveBlock {
@@ -34,6 +36,8 @@ const expected = (): NaiveReplica => ({
   good: true,
   readable: true,
   sealedAt: undefined,
+  generation: 0,
+  outdated: false,
 });
 
 /** The block map as one would write it with all the memory in the world: an object for each block and replica. */
@@ -96,7 +100,10 @@ export class NaiveMap {
     }
     const sealedAt = known.replicas.get(server)?.sealedAt;
     const readable = (entry.flags & BlockFlag.QUARANTINED) === 0;
+    const isOtherwise = !isNew && known.generation > 0 && !member && entry.length !== known.length;
     known.replicas.set(server, {
+      generation: entry.generation,
+      outdated: entry.generation === known.generation && isOtherwise,
       sealedAt,
       state: entry.state,
       member,
@@ -111,14 +118,33 @@ export class NaiveMap {
       known.length = entry.length;
       for (const replica of known.replicas.values()) replica.sealedAt = undefined;
     }
-    if (entry.generation === known.generation) {
+    const isFinal = entry.state === BlockState.SEALED && readable;
+    if (entry.generation === known.generation && known.generation > 0) {
+      if (isFinal && !known.replicas.get(server)!.outdated) known.length = entry.length;
+    } else if (entry.generation === known.generation) {
       if (entry.state === BlockState.SEALED && readable) this.sealed(known, server, entry.length);
       else {
         this.unsealed(known, server);
         if (sealedOf(known, server).length === 0) known.length = Math.max(known.length, entry.length);
       }
     }
+    this.settleGeneration(known);
     this.settle(known);
+  }
+
+  settleGeneration(known: NaiveBlock): void {
+    const held = [...known.replicas.values()].filter(({ state }) => state !== 0);
+    if (known.generation === 0 || held.length === 0) {
+      known.generation = 0;
+      return;
+    }
+    const newest = Math.max(...held.map(({ generation }) => generation));
+    for (const replica of known.replicas.values()) {
+      const isBehind = replica.state !== 0 && replica.generation < newest;
+      if (isBehind) replica.outdated = true;
+      else if (newest < known.generation) replica.outdated = false;
+    }
+    known.generation = newest;
   }
 
   /** Lengths are kept apart only while they differ. */
@@ -164,6 +190,7 @@ export class NaiveMap {
     this.unsealed(known, server);
     if (replica.member) known.replicas.set(server, expected());
     else known.replicas.delete(server);
+    this.settleGeneration(known);
     if (known.replicas.size === 0) this.blocks.delete(block);
     else this.settle(known);
   }

@@ -1,0 +1,309 @@
+import { TfsError, toTfsError } from '../common/errors.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
+import {
+  COMPACT_AGAIN_MS,
+  COMPACT_BYTES_PER_SECOND,
+  COMPACT_GARBAGE_PERCENT_MIN,
+  COMPACT_LATER_BLOCKS_MAX,
+  COMPACT_RETRY_MS_MAX,
+  COMPACT_RETRY_MS_MIN,
+  COMPACTION_TASKS_MAX,
+  COMPACTIONS_RUNNING_MAX,
+} from '../common/limits.ts';
+import type { Log } from '../common/log.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import type { CompactReply } from '../common/wire/compaction.ts';
+import type { Member, Reign } from '../common/wire/control.ts';
+import type { BlockFacts } from './block-facts.ts';
+import type { BlockMap } from './block-map.ts';
+import type { CompactionCommands } from './compaction-commands.ts';
+import { type CompactionPlan, type CompactionSight, planCompaction } from './compaction-plan.ts';
+import { decideVote, type Vote } from './compaction-vote.ts';
+import { GarbageScan } from './garbage-scan.ts';
+
+export interface CompactionDeps extends CompactionSight {
+  readonly map: BlockMap;
+  readonly commands: CompactionCommands;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Undefined while this NameServer does not lead. */
+  readonly reign: () => Reign | undefined;
+  readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Of records written and read back, on each member. */
+  readonly bytesPerSecond?: number;
+}
+
+interface Task {
+  readonly block: BlockId;
+  attempts: number;
+  dueAtMs: number;
+  running: Promise<CompactReply> | undefined;
+  complaint: string;
+}
+
+/** In a row, before a block is left alone for a while. */
+const ATTEMPTS_MAX = 6;
+
+type Begin = Extract<CompactionPlan, { kind: 'begin' }>;
+type Finish = Extract<CompactionPlan, { kind: 'finish' }>;
+
+/**
+ * Has blocks compacted, a few at a time: first the sequencer orders the purge of what nobody may undelete any more; when
+ * every member has that, each makes the next file; when most of them have made the same, they are told to use it. Until
+ * then nothing has changed, and whoever stops half way leaves nothing that has to be tidied up by hand. From the first
+ * commit on the generation is finished, by whoever leads: the state of the replicas alone says what is to be done.
+ */
+export class Compaction {
+  readonly stats = { compacted: 0, freedBytes: 0, failures: 0, alarms: 0 };
+  readonly #deps: CompactionDeps;
+  readonly #scan: GarbageScan;
+  readonly #tasks = new Map<BlockId, Task>();
+  /** Blocks that were just looked at: until when they are left alone, the first to come first. */
+  readonly #later = new Map<BlockId, number>();
+  #closed = false;
+
+  constructor(deps: CompactionDeps) {
+    this.#deps = deps;
+    this.#scan = new GarbageScan(deps.map);
+  }
+
+  /** Blocks that are being compacted, or wait for that. */
+  get waiting(): number {
+    return this.#tasks.size;
+  }
+
+  /**
+   * Compacts one block now; whoever asks while that is under way gets the same answer.
+   *
+   * @throws TfsError NOT_LEADER; DONT_KNOW for an unknown block; OVERLOADED; UNAVAILABLE where not all of its members can take part
+   *   now, or one of them failed: then the block is as it was, or on its way to the next generation
+   */
+  async request(block: BlockId): Promise<CompactReply> {
+    this.#requireReign();
+    if (!this.#tasks.has(block) && !this.#isFree(block))
+      throw new TfsError('OVERLOADED', 'as many blocks as may wait for their compaction wait for it');
+    const task = this.#tasks.get(block) ?? this.#note(block);
+    return task.running ?? this.#start(task, 1);
+  }
+
+  /** Looks for blocks that are worth it and starts what is due. Called now and then by whoever owns the clock. */
+  pump(): void {
+    const { map, clock, reign } = this.#deps;
+    if (this.#closed || reign() === undefined) return;
+    const now = clock.monotonic();
+    for (const [block, untilMs] of this.#later) {
+      if (untilMs > now) break;
+      this.#later.delete(block);
+    }
+    for (const block of map.outdated) if (this.#isFree(block)) this.#note(block);
+    this.#scan.step((block) => {
+      if (this.#tasks.size >= COMPACTION_TASKS_MAX) return false;
+      if (this.#isFree(block) && !this.#later.has(block)) this.#note(block);
+      return true;
+    });
+    for (const task of this.#tasks.values()) {
+      if (this.#running >= COMPACTIONS_RUNNING_MAX) return;
+      if (task.running !== undefined || task.dueAtMs > now) continue;
+      if (this.#isPointless(task.block)) this.#tasks.delete(task.block);
+      else this.#start(task, 0).catch(() => undefined);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled([...this.#tasks.values()].map(({ running }) => running));
+  }
+
+  get #running(): number {
+    let running = 0;
+    for (const task of this.#tasks.values()) if (task.running !== undefined) running++;
+    return running;
+  }
+
+  #isFree(block: BlockId): boolean {
+    return !this.#tasks.has(block) && this.#tasks.size < COMPACTION_TASKS_MAX;
+  }
+
+  /** What it was noted for is not so any more. */
+  #isPointless(block: BlockId): boolean {
+    const facts = this.#deps.map.facts(block);
+    return facts === undefined || (!this.#deps.map.outdated.has(block) && facts.deadBytes === 0);
+  }
+
+  #note(block: BlockId): Task {
+    const dueAtMs = this.#deps.clock.monotonic();
+    const task: Task = { block, attempts: 0, dueAtMs, running: undefined, complaint: '' };
+    this.#tasks.set(block, task);
+    return task;
+  }
+
+  /** @param bytesMin garbage for which it is done; 0 for the usual share */
+  #start(task: Task, bytesMin: number): Promise<CompactReply> {
+    const { clock } = this.#deps;
+    const run = this.#run(task.block, bytesMin).then(
+      (reply) => {
+        this.#tasks.delete(task.block);
+        // Until the members have reported it, and more may go.
+        this.#leave(task.block);
+        return reply;
+      },
+      (error: unknown) => {
+        const failure = toTfsError(error);
+        task.running = undefined;
+        task.attempts++;
+        this.stats.failures++;
+        const retryMs = COMPACT_RETRY_MS_MIN * 2 ** Math.min(task.attempts, 16);
+        task.dueAtMs = clock.monotonic() + Math.min(COMPACT_RETRY_MS_MAX, retryMs);
+        this.#complain(task, failure);
+        // Others have their turn; it is found again.
+        if (task.attempts >= ATTEMPTS_MAX) {
+          this.#tasks.delete(task.block);
+          this.#leave(task.block);
+        }
+        throw failure;
+      },
+    );
+    task.running = run;
+    return run;
+  }
+
+  async #run(block: BlockId, bytesMin: number): Promise<CompactReply> {
+    const reign = this.#requireReign();
+    const facts = this.#deps.map.facts(block);
+    if (facts === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
+    const plan = planCompaction(facts, this.#deps);
+    if (plan.kind === 'refuse') throw unavailable(`block ${block} is not compacted now: ${plan.why}`);
+    if (plan.kind === 'finish') return this.#finish(facts, plan, reign);
+    return this.#compact(facts, plan, reign, bytesMin);
+  }
+
+  async #compact(facts: BlockFacts, plan: Begin, reign: Reign, bytesMin: number): Promise<CompactReply> {
+    const { commands, log } = this.#deps;
+    const { block } = facts;
+    const { generation } = plan;
+    const members = plan.members.map((server) => this.#commandable(server, reign));
+    const share = Math.ceil((facts.length * COMPACT_GARBAGE_PERCENT_MIN) / 100);
+    const primary = members.find(({ id }) => id === plan.opsPrimary)!;
+    const { barrier, bytes } = await commands.purge(primary, {
+      block,
+      reign,
+      bytesMin: Math.max(1, bytesMin === 0 ? share : bytesMin),
+    });
+    if (barrier === undefined) return { generation: facts.generation, freedBytes: 0 };
+    const order = {
+      ...{ block, reign, generation, ...barrier },
+      bytesPerSecond: this.#deps.bytesPerSecond ?? COMPACT_BYTES_PER_SECOND,
+      sources: members,
+    };
+    const answers = await Promise.allSettled(members.map((member) => commands.prepare(member, order)));
+    const failed = answers.findIndex((answer) => answer.status === 'rejected');
+    if (failed >= 0) {
+      await this.#abandon(block, reign, members);
+      const { reason } = answers[failed] as PromiseRejectedResult;
+      throw whyFailed(block, members[failed]!.id, reason);
+    }
+    const votes = answers.map((answer, i): Vote => {
+      const { value } = answer as PromiseFulfilledResult<Vote['made']>;
+      return { server: members[i]!.id, made: value };
+    });
+    const { made, majority, minority } = decideVote(votes);
+    if (minority.length > 0) {
+      this.stats.alarms++;
+      log.error({ block, servers: minority }, 'replicas of a block made another file of the same records');
+      await this.#abandon(
+        block,
+        reign,
+        members.filter(({ id }) => minority.includes(id)),
+      );
+    }
+    if (made === undefined) throw unavailable(`the members of block ${block} made different files`);
+    // The commit point: from the first of them on whoever leads has it finished.
+    const commit = { ...made, block, reign, generation, epoch: reign.epoch };
+    const targets = members.filter(({ id }) => majority.includes(id));
+    const commits = await Promise.allSettled(targets.map((member) => commands.commit(member, commit)));
+    const refused = commits.findIndex(({ status }) => status === 'rejected');
+    if (refused >= 0) {
+      const { reason } = commits[refused] as PromiseRejectedResult;
+      throw whyFailed(block, targets[refused]!.id, reason);
+    }
+    this.stats.compacted++;
+    this.stats.freedBytes += bytes;
+    log.info({ block, generation, freed: bytes }, 'a block was compacted on its members');
+    return { generation, freedBytes: bytes };
+  }
+
+  /** Members that have just what the others have committed are told so; what they lack a repair brings. */
+  async #finish({ block, generation }: BlockFacts, plan: Finish, reign: Reign): Promise<CompactReply> {
+    const { commands, reachable, log } = this.#deps;
+    const holders = plan.holders.flatMap((server) => reachable(server, reign) ?? []);
+    const heads = await Promise.allSettled(holders.map((member) => commands.blockHead(member, block)));
+    const seals = heads.flatMap((head) =>
+      head.status === 'fulfilled' && head.value.generation === generation && head.value.seal !== undefined
+        ? [head.value.seal]
+        : [],
+    );
+    if (seals.length === 0)
+      throw unavailable(`nobody who has generation ${generation} of block ${block} answers`);
+    const { length, slots, digest, epoch } = seals.reduce((a, b) => (b.epoch > a.epoch ? b : a));
+    const commit = { block, reign, generation, length, slots, digest, epoch };
+    for (const server of plan.behind) await commands.commit(this.#commandable(server, reign), commit);
+    log.info({ block, generation, servers: plan.behind }, 'a compaction was finished');
+    return { generation, freedBytes: 0 };
+  }
+
+  async #abandon(block: BlockId, reign: Reign, members: readonly Member[]): Promise<void> {
+    const { commands, log } = this.#deps;
+    const outcomes = await Promise.allSettled(
+      members.map((member) => commands.abandon(member, { block, reign })),
+    );
+    // It gives it up by itself a little later.
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected')
+        log.debug(
+          { block, reason: toTfsError(outcome.reason).message },
+          'a compaction could not be abandoned',
+        );
+  }
+
+  /** It was just looked at: most of what is dead may still be undeleted, or is gone. */
+  #leave(block: BlockId): void {
+    if (this.#later.size >= COMPACT_LATER_BLOCKS_MAX) return;
+    this.#later.delete(block);
+    this.#later.set(block, this.#deps.clock.monotonic() + COMPACT_AGAIN_MS);
+  }
+
+  #commandable(server: ServerId, reign: Reign): Member {
+    const member = this.#deps.reachable(server, reign);
+    if (member === undefined) throw unavailable(`server ${server} cannot be commanded now`);
+    return member;
+  }
+
+  #requireReign(): Reign {
+    const reign = this.#closed ? undefined : this.#deps.reign();
+    if (reign === undefined)
+      throw new TfsError('NOT_LEADER', 'this NameServer does not lead: ask the other one');
+    return reign;
+  }
+
+  /** Once for each reason: it is tried again for as long as it takes. */
+  #complain(task: Task, failure: TfsError): void {
+    const { log } = this.#deps;
+    const { block } = task;
+    const isNews = task.complaint !== failure.message;
+    task.complaint = failure.message;
+    if (failure.code === 'CORRUPT') {
+      if (isNews) this.stats.alarms++;
+      log.error({ block, reason: failure.message }, 'a block cannot be compacted: somebody has to look');
+    } else log[isNews ? 'info' : 'debug']({ block, reason: failure.message }, 'a block is not compacted yet');
+  }
+}
+
+const unavailable = (message: string): TfsError =>
+  new TfsError('UNAVAILABLE', message, { retryAfterMs: COMPACT_RETRY_MS_MIN });
+
+/** A record that lives and reads nowhere is for a person; everything else passes. */
+function whyFailed(block: BlockId, server: ServerId, reason: unknown): TfsError {
+  const cause = toTfsError(reason);
+  const code = cause.code === 'CORRUPT' ? 'CORRUPT' : 'UNAVAILABLE';
+  return new TfsError(code, `block ${block}, server ${server}: ${cause.message}`, { cause });
+}

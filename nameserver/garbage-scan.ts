@@ -1,0 +1,43 @@
+import type { BlockId } from '../common/ids.ts';
+import { COMPACT_GARBAGE_PERCENT_MIN } from '../common/limits.ts';
+import type { BlockMap } from './block-map.ts';
+import { type BlockPage, DEAD_UNIT_BYTES, idOf, Whole } from './block-page.ts';
+
+const PAGES = 0x1_0000;
+/** A page of 65 536 blocks takes about a millisecond. */
+const PAGES_PER_STEP = 4;
+
+/** Whether so much of a block is dead that it may be worth compacting: how much of that may go its sequencer knows. */
+export const isGarbageRich = (deadBytes: number, length: number): boolean =>
+  deadBytes > 0 && deadBytes * 100 >= length * COMPACT_GARBAGE_PERCENT_MIN;
+
+/** Finds sealed blocks with much garbage, by going round the map a few pages at a time. */
+export class GarbageScan {
+  readonly #map: BlockMap;
+  #next = 0;
+
+  constructor(map: BlockMap) {
+    this.#map = map;
+  }
+
+  /** @param found is told of each; the scan stays where it is when it answers false */
+  step(found: (block: BlockId) => boolean): void {
+    for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
+      const page = this.#map.page(this.#next);
+      if (page === undefined) continue;
+      if (!scan(page, found)) return;
+      scanned++;
+    }
+    if (this.#next === PAGES) this.#next = 0;
+  }
+}
+
+function scan(page: BlockPage, found: (block: BlockId) => boolean): boolean {
+  const { dead, state, length } = page;
+  for (let row = 0; row < page.rows; row++) {
+    if (dead[row] === 0 || state[row] !== Whole.SEALED) continue;
+    if (!isGarbageRich(dead[row]! * DEAD_UNIT_BYTES, length[row]!)) continue;
+    if (!found(idOf(page.number, row))) return false;
+  }
+  return true;
+}
