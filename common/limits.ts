@@ -245,6 +245,8 @@ export const QUEUED_JOBS_PER_SERVER_MAX = 32;
 export const QUEUED_AGAIN_MS = 5 * 60_000;
 /** How often the leader looks at the queues. */
 export const QUEUE_FILL_MS = 2_000;
+/** The rate of jobs is taken over this. */
+export const JOB_RATE_MS = 60_000;
 /** Blocks with one copy that are copied at a time without a queue. */
 export const DIRECT_JOBS_RUNNING_MAX = 2;
 export const JOBS_PER_SERVER_DEFAULT = 2;

@@ -24,6 +24,7 @@ import {
   Op,
 } from '../common/wire/messages.ts';
 import type { RpcResult, RpcServer } from '../common/wire/rpc-server.ts';
+import { serveJobQuestions } from './jobs/job-handlers.ts';
 import type { NameServer } from './nameserver.ts';
 
 const DATASERVERS: readonly Role[] = ['dataserver'];
@@ -84,6 +85,7 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   server.handle(Op.REMOVE_SERVER, ['operator'], async ({ header }) =>
     json(await removal.remove(decodeControl(zRemoveServer, header, 'REMOVE_SERVER'))),
   );
+  serveJobQuestions(server, nameserver);
   server.handle(Op.SERVERS_REMOVED, NAMESERVERS, async ({ header }) => {
     await removal.learn(decodeControl(zServersRemoved, header, 'SERVERS_REMOVED').removed);
     return DONE;

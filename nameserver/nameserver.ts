@@ -34,6 +34,7 @@ import { Dropper } from './dropper.ts';
 import { EmptyScan } from './empty-scan.ts';
 import { serve } from './handlers.ts';
 import { Jobs } from './jobs/jobs.ts';
+import { Pauses } from './jobs/pauses.ts';
 import type { Rates } from './jobs/rates.ts';
 import { Leadership } from './leadership.ts';
 import { Locator } from './locator.ts';
@@ -101,6 +102,7 @@ interface Parts {
   readonly view: View;
   readonly peers: Peers;
   readonly leadership: Leadership;
+  readonly pauses: Pauses;
 }
 
 const TICK_MS = 500;
@@ -171,7 +173,8 @@ export class NameServer {
     const view = await View.open({ store, log, minWrite, missing });
     const series = await Series.open({ store, nameserver: id, clock, log, whoIsMissing: () => view.gap });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
-    const parts = { options, map, checkpoint, members, keeper, series, view, peers, leadership };
+    const pauses = await Pauses.open(store, log);
+    const parts = { options, map, checkpoint, members, keeper, series, view, peers, leadership, pauses };
     const server = new NameServer(parts);
     // Every DataServer is told at once, so that commands need not wait for their heartbeats.
     await leadership.start(() => void server.rounds.confirm());
@@ -244,6 +247,7 @@ export class NameServer {
     this.jobs = new Jobs({
       ...orders,
       ...options.jobs,
+      pauses: parts.pauses,
       commands: repairs,
       members,
       isCurrent: (server) => this.#isCurrent(server),
@@ -342,6 +346,7 @@ export class NameServer {
       view,
       series,
       mapVersion: this.#mapVersion,
+      jobs: () => this.jobs.answers.figures(),
       blocks: () => this.blockFigures(),
     });
   }

@@ -24,6 +24,7 @@ export interface OverviewDeps {
   readonly view: View;
   readonly series: Series;
   readonly mapVersion: MapVersion;
+  readonly jobs: () => NonNullable<ClusterMap['jobs']>;
   readonly blocks: () => ClusterMap['blocks'];
 }
 
@@ -52,6 +53,7 @@ export class Overview {
       replicas,
       minWrite,
       servers: this.#deps.members.infos(),
+      ...(leader ? { jobs: this.#deps.jobs() } : {}),
       blocks: this.#deps.blocks(),
     };
   }

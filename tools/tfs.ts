@@ -9,7 +9,9 @@ import { register as registerFormat } from './commands/format.ts';
 import { register as registerFsck } from './commands/fsck.ts';
 import { register as registerGet } from './commands/get.ts';
 import { register as registerImport } from './commands/import.ts';
+import { register as registerJobs } from './commands/jobs.ts';
 import { register as registerMutations } from './commands/mutate.ts';
+import { register as registerPlan } from './commands/plan.ts';
 import { register as registerPromote } from './commands/promote.ts';
 import { register as registerPut } from './commands/put.ts';
 import { register as registerRemoveServer } from './commands/remove-server.ts';
@@ -18,6 +20,7 @@ import { register as registerScrub } from './commands/scrub.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
 import { register as registerVerify } from './commands/verify.ts';
+import { register as registerWhy } from './commands/why.ts';
 
 const program = new Command('tfs')
   .description('Stores pictures, reads them back, and looks after the cluster that keeps them.')
@@ -40,6 +43,9 @@ for (const register of [
   registerImport,
   registerStatus,
   registerDoctor,
+  registerJobs,
+  registerPlan,
+  registerWhy,
   registerPromote,
   registerRemoveServer,
   registerFormat,

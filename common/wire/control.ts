@@ -543,6 +543,23 @@ export const zClusterMap = z.object({
   replicas: z.number().int(),
   minWrite: z.number().int(),
   servers: z.array(zServerInfo).max(4096),
+  /** Work on blocks, from the leader. */
+  jobs: z
+    .object({
+      /** That need work, and the bytes of it. */
+      wantedBlocks: z.number(),
+      wantedBytes: z.number(),
+      running: z.number(),
+      parked: z.number(),
+      /** Lately. */
+      bytesPerSecond: z.number(),
+      /** Until nothing of it is left, at that rate; absent where that cannot be said. */
+      etaMs: z.number().optional(),
+      paused: z.array(z.string()).max(32),
+      /** Why nothing is queued. */
+      trouble: z.string().optional(),
+    })
+    .optional(),
   blocks: z.object({
     total: z.number(),
     open: z.number(),

@@ -71,6 +71,10 @@ export const Op = {
   PROMOTE: 40,
   REMOVE_SERVER: 43,
   COMPACT: 74,
+  JOBS: 52,
+  PLAN: 53,
+  WHY: 54,
+  PAUSE_JOBS: 55,
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,

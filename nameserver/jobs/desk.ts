@@ -19,6 +19,7 @@ import type { RepairCommands } from '../repair-commands.ts';
 import { Failures } from './failures.ts';
 import { type Grant, Grants } from './grants.ts';
 import { ORDERS } from './orders.ts';
+import type { Pauses } from './pauses.ts';
 import { jobMsMax, type Rates, shareOf } from './rates.ts';
 
 export interface JobDeskDeps {
@@ -26,6 +27,7 @@ export interface JobDeskDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly rates: Rates;
+  readonly pauses: Pick<Pauses, 'isPaused'>;
   readonly commands: Pick<RepairCommands, 'blockHead'>;
   /** All DataServers; what is under way on them and what is parked this class knows. */
   readonly servers: () => PlanSight['servers'];
@@ -84,6 +86,7 @@ export class JobDesk {
     const reign = this.#deps.reign();
     if (reign === undefined) return 'this NameServer does not lead, or has not heard of every block';
     this.#begin(reign);
+    if (this.#deps.pauses.isPaused(ask.kind)) return `an operator has paused jobs of the kind ${ask.kind}`;
     const before = this.grants.of(ask.block, ask.server);
     if (before === undefined && this.grants.size >= GRANTS_MAX) return 'too much is under way';
     const work = this.#wanted(ask, this.sight());

@@ -11,12 +11,14 @@ import { planBlock } from '../planner/plan-block.ts';
 import type { Planner } from '../planner/planner.ts';
 import type { PlanSight } from '../planner/sight.ts';
 import type { Work } from '../planner/work.ts';
+import type { Pauses } from './pauses.ts';
 
 export interface DispatcherDeps {
   readonly queues: JobQueues;
   readonly planner: Pick<Planner, 'round'>;
   readonly map: BlockMap;
   readonly sight: () => PlanSight;
+  readonly pauses: Pick<Pauses, 'isPaused'>;
   readonly clock: Clock;
   readonly log: Log;
   /** Undefined while this NameServer does not lead, or does not know every block. */
@@ -53,14 +55,15 @@ export class Dispatcher {
 
   /** Called now and then by whoever owns the clock. */
   pump(): void {
-    const { clock, reign, planner } = this.#deps;
+    const { clock, reign, planner, pauses } = this.#deps;
     const now = clock.monotonic();
     const leading = reign();
     if (this.#closed || leading === undefined || planner.round === undefined) return;
     if (this.#reign?.epoch !== leading.epoch) this.#begin(leading);
     if (this.#filling !== undefined || now - this.#filledAtMs < QUEUE_FILL_MS) return;
     this.#filledAtMs = now;
-    this.#filling = this.#fill(leading, planner.round.wanted).finally(() => {
+    const wanted = planner.round.wanted.filter(({ kind }) => !pauses.isPaused(kind));
+    this.#filling = this.#fill(leading, wanted).finally(() => {
       this.#filling = undefined;
     });
   }

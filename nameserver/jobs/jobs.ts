@@ -13,10 +13,14 @@ import type { RepairCommands } from '../repair-commands.ts';
 import { JobDesk } from './desk.ts';
 import { DirectJobs } from './direct.ts';
 import { Dispatcher } from './dispatcher.ts';
+import { JobAnswers } from './job-answers.ts';
+import type { Pauses } from './pauses.ts';
+import { RateMeter } from './rate-meter.ts';
 import type { Rates } from './rates.ts';
 
 export interface JobsDeps extends Partial<Rates> {
   readonly queues?: JobQueues;
+  readonly pauses: Pauses;
   readonly map: BlockMap;
   readonly members: Members;
   readonly commands: RepairCommands;
@@ -38,6 +42,8 @@ export class Jobs {
   readonly desk: JobDesk;
   readonly direct: DirectJobs;
   readonly dispatcher: Dispatcher | undefined;
+  readonly answers: JobAnswers;
+  readonly #rate = new RateMeter();
   readonly #deps: JobsDeps;
 
   constructor(deps: JobsDeps) {
@@ -62,15 +68,29 @@ export class Jobs {
         sight: () => this.desk.sight(),
         direct: (wanted) => this.direct.run(wanted),
       });
+    this.answers = new JobAnswers({
+      ...deps,
+      queues,
+      planner: this.planner,
+      desk: this.desk,
+      dispatcher: this.dispatcher,
+      rate: this.#rate,
+    });
+  }
+
+  get pauses(): Pauses {
+    return this.#deps.pauses;
   }
 
   /** Called now and then by whoever owns the clock. */
   pump(): void {
-    const { members, reign, isViewComplete } = this.#deps;
+    const { members, reign, isViewComplete, clock } = this.#deps;
     if (reign() === undefined || !isViewComplete()) {
       this.planner.forget();
+      this.#rate.clear();
       return;
     }
+    this.#rate.note(clock.monotonic(), this.desk.stats.bytes);
     this.desk.tidy((server) => members.get(server)?.record.incarnation);
     this.planner.step();
     this.dispatcher?.pump();

@@ -7,6 +7,7 @@ import {
   type ServerId,
   serverId,
 } from '../../common/ids.ts';
+import type { JobKind } from '../../common/jobs.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import { compareReigns, type Member, type Reign, type Repair } from '../../common/wire/control.ts';
@@ -85,6 +86,7 @@ export class JobsWorld {
   /** Replicas made, in order: `block on server`. */
   readonly made: string[] = [];
   readonly broken: string[] = [];
+  readonly paused = new Set<JobKind>();
   readonly #options: JobsWorldOptions;
   /** Configurations: members and the number of the version. */
   readonly #configured = new Map<BlockId, { members: ServerId[]; n: number }>();
@@ -112,6 +114,7 @@ export class JobsWorld {
     const shared = {
       map: this.map,
       clock: this.clock as Clock,
+      pauses: { isPaused: (kind: JobKind) => this.paused.has(kind) },
       log: silentLog,
       reign: () => (this.leader.reign === reign ? reign : undefined),
       reachable: (id: ServerId) => this.#reachable(id, reign),

@@ -15,6 +15,7 @@ import { mapOf, type NameServerAnswer, openClusterView, whyNotWritable } from '.
 import { type Diagnosis, diagnose } from '../doctor/diagnose.ts';
 import type { Facts, SeenProcess } from '../doctor/facts.ts';
 import { gatherFacts } from '../doctor/gather.ts';
+import { etaText, formatRate } from '../jobs/texts.ts';
 
 interface StatusOptions extends GlobalOptions {
   readonly space?: boolean;
@@ -192,7 +193,28 @@ function scrubLines(figures: ServerFigures): string {
     .join('\n');
 }
 
-function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap): string {
+/** What is being done to blocks, and until when. */
+function workText({
+  wantedBlocks,
+  wantedBytes,
+  running,
+  parked,
+  bytesPerSecond,
+  etaMs,
+  paused,
+  trouble,
+}: NonNullable<ClusterMap['jobs']>): string {
+  if (wantedBlocks === 0 && running === 0 && parked === 0 && trouble === undefined && paused.length === 0)
+    return 'none is wanted';
+  const wanted = `${wantedBlocks} blocks (${formatBytes(wantedBytes)}) wait, ${running} are under way`;
+  const rate = `at ${formatRate(bytesPerSecond)}${etaText(etaMs)}`;
+  const left = parked > 0 ? `; ${parked} left alone after failures` : '';
+  const stopped = paused.length > 0 ? `; paused: ${paused.join(', ')}` : '';
+  const queue = trouble === undefined ? '' : '; no queue: only last copies are made';
+  return `${wanted} ${rate}${left}${stopped}${queue} ("npx tfs jobs")`;
+}
+
+function blockLines({ servers, blocks, replicas, minWrite, reign, jobs }: ClusterMap): string {
   const sum = (of: (server: ServerInfo) => number) =>
     servers.reduce((total, server) => total + of(server), 0);
   const copies = blocks.byCopies.map((count, n) => {
@@ -205,6 +227,7 @@ function blockLines({ servers, blocks, replicas, minWrite, reign }: ClusterMap):
     `Blocks    ${blocks.total}: ${blocks.open} open, ${blocks.sealed} sealed, ${blocks.awaitingSeal} awaiting a seal${waits}`,
     `Copies    ${copies.length === 0 ? 'not counted yet' : copies.join(', ')}: ${blocks.underReplicated} blocks with too few`,
     `Trouble   ${blocks.suspect} suspect, ${blocks.quarantined} quarantined, ${blocks.stale} stale, ${blocks.contradicted} contradicted, ${lost} records lost`,
+    ...(jobs === undefined ? [] : [`Work      ${workText(jobs)}`]),
     `Records   ${sum((s) => s.files)} on all disks together (${replicas} copies wanted, ${minWrite} needed), ${sum((s) => s.aliases)} alias copies`,
     `Space     ${formatBytes(sum((s) => s.space.usedBytes))} used, ${formatBytes(sum((s) => s.space.freeBytes))} free on ${servers.length} mounts`,
     `Leader    NameServer ${reign.nameserver}, epoch ${reign.epoch}`,

@@ -120,6 +120,20 @@ describe('jobs, with a queue that may do anything', (test) => {
     }
   });
 
+  test('what an operator has paused is not begun, with a queue or without, and goes on when it is resumed', async () => {
+    for (const isDown of [false, true]) {
+      const world = new JobsWorld({ seed: 12, servers: 6, blocks: 60 });
+      world.queues.isDown = isDown;
+      world.kill(world.servers[0]!);
+      world.kill(world.servers[1]!);
+      world.paused.add('replicate');
+      await world.pass(120_000);
+      assert.equal(world.made, []);
+      world.paused.clear();
+      await world.until(() => world.made.length > 0, 60_000);
+    }
+  });
+
   test('a DataServer on which everything fails is left alone, and others do it', async () => {
     const world = new JobsWorld({ seed: 13, servers: 6, blocks: 60 });
     const sick = world.servers[1]!;

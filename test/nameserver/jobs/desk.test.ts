@@ -26,6 +26,7 @@ class World extends PlannedWorld {
   readonly clock = new ManualClock();
   reign: Reign | undefined = reignOf(3);
   readonly heads = new Map<number, Partial<BlockHeadReply> | Error>();
+  isPaused = false;
   readonly sealedAnew: BlockId[] = [];
   readonly incarnations = new Map<number, number>();
   rates: { bytesPerSecond: number; clusterBytesPerSecond: number | undefined } = {
@@ -40,6 +41,7 @@ class World extends PlannedWorld {
     this.desk = new JobDesk({
       map: this.map,
       clock: this.clock,
+      pauses: { isPaused: () => this.isPaused },
       log: silentLog,
       rates: this.rates,
       servers: () => this.servers,
@@ -198,6 +200,14 @@ describe('the desk where jobs are asked for', (test) => {
     const error = await world.take(5).catch((thrown: unknown) => thrown);
     assert.ok(isTfsError(error, 'CONFLICT'));
     assert.equal(world.sealedAnew, [B]);
+  });
+
+  test('nothing of a kind that is paused', async () => {
+    const world = new World();
+    world.isPaused = true;
+    assert.match(await world.take(5), /paused/);
+    world.isPaused = false;
+    assert.match(await world.take(5), /^from/);
   });
 
   test('sources take turns', async () => {

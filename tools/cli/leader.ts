@@ -1,0 +1,28 @@
+import type { z } from 'zod';
+import type { Config } from '../../common/config.ts';
+import { TfsError, toTfsError } from '../../common/errors.ts';
+import type { Peers } from '../../common/wire/peers.ts';
+
+const ASK_MS_MAX = 10_000;
+
+/**
+ * Asks the NameServer that leads.
+ *
+ * @throws TfsError what it said; of one that does not lead, or does not answer, only where there is no other
+ */
+export async function askLeader<T>(
+  peers: Peers,
+  { nameservers }: Config,
+  { op, message, schema }: { readonly op: number; readonly message: object; readonly schema: z.ZodType<T> },
+): Promise<T> {
+  let last = new TfsError('UNAVAILABLE', 'no NameServer is configured');
+  for (const { host, port } of nameservers) {
+    try {
+      return (await peers.callControl({ host, port }, op, message, schema, undefined, ASK_MS_MAX)).message;
+    } catch (error) {
+      last = toTfsError(error);
+      if (!last.retryable) throw last;
+    }
+  }
+  throw last;
+}
