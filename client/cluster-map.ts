@@ -87,7 +87,7 @@ export class ClusterMapCache {
     return this.#down.size === 0 && this.#slow.size === 0;
   }
 
-  /** Whether the map shows the server as up, with a disk that takes writes. */
+  /** Whether the map shows the server as up, with a disk that takes writes, and nobody wants it emptied. */
   isWritable(server: ServerId): boolean {
     return this.#writable.has(server);
   }
@@ -203,7 +203,9 @@ export class ClusterMapCache {
     this.#slow = new Set(map.servers.filter(({ io }) => io.slow || !io.healthy).map((server) => server.id));
     this.#writable = new Set(
       map.servers
-        .filter(({ state, io }) => state === 'up' && io.healthy && !io.readOnly && !io.full)
+        .filter(
+          ({ state, io, drained }) => state === 'up' && io.healthy && !io.readOnly && !io.full && !drained,
+        )
         .map((server) => server.id),
     );
   }

@@ -103,6 +103,8 @@ export const TELL_PEER_MS = 1_000;
 export const DRAW_AGAIN_MS = 1_000;
 /** A leader that has been without a complete view for this long hands over to a NameServer that has one. */
 export const UNABLE_MS_MAX = 1_500;
+/** What the other NameServer did not take is told again after this. */
+export const TELL_AGAIN_MS = 5_000;
 /** Fresh questions to all DataServers: whether their promise still stands. */
 export const PROMISE_ROUND_MS_MAX = 500;
 

@@ -9,6 +9,8 @@ export interface MemberSight {
   readonly reachable: boolean;
   /** What fails together. */
   readonly domain: string;
+  /** It is to be emptied: what is there stays a member until others can take its place, and does not become one. */
+  readonly drained: boolean;
   /** Left out, it could not believe for another moment that what it does not know does not exist. */
   readonly harmless: boolean;
 }
@@ -62,10 +64,11 @@ export function planConfiguration({
       why: `no member of block ${facts.block} that holds its newest configuration answers`,
     };
   for (const replica of facts.replicas) {
-    if (chosen.length >= facts.targetReplicas) break;
     const { server } = replica;
     const isReturned = replica.stale || !replica.member;
-    const { domain } = sight(server);
+    const { domain, drained } = sight(server);
+    // Unless operations would have to wait without it.
+    if (chosen.length >= (drained ? minWrite : facts.targetReplicas)) continue;
     if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || domains.has(domain)) continue;
     domains.add(domain);
     chosen.push(server);

@@ -28,6 +28,8 @@ export interface ConfigurerDeps {
   /** Where it was last, up or not. */
   readonly address: (server: ServerId) => Member | undefined;
   readonly domainOf: (server: ServerId) => string;
+  /** Whether it is to be emptied. */
+  readonly isDrained: (server: ServerId) => boolean;
   /**
    * Monotonic time from which on the server believed no leader any more that its replicas are all current, were it told
    * nothing new: {@link PROVISIONAL_AFTER_MS} after this leader's last such word or, of a server that has not promised
@@ -223,7 +225,7 @@ export class Configurer {
   }
 
   #sight(block: BlockId, server: ServerId, reign: Reign): MemberSight {
-    const { clock, reachable, domainOf, unconfirmedFromMs } = this.#deps;
+    const { clock, reachable, domainOf, isDrained, unconfirmedFromMs } = this.#deps;
     const now = clock.monotonic();
     const doubted = this.#doubted.get(keyOf(block, server));
     // Every word of this leader since the doubt has named the block; an older one holds for a while.
@@ -232,6 +234,7 @@ export class Configurer {
     return {
       reachable: isPromised,
       domain: domainOf(server),
+      drained: isDrained(server),
       harmless: (told && isPromised) || now >= unconfirmedFromMs(server, reign),
     };
   }

@@ -13,6 +13,8 @@ export interface DropSight {
   readonly isCurrent: (server: ServerId) => boolean;
   /** Whether its disk takes writes. */
   readonly canWrite: (server: ServerId) => boolean;
+  /** Whether it is to be emptied: its copies do not count. */
+  readonly isDrained: (server: ServerId) => boolean;
   /** What fails together. */
   readonly domainOf: (server: ServerId) => string;
   /** Per cent of its disk that are used. */
@@ -51,12 +53,13 @@ export function planDrop(facts: BlockFacts, sight: DropSight): DropPlan {
     ) < targetReplicas
   )
     return KEEP;
-  return { kind: 'drop', server, reason: 'excess' };
+  return { kind: 'drop', server, reason: sight.isDrained(server) ? 'moved' : 'excess' };
 }
 
 /**
- * The one that can best be done without: that is no copy anyway; in a domain that
- * others are in too; on the fullest disk; that is not in the configuration, which saves changing it.
+ * The one that can best be done without: on a server that is to be emptied; that is no copy anyway; in a domain that
+ * others are in too; on the fullest disk; that is not in the configuration, which saves changing it. On a disk that takes
+ * no writes nothing is dropped, but a block can go on without what is there.
  */
 function chooseVictim(facts: BlockFacts, sight: DropSight): ReplicaFacts | undefined {
   const held = facts.replicas.filter(
@@ -73,6 +76,7 @@ function chooseVictim(facts: BlockFacts, sight: DropSight): ReplicaFacts | undef
   const crowd = (server: ServerId): number =>
     kept.filter((other) => sight.domainOf(other.server) === sight.domainOf(server)).length;
   const weightOf = (replica: ReplicaFacts): readonly number[] => [
+    sight.isDrained(replica.server) ? 1 : 0,
     kept.includes(replica) ? 0 : 1,
     crowd(replica.server) > 1 ? 1 : 0,
     excessPercent(replica.server),
@@ -80,8 +84,8 @@ function chooseVictim(facts: BlockFacts, sight: DropSight): ReplicaFacts | undef
     replica.server,
   ];
   return held
-    .filter(({ server, readable }) => {
-      if (!readable || !sight.canWrite(server)) return false;
+    .filter(({ server, member, readable }) => {
+      if (!readable || (!member && !sight.canWrite(server))) return false;
       const others = kept.filter((other) => other.server !== server);
       return domainsOf(others, sight) >= facts.targetReplicas;
     })
@@ -98,7 +102,12 @@ const isCopyToBe = (replica: ReplicaFacts, sight: DropSight): boolean =>
   !replica.member && isSound(replica, sight);
 
 const isSound = ({ server, state, good, confirmed }: ReplicaFacts, sight: DropSight): boolean =>
-  state === BlockState.SEALED && good && confirmed && sight.isCurrent(server) && sight.canWrite(server);
+  state === BlockState.SEALED &&
+  good &&
+  confirmed &&
+  sight.isCurrent(server) &&
+  sight.canWrite(server) &&
+  !sight.isDrained(server);
 
 const domainsOf = (replicas: readonly ReplicaFacts[], { domainOf }: DropSight): number =>
   new Set(replicas.map(({ server }) => domainOf(server))).size;

@@ -2,6 +2,7 @@ import { zCompact } from '../common/wire/compaction.ts';
 import {
   decodeControl,
   encodeControl,
+  zDrainServer,
   zEndSession,
   zHandOver,
   zHeartbeat,
@@ -12,6 +13,7 @@ import {
   zRemoveServer,
   zReport,
   zRequestCfg,
+  zServersDrained,
   zServersRemoved,
 } from '../common/wire/control.ts';
 import { zEndJob, zTakeJob } from '../common/wire/jobs.ts';
@@ -35,7 +37,7 @@ const json = (message: object): RpcResult => ({ header: encodeControl(message) }
 
 /** Decode, call, encode: what may be asked of a NameServer, and by whom. */
 export function serve(server: RpcServer, nameserver: NameServer): void {
-  const { registry, opener, leadership, removal } = nameserver;
+  const { registry, opener, leadership, removal, drains } = nameserver;
   server.handle(Op.REGISTER, DATASERVERS, async ({ header }) =>
     json(await registry.register(decodeControl(zRegister, header, 'REGISTER'))),
   );
@@ -88,6 +90,13 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   serveJobQuestions(server, nameserver);
   server.handle(Op.SERVERS_REMOVED, NAMESERVERS, async ({ header }) => {
     await removal.learn(decodeControl(zServersRemoved, header, 'SERVERS_REMOVED').removed);
+    return DONE;
+  });
+  server.handle(Op.DRAIN_SERVER, ['operator'], async ({ header }) =>
+    json(await drains.set(decodeControl(zDrainServer, header, 'DRAIN_SERVER'))),
+  );
+  server.handle(Op.SERVERS_DRAINED, NAMESERVERS, async ({ header }) => {
+    await drains.learn(decodeControl(zServersDrained, header, 'SERVERS_DRAINED'));
     return DONE;
   });
   server.handle(Op.CLUSTER_MAP, ROLES, () => json(nameserver.clusterMap()));

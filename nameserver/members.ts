@@ -75,6 +75,8 @@ const NOWHERE: HostPort = { host: 'unknown', port: 1 };
 
 /** The DataServers of the cluster: which are known, which are alive, what each last said of itself. */
 export class Members {
+  /** Whether an operator wants the server emptied. */
+  isDrained: (server: ServerId) => boolean = () => false;
   readonly #store: NameStore;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -403,6 +405,7 @@ export class Members {
         slow: live?.io.slow ?? false,
         suspects: live?.suspects ?? new Set(),
         leaving: live?.leaving !== undefined,
+        drained: this.isDrained(id),
       };
     });
   }
@@ -441,6 +444,7 @@ export class Members {
       ...(live?.counts ?? NO_COUNTS),
       suspects: [...(live?.suspects ?? [])],
       leaving: live?.leaving !== undefined,
+      drained: this.isDrained(id),
     };
   }
 

@@ -8,7 +8,8 @@ import type { Kv, KvOperation, KvRange } from '../common/seams/kv.ts';
  * damage only by luck. A damaged fact reads as one that is not there; every fact is one that the DataServers can tell
  * again, or that only makes the NameServer more careful when it is missing.
  *
- * Keys: one letter for the kind, then what it needs. `j` paused jobs, `k` known members, `m` u16 member, `r` reign, `s` series,
+ * Keys: one letter for the kind, then what it needs. `d` drained members, `j` paused jobs, `k` known members,
+ * `m` u16 member, `r` reign, `s` series,
  * `w` whole, `x` removed members, `p` u16 page u8 segment (see `checkpoint.ts`).
  */
 export class NameStore {
@@ -54,6 +55,8 @@ export const KNOWN_KEY = Buffer.from('k');
 export const REMOVED_KEY = Buffer.from('x');
 /** Kinds of jobs that an operator has stopped. */
 export const PAUSED_KEY = Buffer.from('j');
+/** DataServers that are to be emptied. */
+export const DRAINED_KEY = Buffer.from('d');
 export const REIGN_KEY = Buffer.from('r');
 export const SERIES_KEY = Buffer.from('s');
 export const WHOLE_KEY = Buffer.from('w');

@@ -29,6 +29,7 @@ import { Compaction } from './compaction.ts';
 import { compactionCommandsOver } from './compaction-commands.ts';
 import { Configurer } from './configurer.ts';
 import { blockDigestsOver, DigestCheck } from './digest-check.ts';
+import { Drains } from './drains.ts';
 import { dropCommandsOver } from './drop-commands.ts';
 import { Dropper } from './dropper.ts';
 import { EmptyScan } from './empty-scan.ts';
@@ -43,7 +44,7 @@ import { type ConfiguredMember, Members } from './members.ts';
 import { NameStore } from './name-store.ts';
 import { BlockOpener } from './open-block.ts';
 import { OpsSync } from './ops-sync.ts';
-import { otherOver, tellRemovedOver } from './other-nameserver.ts';
+import { otherOver, tellDrainedOver, tellRemovedOver } from './other-nameserver.ts';
 import { Overview } from './overview.ts';
 import { PairHealth } from './pair-health.ts';
 import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
@@ -103,6 +104,8 @@ interface Parts {
   readonly peers: Peers;
   readonly leadership: Leadership;
   readonly pauses: Pauses;
+  readonly mapVersion: MapVersion;
+  readonly drains: Drains;
 }
 
 const TICK_MS = 500;
@@ -119,6 +122,7 @@ export class NameServer {
   readonly checkpoint: Checkpoint;
   readonly registry: Registry;
   readonly removal: Removal;
+  readonly drains: Drains;
   readonly opener: BlockOpener;
   readonly pairs: PairHealth;
   readonly sealer: SealCoordinator;
@@ -174,7 +178,32 @@ export class NameServer {
     const series = await Series.open({ store, nameserver: id, clock, log, whoIsMissing: () => view.gap });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
     const pauses = await Pauses.open(store, log);
-    const parts = { options, map, checkpoint, members, keeper, series, view, peers, leadership, pauses };
+    const mapVersion = new MapVersion(() => keeper.highest.epoch);
+    const drains = await Drains.open({
+      store,
+      members,
+      clock,
+      log,
+      replicas: options.replicas,
+      reign: () => leadership.reign,
+      tellOther: rival && tellDrainedOver(peers, rival.address),
+      onMapChange: () => mapVersion.bump(),
+    });
+    members.isDrained = (server) => drains.has(server);
+    const parts = {
+      options,
+      map,
+      checkpoint,
+      members,
+      keeper,
+      series,
+      view,
+      peers,
+      leadership,
+      mapVersion,
+      drains,
+      pauses,
+    };
     const server = new NameServer(parts);
     // Every DataServer is told at once, so that commands need not wait for their heartbeats.
     await leadership.start(() => void server.rounds.confirm());
@@ -193,7 +222,8 @@ export class NameServer {
     this.checkpoint = parts.checkpoint;
     this.leadership = leadership;
     this.#peers = peers;
-    this.#mapVersion = new MapVersion(() => parts.keeper.highest.epoch);
+    this.#mapVersion = parts.mapVersion;
+    this.drains = parts.drains;
     const reign = () => leadership.reign;
     const orders = {
       map,
@@ -212,6 +242,7 @@ export class NameServer {
       minWrite,
       address: (server) => members.address(server),
       domainOf: (server) => members.domainOf(server),
+      isDrained: (server) => members.isDrained(server),
       unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at, minWrite),
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
     });
@@ -241,6 +272,7 @@ export class NameServer {
       isViewComplete: () => view.isComplete(),
       isCurrent: (server) => leadership.reign !== undefined && members.isHeld(server, leadership.reign),
       canWrite: (server) => members.canWrite(server),
+      isDrained: (server) => members.isDrained(server),
       domainOf: (server) => members.domainOf(server),
       usedPercent: (server) => members.usedPercent(server),
     });
@@ -323,7 +355,7 @@ export class NameServer {
       unsettled: map.unsettled,
       facts: (block) => map.facts(block),
       isCurrent: (server) => this.#isCurrent(server),
-      isLeaving: (server) => members.get(server)?.leaving === 'stopping',
+      isLeaving: (server) => members.get(server)?.leaving === 'stopping' || members.isDrained(server),
       isFullSetPossible: (primary) => this.opener.isFullSetPossible(primary),
       enqueue: (block, why) => this.sealer.enqueue(block, why),
       isQueued: (block) => this.sealer.isQueued(block),
@@ -397,7 +429,10 @@ export class NameServer {
   get writableDomains(): number {
     const able = this.members
       .infos()
-      .filter(({ state, io }) => state === 'up' && io.healthy && !io.readOnly && io.full !== true);
+      .filter(
+        ({ state, io, drained }) =>
+          state === 'up' && io.healthy && !io.readOnly && io.full !== true && !drained,
+      );
     return new Set(able.map(({ domain }) => domain)).size;
   }
 
@@ -464,6 +499,7 @@ export class NameServer {
     this.#absent.step();
     this.repairer.pump();
     this.digests.pump();
+    this.drains.pump();
     this.#empty.step();
     this.dropper.pump();
     this.compaction.pump();

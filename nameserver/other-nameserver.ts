@@ -6,6 +6,7 @@ import {
   type PeerState,
   type PeerStateReply,
   type Reign,
+  type ServersDrained,
   zEmpty,
   zPeerStateReply,
   zPromoteReply,
@@ -25,6 +26,13 @@ export interface OtherNameServer {
 export function tellRemovedOver(peers: Peers, address: HostPort) {
   return async (removed: readonly ServerId[]): Promise<void> => {
     await peers.callControl(address, Op.SERVERS_REMOVED, { removed }, zEmpty, undefined, RPC_MS_DEFAULT);
+  };
+}
+
+/** @throws as {@link tellRemovedOver} */
+export function tellDrainedOver(peers: Peers, address: HostPort) {
+  return async (drained: ServersDrained): Promise<void> => {
+    await peers.callControl(address, Op.SERVERS_DRAINED, drained, zEmpty, undefined, RPC_MS_DEFAULT);
   };
 }
 

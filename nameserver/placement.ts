@@ -19,6 +19,8 @@ export interface Candidate {
   readonly suspects: ReadonlySet<ServerId>;
   /** It stops. */
   readonly leaving: boolean;
+  /** It is to be emptied. */
+  readonly drained: boolean;
 }
 
 export interface PlacementAsk {
@@ -117,6 +119,7 @@ function unfit(server: Candidate, { blockBytes }: PlacementAsk, isAsking: boolea
   if (!isAsking && server.heartbeatAgeMs >= ELIGIBLE_HEARTBEAT_AGE_MS_MAX)
     return `no heartbeat for ${(server.heartbeatAgeMs / 1000).toFixed(1)} s`;
   if (server.leaving) return 'it stops';
+  if (server.drained) return 'it is to be emptied ("tfs drain")';
   if (!server.promised) return 'has not promised this epoch yet';
   if (server.readOnly) return 'its disk takes no writes';
   if (!server.ioHealthy) return 'its disk is not healthy';

@@ -4,6 +4,7 @@ import { toTfsError } from '../common/errors.ts';
 import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
 import { register as registerBench } from './commands/bench.ts';
 import { register as registerDoctor } from './commands/doctor.ts';
+import { register as registerDrain } from './commands/drain.ts';
 import { register as registerDump } from './commands/dump.ts';
 import { register as registerFormat } from './commands/format.ts';
 import { register as registerFsck } from './commands/fsck.ts';
@@ -47,6 +48,7 @@ for (const register of [
   registerPlan,
   registerWhy,
   registerPromote,
+  registerDrain,
   registerRemoveServer,
   registerFormat,
   registerVerify,

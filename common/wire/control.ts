@@ -479,6 +479,21 @@ export const zRemoveServerReply = z.object({
 });
 export type RemoveServerReply = z.infer<typeof zRemoveServerReply>;
 
+/** Operator -> leading NameServer: this DataServer is to be emptied, or not any more. */
+export const zDrainServer = z.object({ server: zServer, drained: z.boolean() });
+export type DrainServer = z.infer<typeof zDrainServer>;
+export const zDrainServerReply = z.object({
+  /** All that are to be emptied. */
+  drained: z.array(zServer),
+  /** Durable on both NameServers; else the other one is told as soon as it answers. */
+  onBoth: z.boolean(),
+});
+export type DrainServerReply = z.infer<typeof zDrainServerReply>;
+
+/** NameServer -> the other NameServer, which also keeps it: of two lists that with the higher stamp counts. */
+export const zServersDrained = z.object({ stamp: zVersion, servers: z.array(zServer).max(4096) });
+export type ServersDrained = z.infer<typeof zServersDrained>;
+
 /** NameServer -> the other NameServer. */
 export const zServersRemoved = z.object({ removed: z.array(zServer).max(4096) });
 
@@ -523,6 +538,8 @@ const zServerInfo = z.object({
   lostRecords: z.number().default(0),
   /** It stops: nothing new is placed on it. */
   leaving: z.boolean().default(false),
+  /** It is to be emptied: nothing new is placed on it, and its copies are made elsewhere. */
+  drained: z.boolean().default(false),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 

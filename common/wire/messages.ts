@@ -67,6 +67,7 @@ export const Op = {
   PEER_STATE: 31,
   HAND_OVER: 32,
   SERVERS_REMOVED: 44,
+  SERVERS_DRAINED: 62,
   // operator -> NameServer
   PROMOTE: 40,
   REMOVE_SERVER: 43,
@@ -75,6 +76,7 @@ export const Op = {
   PLAN: 53,
   WHY: 54,
   PAUSE_JOBS: 55,
+  DRAIN_SERVER: 61,
   // operator -> DataServer
   LIST_BLOCKS: 42,
   VERIFY: 39,

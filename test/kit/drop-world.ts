@@ -130,6 +130,7 @@ class Leader {
       reign: () => (this.deposed ? undefined : this.reign),
       reachable: (id: ServerId) => (this.heard.has(id) ? memberOf(id) : undefined),
       domainOf: (id: ServerId) => `d${id}`,
+      isDrained: () => false,
     };
     this.configurer = new Configurer({
       ...orders,

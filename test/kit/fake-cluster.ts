@@ -355,6 +355,7 @@ export class FakeCluster implements Caller {
         suspects: [],
         lostRecords: 0,
         leaving: false,
+        drained: false,
       })),
       blocks: zClusterMap.shape.blocks.parse({
         total: 3,

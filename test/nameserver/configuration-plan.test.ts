@@ -13,6 +13,7 @@ class Scene {
   readonly map = new BlockMap();
   readonly down = new Set<number>();
   readonly dangerous = new Set<number>();
+  readonly drained = new Set<number>();
   domains: Record<number, string> = {};
   minWrite = 2;
 
@@ -28,6 +29,7 @@ class Scene {
       sight: (server: ServerId) => ({
         reachable: !this.down.has(server),
         domain: this.domains[server] ?? `d${server}`,
+        drained: this.drained.has(server),
         harmless: !this.dangerous.has(server),
       }),
     });

@@ -39,6 +39,7 @@ class World {
     reachable: (id) => (this.down.has(id) ? undefined : memberOf(id)),
     address: memberOf,
     domainOf: (id) => `d${id}`,
+    isDrained: () => false,
     unconfirmedFromMs: (id) => this.unconfirmedFrom.get(id) ?? Number.NEGATIVE_INFINITY,
     seal: (block, _, holders) => this.seals.push(`${block} ${holders.join()}`),
     commands: {

@@ -39,13 +39,21 @@ const factsOf = (replicas: readonly ReplicaFacts[], over: Partial<BlockFacts> = 
 interface Scene {
   readonly away?: readonly number[];
   readonly readOnly?: readonly number[];
+  readonly drained?: readonly number[];
   readonly domains?: Readonly<Record<number, string>>;
   readonly used?: Readonly<Record<number, number>>;
 }
 
-const sightOf = ({ away = [], readOnly = [], domains = {}, used = {} }: Scene = {}): DropSight => ({
+const sightOf = ({
+  away = [],
+  readOnly = [],
+  drained = [],
+  domains = {},
+  used = {},
+}: Scene = {}): DropSight => ({
   isCurrent: (server) => !away.includes(server),
   canWrite: (server) => !readOnly.includes(server),
+  isDrained: (server) => drained.includes(server),
   domainOf: (server) => domains[server] ?? `d${server}`,
   usedPercent: (server) => used[server] ?? 50,
 });
@@ -82,7 +90,12 @@ describe('which replica is dropped', (test) => {
     }))
       assert.is.not(plan([replicaOf(1), replicaOf(2), replicaOf(3, flaw), extra]), 'drop 4', why);
     assert.is(plan([...THREE, extra], { away: [3] }), 'keep', 'it has not promised to this leader');
-    assert.is(plan([...THREE, extra], { readOnly: [3] }), 'keep', 'its disk fails');
+    assert.is(
+      plan([...THREE, extra], { readOnly: [3] }),
+      'leave-out 3',
+      'its disk fails: another takes its place',
+    );
+    assert.is(plan([...THREE, outside(4, { good: false })], { readOnly: [3] }), 'keep');
     assert.is(plan([...THREE, extra], { domains: { 2: 'd1' } }), 'leave-out 2', 'two fail together');
     assert.is(plan([...THREE, extra], { domains: { 2: 'd1', 4: 'd3' } }), 'keep');
   });
@@ -105,6 +118,18 @@ describe('which replica is dropped', (test) => {
     assert.is(plan(moved, { used: { 2: 54 } }), 'drop 4', 'a small difference is not worth it');
     assert.is(plan([...THREE, outside(4, { good: false })], { used: { 2: 80 } }), 'drop 4');
     assert.is(plan([replicaOf(1), outside(2, { stale: true }), replicaOf(3), replicaOf(4)]), 'drop 2');
+  });
+
+  test('what is on a server that is to be emptied goes when it is elsewhere, and not before', () => {
+    const drained = { drained: [2], used: { 1: 90 } };
+    assert.is(plan(THREE, drained), 'keep');
+    assert.is(plan([...THREE, outside(4)], drained), 'leave-out 2');
+    assert.is(plan([replicaOf(1), outside(2), replicaOf(3), replicaOf(4)], drained), 'drop 2');
+    assert.equal(
+      planDrop(factsOf([replicaOf(1), outside(2), replicaOf(3), replicaOf(4)]), sightOf(drained)),
+      { kind: 'drop', server: 2, reason: 'moved' },
+    );
+    assert.is(plan([...THREE, outside(4)], { drained: [2, 4] }), 'keep', 'neither counts');
   });
 
   test('one in a domain that others are in goes before one on a full disk', () => {
@@ -139,6 +164,7 @@ describe('which replica is dropped', (test) => {
     const server = fc.record({
       isCurrent: mostly,
       canWrite: mostly,
+      isDrained: seldom,
       domain: fc.nat(5),
       used: fc.nat(100),
     });
@@ -153,6 +179,7 @@ describe('which replica is dropped', (test) => {
           const sight: DropSight = {
             isCurrent: (id) => of(id).isCurrent,
             canWrite: (id) => of(id).canWrite,
+            isDrained: (id) => of(id).isDrained,
             domainOf: (id) => `d${of(id).domain}`,
             usedPercent: (id) => of(id).used,
           };
@@ -171,7 +198,8 @@ describe('which replica is dropped', (test) => {
               !one.behind &&
               one.confirmed &&
               of(one.server).isCurrent &&
-              of(one.server).canWrite,
+              of(one.server).canWrite &&
+              !of(one.server).isDrained,
           );
           assert.ok(new Set(left.map((one) => of(one.server).domain)).size >= targetReplicas);
         },

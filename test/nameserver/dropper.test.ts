@@ -46,6 +46,7 @@ class World {
       reign: () => (this.leads ? reignOf(1) : undefined),
       reachable: memberOf,
       domainOf: (id: ServerId) => `d${id}`,
+      isDrained: () => false,
     };
     this.configurer = new Configurer({
       ...shared,

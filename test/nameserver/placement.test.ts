@@ -21,6 +21,7 @@ function candidate(id: number, overrides: Partial<Candidate> = {}): Candidate {
     slow: false,
     suspects: NONE,
     leaving: false,
+    drained: false,
     ...overrides,
   };
 }
@@ -120,6 +121,7 @@ describe('placement', (test) => {
     ioHealthy: fc.boolean(),
     readOnly: fc.boolean(),
     leaving: fc.boolean(),
+    drained: fc.boolean(),
     suspects: fc.uniqueArray(fc.constantFrom(...servers(1, 2, 3, 4, 5, 6)), { maxLength: 2 }),
   });
 

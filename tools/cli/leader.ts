@@ -21,7 +21,8 @@ export async function askLeader<T>(
       return (await peers.callControl({ host, port }, op, message, schema, undefined, ASK_MS_MAX)).message;
     } catch (error) {
       last = toTfsError(error);
-      if (!last.retryable) throw last;
+      // Its word counts; one that does not lead or does not answer has none.
+      if (last.code === 'CONFLICT' || !last.retryable) throw last;
     }
   }
   throw last;

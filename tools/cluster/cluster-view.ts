@@ -117,7 +117,7 @@ export function mapOf(answers: readonly Pick<NameServerAnswer, 'map'>[]): Cluste
 export function whyNotWritable(map: ClusterMap): string | undefined {
   if (!map.leader) return 'no NameServer leads yet';
   const healthy = map.servers.filter(
-    (server) => server.state === 'up' && server.io.healthy && !server.io.readOnly,
+    (server) => server.state === 'up' && server.io.healthy && !server.io.readOnly && !server.drained,
   );
   const domains = new Set(healthy.map((server) => server.domain)).size;
   if (domains < map.minWrite) {

@@ -1,14 +1,11 @@
-import { type Command, InvalidArgumentError } from 'commander';
-import type { Config } from '../../common/config.ts';
-import { isTfsError, type TfsError, toTfsError } from '../../common/errors.ts';
+import type { Command } from 'commander';
 import { zRemoveServerReply } from '../../common/wire/control.ts';
 import { Op } from '../../common/wire/messages.ts';
-import type { Peers } from '../../common/wire/peers.ts';
 import { openIo } from '../cli/io.ts';
+import { askLeader } from '../cli/leader.ts';
 import { withOperatorPeers } from '../cli/operator.ts';
+import { serverNumber } from '../cli/server-number.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
-
-const ASK_MS_MAX = 10_000;
 
 interface RemoveOptions extends GlobalOptions {
   readonly force?: boolean;
@@ -27,7 +24,11 @@ export function register(program: Command): void {
     .action(async (id: number, _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<RemoveOptions>();
       const { removed, onBoth } = await withOperatorPeers(homeOf(options), (peers, config) =>
-        removeServer(peers, config, { server: id, force: options.force === true }),
+        askLeader(peers, config, {
+          op: Op.REMOVE_SERVER,
+          message: { server: id, force: options.force === true },
+          schema: zRemoveServerReply,
+        }),
       );
       const io = openIo(options.json === true);
       io.result(
@@ -36,38 +37,4 @@ export function register(program: Command): void {
       );
       if (!onBoth) io.note('the other NameServer does not answer: it hears of it from the DataServers');
     });
-}
-
-/** Only the one that leads can do it. */
-async function removeServer(
-  peers: Peers,
-  { nameservers }: Config,
-  order: { readonly server: number; readonly force: boolean },
-) {
-  let last: TfsError | undefined;
-  for (const { host, port } of nameservers) {
-    try {
-      const asked = peers.callControl(
-        { host, port },
-        Op.REMOVE_SERVER,
-        order,
-        zRemoveServerReply,
-        undefined,
-        ASK_MS_MAX,
-      );
-      return (await asked).message;
-    } catch (error) {
-      const failure = toTfsError(error);
-      // Its word counts; one that does not lead or does not answer has none.
-      if (isTfsError(error, 'CONFLICT') || !failure.retryable) throw failure;
-      last = failure;
-    }
-  }
-  throw last;
-}
-
-function serverNumber(text: string): number {
-  const id = Number(text);
-  if (Number.isInteger(id) && id >= 1 && id <= 65_535) return id;
-  throw new InvalidArgumentError('it is a whole number from 1.');
 }

@@ -157,13 +157,13 @@ function serverTable(servers: readonly ServerInfo[]): string {
     'RECORDS',
   ];
   const rows = servers.map((server) => {
-    const { id, state, leaving, domain, heartbeatAgeMs, space, blocks, openBlocks, files } = server;
+    const { id, state, leaving, drained, domain, heartbeatAgeMs, space, blocks, openBlocks, files } = server;
     const heard = heartbeatAgeMs < 0 ? 'never' : `${(heartbeatAgeMs / 1000).toFixed(1)} s ago`;
     const disk = state === 'missing' ? '' : diskOf(server);
     const used = [formatBytes(space.usedBytes), formatBytes(space.freeBytes)];
     return [
       String(id),
-      leaving && state === 'up' ? 'stopping' : state,
+      leaving && state === 'up' ? 'stopping' : drained ? `${state}, draining` : state,
       domain,
       heard,
       ...used,

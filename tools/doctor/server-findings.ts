@@ -22,6 +22,7 @@ export function serverFindings(facts: Facts): Finding[] {
     ...strangers(facts, map),
     ...up.flatMap((server) => disk(server, facts.blockBytes)),
     ...up.flatMap((server) => late(server)),
+    ...map.servers.flatMap((server) => drain(server, map)),
     ...links(up),
     ...writability(map, facts),
   ];
@@ -122,6 +123,29 @@ function disk({ id, io, space, mount }: ServerInfo, blockBytes: number): Finding
   return findings;
 }
 
+/** Nothing is wrong: somebody has asked for it, and waits for its end. */
+function drain({ id, drained, state, blocks }: ServerInfo, { leader }: ClusterMap): Finding[] {
+  if (!drained) return [];
+  const isEmpty = state === 'up' && blocks === 0 && leader;
+  return [
+    {
+      code: isEmpty ? 'server-drained' : 'server-draining',
+      level: 'note',
+      count: 1,
+      what: isEmpty
+        ? `DataServer ${id} is empty and can be taken out`
+        : `DataServer ${id} is being emptied: ${plural(blocks, 'block is', 'blocks are')} still on it`,
+      why: `"tfs drain ${id}" was said`,
+      itself: isEmpty
+        ? 'nothing new is placed on it'
+        : 'what it holds is copied to others and then dropped there; it goes on answering meanwhile',
+      todo: isEmpty
+        ? `npm stop -- dataserver-${id}; npx tfs remove-server ${id}; then take it out of mounts[] in config.json, and npm run reload`
+        : null,
+    },
+  ];
+}
+
 function late({ id, heartbeatAgeMs }: ServerInfo): Finding[] {
   if (heartbeatAgeMs < ELIGIBLE_HEARTBEAT_AGE_MS_MAX) return [];
   return [
@@ -158,8 +182,8 @@ function links(up: readonly ServerInfo[]): Finding[] {
 
 function writability(map: ClusterMap, { replicas, minWrite, blockBytes }: Facts): Finding[] {
   const able = map.servers.filter(
-    ({ state, io, space }) =>
-      state === 'up' && io.healthy && !io.readOnly && !isFull({ io, space }, blockBytes),
+    ({ state, io, space, drained }) =>
+      state === 'up' && !drained && io.healthy && !io.readOnly && !isFull({ io, space }, blockBytes),
   );
   const domains = new Set(able.map(({ domain }) => domain)).size;
   const known = new Set(map.servers.map(({ domain }) => domain)).size;

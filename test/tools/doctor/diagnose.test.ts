@@ -22,6 +22,8 @@ const withServers = (...servers: ServerInfo[]): Facts =>
 const withBlocks = (blocks: Blocks): Facts => healthy({ nameservers: nameservers(map({ blocks })) });
 const unwell = (overrides: Partial<ServerInfo>): Facts =>
   withServers(server(1), server(2), server(3, overrides));
+const unwell4 = (overrides: Partial<ServerInfo>): Facts =>
+  withServers(server(1), server(2), server(3), server(4, overrides));
 const dead = { pid: null, healthy: false, details: null, ageMs: null };
 const GONE: Partial<ServerInfo> = { state: 'down', heartbeatAgeMs: 20_000 };
 const oneAway = (blocks: Blocks, process: Parameters<typeof row>[2] = {}): Facts =>
@@ -31,6 +33,20 @@ const oneAway = (blocks: Blocks, process: Parameters<typeof row>[2] = {}): Facts
   });
 
 const SYMPTOMS: readonly Symptom[] = [
+  {
+    name: 'a DataServer is being emptied',
+    facts: unwell4({ drained: true, blocks: 12 }),
+    verdict: 'healthy',
+    codes: ['server-draining'],
+    says: ['12 blocks are still on it'],
+  },
+  {
+    name: 'a DataServer was emptied',
+    facts: unwell4({ drained: true, blocks: 0, openBlocks: 0 }),
+    verdict: 'healthy',
+    codes: ['server-drained'],
+    says: ['can be taken out', 'npx tfs remove-server 4'],
+  },
   { name: 'all is well', facts: healthy(), verdict: 'healthy', codes: [] },
   {
     name: 'a count is not there yet just after a start',

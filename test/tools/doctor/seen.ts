@@ -25,6 +25,7 @@ export function server(id: number, overrides: Partial<ServerInfo> = {}): ServerI
     suspects: [],
     lostRecords: 0,
     leaving: false,
+    drained: false,
     ...overrides,
   };
 }
