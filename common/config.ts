@@ -6,6 +6,8 @@ import {
   BLOCK_BYTES_DEFAULT,
   BLOCK_BYTES_MAX,
   BLOCK_BYTES_MIN,
+  DEAD_MS,
+  DEAD_MS_MIN,
   INDEX_BUDGET_BYTES_DEFAULT,
   JOB_BYTES_PER_SECOND_DEFAULT,
   JOB_BYTES_PER_SECOND_MIN,
@@ -41,6 +43,8 @@ const zCluster = z.strictObject({
   replicas: count(1, REPLICAS_MAX).default(3),
   /** Copies without which nothing is acknowledged. */
   minWrite: count(1, REPLICAS_MAX).default(2),
+  /** A DataServer that was silent for this long is given up: its copies are made again on others. */
+  deadMs: z.number().int().min(DEAD_MS_MIN).default(DEAD_MS),
 });
 
 const zNameserver = z.strictObject({

@@ -157,6 +157,8 @@ export const SEAL_RETRY_MS_MAX = 15_000;
 export const SEAL_PATIENCE_MS = 30_000;
 /** A server that was silent for this long is not waited for any more. */
 export const DEAD_MS = 10 * 60_000;
+/** Sooner than this a restart would be taken for a death. */
+export const DEAD_MS_MIN = 20_000;
 /** Replicas that contradict what was sealed are looked at again after this: a person has to. */
 export const SEAL_CONTRADICTED_RETRY_MS = 10 * 60_000;
 /** An OPEN block whose primary was silent for this long is sealed: whatever it still writes, the members refuse then. */

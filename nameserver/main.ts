@@ -48,6 +48,7 @@ await runServer({
       clusterDigit: config.cluster.digit,
       replicas: config.cluster.replicas,
       minWrite: config.cluster.minWrite,
+      deadMs: config.cluster.deadMs,
       configured: config.mounts.map(memberOf),
       ...(rival === undefined ? {} : { rival }),
       jobs: {

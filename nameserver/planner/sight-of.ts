@@ -26,7 +26,7 @@ function serverSight(id: ServerId, deps: SightDeps): ServerSight {
     isCurrent,
     givenUp: whyGivenUp(id, deps),
     canWrite: members.canWrite(id),
-    refuses: whyRefusing(live, isCurrent),
+    refuses: members.isDrained(id) ? 'it is to be emptied' : whyRefusing(live, isCurrent),
     // New blocks need room too, and a disk that is filled to the brim stops them.
     roomBytes: live === undefined ? 0 : live.space.freeBytes - 2 * live.record.blockBytes,
   };
@@ -34,6 +34,9 @@ function serverSight(id: ServerId, deps: SightDeps): ServerSight {
 
 function whyGivenUp(id: ServerId, { members, deadMs }: SightDeps): string | undefined {
   if (members.removed.includes(id)) return 'removed from the cluster';
+  if (members.isDrained(id)) return 'it is to be emptied';
+  // Only with another disk, or a new start, does it take writes again.
+  if (members.get(id)?.io.readOnly === true) return 'its disk has failed';
   return members.silentMs(id) >= deadMs ? `silent for more than ${Math.round(deadMs / 1000)} s` : undefined;
 }
 

@@ -38,6 +38,7 @@ describe('config', (test) => {
     );
     assert.is(config.nameservers[0]?.dir, '/cluster/ns0');
     assert.is(config.cluster.minWrite, 2);
+    assert.is(config.cluster.deadMs, 600_000);
     assert.is(config.dataserver.blockBytes, 64 * 1024 * 1024);
     assert.equal(
       parseConfig(

@@ -149,6 +149,7 @@ describe('placement', (test) => {
             server.ioHealthy &&
             !server.readOnly &&
             !server.leaving &&
+            !server.drained &&
             server.freeBytes >= 100 &&
             (server === primary
               ? server.heartbeatAgeMs < Number.POSITIVE_INFINITY && !server.suspects.has(server.id)
