@@ -101,9 +101,10 @@ const isCopy = (replica: ReplicaFacts, sight: DropSight): boolean =>
 const isCopyToBe = (replica: ReplicaFacts, sight: DropSight): boolean =>
   !replica.member && isSound(replica, sight);
 
-const isSound = ({ server, state, good, confirmed }: ReplicaFacts, sight: DropSight): boolean =>
+const isSound = ({ server, state, good, outdated, confirmed }: ReplicaFacts, sight: DropSight): boolean =>
   state === BlockState.SEALED &&
   good &&
+  !outdated &&
   confirmed &&
   sight.isCurrent(server) &&
   sight.canWrite(server) &&

@@ -187,7 +187,9 @@ export class Dropper {
     }
     const retryMs = DROP_RETRY_MS_MIN * 2 ** Math.min(Math.max(0, waiting.attempts - 1), 16);
     waiting.dueAtMs = clock.monotonic() + Math.min(DROP_RETRY_MS_MAX, retryMs);
-    waiting.renew = plan.kind === 'drop' && failure.code === 'CONFLICT' ? plan.server : undefined;
+    // The first time it may only be in use: repaired, or compacted.
+    const isRefused = plan.kind === 'drop' && failure.code === 'CONFLICT' && waiting.attempts > 1;
+    waiting.renew = isRefused ? plan.server : undefined;
     const isNews = !isUsual && waiting.complaint !== failure.code;
     waiting.complaint = failure.code;
     log[isNews ? 'warn' : 'debug'](

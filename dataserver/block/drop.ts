@@ -58,7 +58,9 @@ export async function dropBlock(parts: DropParts, held: Block, order: DropOrder)
 export function whyKept(held: Block, order: DropOrder, server: ServerId): string | undefined {
   const { generation, state, version, prepared, members, seal } = held;
   const own = `(${version.epoch}, ${version.n})`;
-  if (generation !== order.generation) return `it is of generation ${generation}, not ${order.generation}`;
+  // Of an earlier one it is needed even less; of a later one the order knows nothing.
+  if (generation > order.generation)
+    return `it is of generation ${generation}, the order of ${order.generation}`;
   if ((held.flags & BlockFlag.QUARANTINED) !== 0) return 'what it is cannot be read';
   if (state !== BlockState.SEALED || seal === undefined) return 'it waits for its seal';
   if (compareVersions(order.version, version) < 0) return `it holds the newer configuration ${own}`;

@@ -184,9 +184,11 @@ describe('dropper', (test) => {
     const world = returned();
     world.refusal.set(4, 'CONFLICT');
     await world.pump();
-    world.refusal.clear();
     await world.pump(1, DROP_RETRY_MS_MIN);
+    world.refusal.clear();
+    await world.pump(1, 2 * DROP_RETRY_MS_MIN);
     assert.equal(world.log, [
+      'drop 0 excess at 4, 0 (1, 2) CONFLICT',
       'drop 0 excess at 4, 0 (1, 2) CONFLICT',
       'configure 0 3: 1,2,3 by 1',
       'drop 0 excess at 4, 0 (1, 3)',

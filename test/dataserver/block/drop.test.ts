@@ -3,6 +3,7 @@ import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { BlockId, FileId, ServerId, Version } from '../../../common/ids.ts';
 import { BlockState } from '../../../common/wire/messages.ts';
+import { whyKept } from '../../../dataserver/block/drop.ts';
 import type { BlockStore, DropOrder, FaultName } from '../../../dataserver/block/store.ts';
 import {
   CONFIGURATION,
@@ -90,7 +91,6 @@ describe('a replica is let go of', (test) => {
 
   const refusals: Record<string, (world: ReplicaWorld) => Promise<DropOrder> | DropOrder> = {
     'it belongs to the configuration that is named': () => orderOf({ version: VERSION }),
-    'the order names another generation': () => orderOf({ generation: 1 }),
     'it holds a newer configuration than the order': async ({ replicas }) => {
       await configure(replicas[0]!.store, AFTER, [1, 2, 3]);
       return orderOf();
@@ -113,6 +113,15 @@ describe('a replica is let go of', (test) => {
       assert.equal([...store.dropped], []);
     });
   }
+
+  test('but not where it is of a later generation than the order', async (t) => {
+    const world = await leftOut(t);
+    const { state, flags, version, prepared, members, seal } = world.replicas[0]!.store.info(BLOCK)!;
+    const held = (generation: number) =>
+      ({ state, flags, version, prepared, members, seal, generation }) as Parameters<typeof whyKept>[0];
+    assert.match(whyKept(held(2), orderOf({ generation: 1 }), 1 as ServerId)!, 'generation 2');
+    assert.is(whyKept(held(0), orderOf({ generation: 1 }), 1 as ServerId), undefined);
+  });
 
   test('but not before it is sealed', async (t) => {
     const world = await ReplicaWorld.open(t, SIZES);
