@@ -5,6 +5,7 @@ import type { ServerId } from '../ids.ts';
 import {
   JOB_ATTEMPTS_MAX,
   JOB_BACKOFF_MS,
+  JOB_LOCK_MS,
   PARKED_JOBS_KEPT_MAX,
   PARKED_JOBS_KEPT_MS,
   QUEUE_CALL_MS_MAX,
@@ -33,6 +34,8 @@ export interface BullQueuesOptions {
   /** 32 hex digits: several clusters may share a Redis. */
   readonly clusterUuid: string;
   readonly log: Log;
+  /** Shorter in tests. */
+  readonly lockMs?: number;
 }
 
 /**
@@ -44,6 +47,7 @@ export class BullQueues implements JobQueues {
   readonly #redis: BullConnection;
   readonly #prefix: string;
   readonly #log: Log;
+  readonly #lockMs: number;
   readonly #queues = new Map<ServerId, Queue>();
   readonly #takers = new Set<BullTaker>();
   #trouble = '';
@@ -54,7 +58,7 @@ export class BullQueues implements JobQueues {
     return new BullQueues(options);
   }
 
-  private constructor({ url, clusterUuid, log }: BullQueuesOptions) {
+  private constructor({ url, clusterUuid, log, lockMs = JOB_LOCK_MS }: BullQueuesOptions) {
     this.#redis = new BullConnection(url, {
       // Demanded by the library, whose workers block on a call for as long as there is no job.
       maxRetriesPerRequest: null,
@@ -63,6 +67,7 @@ export class BullQueues implements JobQueues {
       retryStrategy: (tries) => Math.min(100 * tries, RECONNECT_MS_MAX),
     });
     this.#log = log;
+    this.#lockMs = lockMs;
     // The braces put all keys of the cluster into one slot of a Redis Cluster.
     this.#prefix = `{tfs-${clusterUuid}}`;
     // Each failed dial is one; the caller hears of it by its own calls.
@@ -134,6 +139,7 @@ export class BullQueues implements JobQueues {
       prefix: this.#prefix,
       name: nameOf(server),
       log: this.#log,
+      lockMs: this.#lockMs,
       onClosed: () => this.#takers.delete(taker),
     });
     this.#takers.add(taker);

@@ -1,6 +1,5 @@
 import { type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { JOB_LOCK_MS } from '../limits.ts';
 import type { Log } from '../log.ts';
 import type { JobHandler, JobTaker } from '../seams/job-queue.ts';
 
@@ -12,6 +11,8 @@ export interface BullTakerOptions {
   readonly concurrency: number;
   readonly handle: JobHandler;
   readonly log: Log;
+  /** A worker that shows no sign of life for this long has lost its jobs. */
+  readonly lockMs: number;
   readonly onClosed: () => void;
 }
 
@@ -50,13 +51,13 @@ export class BullTaker implements JobTaker {
   }
 
   #begin(): Worker {
-    const { redis, prefix, name, concurrency, handle, log } = this.#options;
+    const { redis, prefix, name, concurrency, handle, log, lockMs } = this.#options;
     const worker = new Worker(name, (job) => handle(takenOf(job)), {
       connection: redis,
       prefix,
       concurrency,
-      lockDuration: JOB_LOCK_MS,
-      stalledInterval: JOB_LOCK_MS,
+      lockDuration: lockMs,
+      stalledInterval: lockMs,
     });
     // It tries again by itself; a Redis that is away says the same all the time.
     worker.on('error', (error) => {

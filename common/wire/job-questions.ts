@@ -38,7 +38,7 @@ export const zJobsReply = z.object({
   etaMs: amount.optional(),
   running: z.array(zWork.extend({ forMs: amount })),
   parked: z.array(z.object({ block: zBlock, server: zServer, count: u32, agoMs: amount, reason: text })),
-  /** By DataServer; none where the queue does not answer. */
+  /** Of the DataServers that are there; none where the queue does not answer. */
   queues: z.array(z.object({ server: zServer, waiting: amount, running: amount, parked: amount })),
 });
 export type JobsReply = z.infer<typeof zJobsReply>;

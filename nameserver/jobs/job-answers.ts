@@ -1,5 +1,5 @@
 import { TfsError, toTfsError } from '../../common/errors.ts';
-import type { BlockId, ServerId } from '../../common/ids.ts';
+import type { BlockId } from '../../common/ids.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import type { JobQueues } from '../../common/seams/job-queue.ts';
@@ -138,7 +138,7 @@ export class JobAnswers {
   async #queues(): Promise<JobsReply['queues']> {
     const { queues, desk, log } = this.#deps;
     if (queues === undefined) return [];
-    const ids: ServerId[] = [...desk.sight().servers.keys()];
+    const ids = [...desk.sight().servers.values()].filter(({ isCurrent }) => isCurrent).map(({ id }) => id);
     try {
       return await Promise.all(ids.map(async (server) => ({ server, ...(await queues.counts(server)) })));
     } catch (error) {

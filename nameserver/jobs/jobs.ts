@@ -90,6 +90,8 @@ export class Jobs {
       this.#rate.clear();
       return;
     }
+    // The rate is that of the work there is, and not of a quiet hour before it.
+    if (this.desk.grants.size === 0 && this.planner.round?.wanted.length === 0) this.#rate.clear();
     this.#rate.note(clock.monotonic(), this.desk.stats.bytes);
     this.desk.tidy((server) => members.get(server)?.record.incarnation);
     this.planner.step();

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { BullQueues } from '../../../common/adapters/bull-queues.ts';
 import { isTfsError } from '../../../common/errors.ts';
 import { serverId } from '../../../common/ids.ts';
-import { JOB_ATTEMPTS_MAX, QUEUE_CALL_MS_MAX } from '../../../common/limits.ts';
+import { JOB_ATTEMPTS_MAX, JOB_LOCK_MS, QUEUE_CALL_MS_MAX } from '../../../common/limits.ts';
 import { silentLog } from '../../../common/log.ts';
 import type { JobHandler, QueuedJob } from '../../../common/seams/job-queue.ts';
 import { findRedisServer } from '../../../tools/cluster/redis.ts';
@@ -44,9 +45,12 @@ class World {
     return world;
   }
 
-  open(uuid = clusterUuid): BullQueues {
-    const url = `redis://127.0.0.1:${this.port}`;
-    const queues = BullQueues.open({ url, clusterUuid: uuid, log: silentLog });
+  get url(): string {
+    return `redis://127.0.0.1:${this.port}`;
+  }
+
+  open(uuid = clusterUuid, lockMs = JOB_LOCK_MS): BullQueues {
+    const queues = BullQueues.open({ url: this.url, clusterUuid: uuid, log: silentLog, lockMs });
     this.#t.defer(() => queues.close());
     return queues;
   }
@@ -87,6 +91,18 @@ class World {
 
   work(handle: JobHandler, concurrency = 2, queues = this.queues): void {
     queues.work(SERVER, { concurrency, handle });
+  }
+
+  /** A process that takes a job and is killed. @returns its last words */
+  async dyingWorker(): Promise<string> {
+    const script = join(import.meta.dirname, '..', '..', 'kit', 'mortal-worker.ts');
+    const args = ['--import', 'tsx', script, this.url, clusterUuid, String(SERVER), '500'];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#t.defer(() => child.kill('SIGKILL'));
+    const [words] = (await once(child.stdout, 'data')) as [Buffer];
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    return words.toString().trim();
   }
 
   async flush(): Promise<void> {
@@ -240,6 +256,31 @@ describe('BullQueues', (test) => {
       assert.equal(await world.queues.counts(SERVER), { waiting: 0, running: 0, parked: 0 });
       await world.add('b-1');
       await until(() => begun.length === 2);
+    },
+  );
+
+  withServer(
+    'a worker that dies loses its job to the next one; a job that kills two of them is parked',
+    async (t) => {
+      const world = await World.started(t);
+      await world.add('a-1');
+      for (let i = 0; i < 2; i++) assert.is(await world.dyingWorker(), 'begun a-1');
+      const living = world.open(clusterUuid, 500);
+      await until(async () => (await codeOf(living.check())) === 'none');
+      const done: string[] = [];
+      world.work(
+        async ({ id }) => {
+          done.push(id);
+          return 'done';
+        },
+        1,
+        living,
+      );
+      await until(async () => (await world.queues.counts(SERVER)).parked === 1);
+      assert.match((await world.queues.list(SERVER, 'parked', 1))[0]!.note, /stalled/);
+      await world.add('b-1');
+      await until(() => done.length === 1);
+      assert.equal(done, ['b-1']);
     },
   );
 
