@@ -24,6 +24,8 @@ export interface AdminHttpOptions {
   readonly log: Log;
   /** More routes of this server; an error thrown there becomes the JSON body of its code. */
   readonly routes?: (router: Router) => void;
+  /** What is asked before the routes, in order. */
+  readonly middleware?: readonly Koa.Middleware[];
 }
 
 /**
@@ -55,7 +57,7 @@ export class AdminHttp {
   }
 }
 
-function app({ health, metrics, log, routes }: AdminHttpOptions): Koa {
+function app({ health, metrics, log, routes, middleware = [] }: AdminHttpOptions): Koa {
   const koa = new Koa();
   koa.use(async (ctx, next) => {
     const requestId = randomUUID();
@@ -71,6 +73,7 @@ function app({ health, metrics, log, routes }: AdminHttpOptions): Koa {
       ctx.body = { code: error.code, message: error.message, requestId };
     }
   });
+  for (const asked of middleware) koa.use(asked);
   const router = new Router();
   router.get('/healthz', async (ctx) => {
     const { ok, status } = await health();

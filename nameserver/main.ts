@@ -12,8 +12,9 @@ import { serverId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
 import { openMetrics } from '../common/metrics.ts';
 import { redisAddress } from '../common/redis-address.ts';
-import { readClusterKey } from '../common/secrets.ts';
+import { readClusterKey, readToken } from '../common/secrets.ts';
 import { Keyring } from '../common/wire/keys.ts';
+import { jobBoard } from './jobs/board.ts';
 import type { ConfiguredMember } from './members.ts';
 import { observe } from './metrics.ts';
 import { NameServer } from './nameserver.ts';
@@ -75,6 +76,7 @@ await runServer({
       health: () => ({ ok: true, status: nameserver.status() }),
       metrics,
       log,
+      middleware: await boardOf(config, () => queues.native(nameserver.members.known), log),
     });
     return {
       close: async () => {
@@ -100,6 +102,21 @@ async function openStore(directory: string, log: Log): Promise<LeveldownKv> {
     throw new TfsError('REFUSED', `another NameServer process runs on ${directory}: stop it first`, {
       cause: error,
     });
+  }
+}
+
+/** Without a token nobody could be let in: then there is no board. */
+async function boardOf(
+  config: Config,
+  queues: Parameters<typeof jobBoard>[0]['queues'],
+  log: Log,
+): Promise<ReturnType<typeof jobBoard>> {
+  try {
+    return jobBoard({ queues, token: (await readToken(config.home)).text });
+  } catch (error) {
+    if (!isTfsError(error, 'CONFIG')) throw error;
+    log.warn({ reason: error.message }, 'no board of jobs: there is no token to protect it with');
+    return [];
   }
 }
 
