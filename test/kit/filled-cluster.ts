@@ -7,6 +7,7 @@ import type { Stored } from '../../client/client.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { isTfsError } from '../../common/errors.ts';
 import type { BlockId } from '../../common/ids.ts';
+import type { JobQueues } from '../../common/seams/job-queue.ts';
 import type { BlockFacts } from '../../nameserver/block-facts.ts';
 import { Whole } from '../../nameserver/block-page.ts';
 import { LocalCluster } from './local-cluster.ts';
@@ -38,9 +39,20 @@ export class FilledCluster {
     this.queues = queues;
   }
 
-  static async start(t: TestContext, { deadMs = 6_000 } = {}): Promise<FilledCluster> {
+  /** @param options other than the queues in memory that a test can play with */
+  static async start(
+    t: TestContext,
+    {
+      deadMs = 6_000,
+      ...options
+    }: {
+      readonly deadMs?: number;
+      readonly queues?: JobQueues;
+      readonly jobBytesPerSecond?: number;
+    } = {},
+  ): Promise<FilledCluster> {
     const queues = new MemoryQueues(nodeClock);
-    const cluster = await LocalCluster.start(t, { mounts: 4, queues, deadMs });
+    const cluster = await LocalCluster.start(t, { mounts: 4, queues, deadMs, ...options });
     const world = new FilledCluster(cluster, queues);
     for (let i = 0; i < 8; i++) {
       const bodies = Array.from({ length: 40 }, () => randomBytes(3000 + Math.floor(Math.random() * 20_000)));

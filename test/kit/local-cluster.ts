@@ -30,6 +30,7 @@ interface ClusterOptions {
   readonly replicas: number;
   readonly minWrite: number;
   readonly queues: JobQueues | undefined;
+  readonly jobBytesPerSecond: number;
   /** Shorter than usual. */
   readonly deadMs: number | undefined;
   readonly undeleteWindowMs?: number | undefined;
@@ -72,6 +73,7 @@ export class LocalCluster {
       undeleteWindowMs,
       prepareMount,
       queues,
+      jobBytesPerSecond = 1e9,
       deadMs,
     }: {
       mounts?: number;
@@ -81,6 +83,7 @@ export class LocalCluster {
       /** Runs before a mount is formatted. */
       prepareMount?: (id: number, path: string) => Promise<void>;
       queues?: JobQueues;
+      jobBytesPerSecond?: number;
       deadMs?: number;
     } = {},
   ): Promise<LocalCluster> {
@@ -89,6 +92,7 @@ export class LocalCluster {
       replicas,
       minWrite,
       queues,
+      jobBytesPerSecond,
       deadMs,
       undeleteWindowMs,
     });
@@ -130,7 +134,7 @@ export class LocalCluster {
     const dir = join(this.root, 'ns');
     mkdirSync(dir, { recursive: true });
     this.#nameserverKv = await LeveldownKv.open({ directory: dir });
-    const { queues } = this.#options;
+    const { queues, jobBytesPerSecond } = this.#options;
     this.nameserver = await NameServer.open({
       id: 0,
       clusterUuid,
@@ -140,7 +144,7 @@ export class LocalCluster {
       ...(this.#options.deadMs === undefined ? {} : { deadMs: this.#options.deadMs }),
       ...(queues === undefined
         ? {}
-        : { jobs: { queues, bytesPerSecond: 1e9, clusterBytesPerSecond: undefined } }),
+        : { jobs: { queues, bytesPerSecond: jobBytesPerSecond, clusterBytesPerSecond: undefined } }),
       configured: Array.from({ length: this.#options.mounts }, (_, i) => ({
         id: serverId(i + 1),
         address: this.#address(i + 1),

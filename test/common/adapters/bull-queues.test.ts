@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,67 +10,41 @@ import { JOB_ATTEMPTS_MAX, JOB_LOCK_MS, QUEUE_CALL_MS_MAX } from '../../../commo
 import { silentLog } from '../../../common/log.ts';
 import type { JobHandler, QueuedJob } from '../../../common/seams/job-queue.ts';
 import { findRedisServer } from '../../../tools/cluster/redis.ts';
-import { freePorts } from '../../kit/ports.ts';
+import { RedisOfTest } from '../../kit/redis-of-test.ts';
 import { withRedis } from '../../kit/redis-server.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
-import { tempDir } from '../../kit/temp-dir.ts';
 
 const REDIS = findRedisServer(process.env);
 const clusterUuid = 'ab'.repeat(16);
 const SERVER = serverId(3);
 
 class World {
-  readonly port: number;
+  readonly redis: RedisOfTest;
   readonly queues: BullQueues;
-  readonly #directory: string;
   readonly #t: TestContext;
-  #child: ChildProcess | undefined;
 
-  private constructor(t: TestContext, port: number) {
+  private constructor(t: TestContext, redis: RedisOfTest) {
     this.#t = t;
-    this.port = port;
-    this.#directory = tempDir(t);
-    t.defer(() => this.kill());
+    this.redis = redis;
     this.queues = this.open();
   }
 
+  /** Without a Redis that answers. */
   static async open(t: TestContext): Promise<World> {
-    return new World(t, await freePorts(1));
+    return new World(t, await RedisOfTest.open(t));
   }
 
   static async started(t: TestContext, settings: readonly string[] = []): Promise<World> {
     const world = await World.open(t);
-    world.start(settings);
+    world.redis.start(settings);
     await world.isUp();
     return world;
   }
 
-  get url(): string {
-    return `redis://127.0.0.1:${this.port}`;
-  }
-
   open(uuid = clusterUuid, lockMs = JOB_LOCK_MS): BullQueues {
-    const queues = BullQueues.open({ url: this.url, clusterUuid: uuid, log: silentLog, lockMs });
+    const queues = BullQueues.open({ url: this.redis.url, clusterUuid: uuid, log: silentLog, lockMs });
     this.#t.defer(() => queues.close());
     return queues;
-  }
-
-  start(settings: readonly string[] = []): void {
-    const all = ['--port', String(this.port), '--save', '', '--dir', this.#directory, ...settings];
-    this.#child = spawn(REDIS!, all, { stdio: 'ignore' });
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal);
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child;
-    this.#child = undefined;
-    if (child === undefined || child.exitCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
   }
 
   async isUp(): Promise<void> {
@@ -96,17 +70,13 @@ class World {
   /** A process that takes a job and is killed. @returns its last words */
   async dyingWorker(): Promise<string> {
     const script = join(import.meta.dirname, '..', '..', 'kit', 'mortal-worker.ts');
-    const args = ['--import', 'tsx', script, this.url, clusterUuid, String(SERVER), '500'];
+    const args = ['--import', 'tsx', script, this.redis.url, clusterUuid, String(SERVER), '500'];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#t.defer(() => child.kill('SIGKILL'));
     const [words] = (await once(child.stdout, 'data')) as [Buffer];
     child.kill('SIGKILL');
     await once(child, 'exit');
     return words.toString().trim();
-  }
-
-  async flush(): Promise<void> {
-    await withRedis({ host: '127.0.0.1', port: this.port }, (redis) => redis.flushall());
   }
 }
 
@@ -204,12 +174,12 @@ describe('BullQueues', (test) => {
     assert.is(await codeOf(world.add('a-1')), 'UNAVAILABLE');
     assert.is(await codeOf(world.queues.counts(SERVER)), 'UNAVAILABLE');
     assert.ok(performance.now() - begun < QUEUE_CALL_MS_MAX);
-    world.start();
+    world.redis.start();
     await world.isUp();
     await world.add('a-1');
-    world.signal('SIGSTOP');
+    world.redis.signal('SIGSTOP');
     assert.is(await codeOf(world.add('b-1')), 'UNAVAILABLE');
-    world.signal('SIGCONT');
+    world.redis.signal('SIGCONT');
     await world.isUp();
     await until(async () => (await world.queues.counts(SERVER)).waiting >= 1);
   });
@@ -223,14 +193,14 @@ describe('BullQueues', (test) => {
     });
     await world.add('a-1');
     await until(() => done.includes('a-1'));
-    await world.kill();
+    await world.redis.kill();
     await until(async () => (await codeOf(world.add('b-1'))) === 'UNAVAILABLE');
     await sleep(500);
-    world.start();
+    world.redis.start();
     await world.isUp();
     await until(async () => (await codeOf(world.add('c-1'))) === 'none');
     await until(() => done.includes('c-1'));
-    await world.flush();
+    await world.redis.flush();
     await world.add('d-1');
     await until(() => done.includes('d-1'));
   });
@@ -251,7 +221,7 @@ describe('BullQueues', (test) => {
       }, 1);
       await world.add('a-1', 'b-1');
       await until(() => begun.length === 1);
-      await world.flush();
+      await world.redis.flush();
       release();
       assert.equal(await world.queues.counts(SERVER), { waiting: 0, running: 0, parked: 0 });
       await world.add('b-1');
@@ -289,7 +259,7 @@ describe('BullQueues', (test) => {
     const error = await world.queues.check().catch((thrown: unknown) => thrown);
     assert.ok(isTfsError(error, 'CONFIG'));
     assert.match(error.message, /allkeys-lru.*config set maxmemory-policy noeviction/);
-    await withRedis({ host: '127.0.0.1', port: world.port }, (redis) =>
+    await withRedis({ host: '127.0.0.1', port: world.redis.port }, (redis) =>
       redis.config('SET', 'maxmemory-policy', 'noeviction'),
     );
     assert.is(await codeOf(world.queues.check()), 'none');
@@ -310,7 +280,7 @@ describe('BullQueues', (test) => {
     world.work(async () => 'done');
     await world.add('a-1');
     await until(async () => (await world.queues.counts(SERVER)).waiting === 0);
-    await world.kill();
+    await world.redis.kill();
     await until(async () => (await codeOf(world.queues.check())) === 'UNAVAILABLE');
     const begun = performance.now();
     await world.queues.close();

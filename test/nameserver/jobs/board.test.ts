@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { BullQueues } from '../../../common/adapters/bull-queues.ts';
@@ -9,9 +7,8 @@ import { silentLog } from '../../../common/log.ts';
 import { openMetrics } from '../../../common/metrics.ts';
 import { jobBoard } from '../../../nameserver/jobs/board.ts';
 import { findRedisServer } from '../../../tools/cluster/redis.ts';
-import { freePorts } from '../../kit/ports.ts';
+import { RedisOfTest } from '../../kit/redis-of-test.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
-import { tempDir } from '../../kit/temp-dir.ts';
 
 const REDIS = findRedisServer(process.env);
 const TOKEN = 'a-token-of-some-length';
@@ -23,17 +20,10 @@ const basic = (password: string) => ({
 
 /** An admin port with the board, over the queues of a Redis with one job in them. */
 async function open(t: TestContext): Promise<{ url: string; queues: BullQueues; kill: () => Promise<void> }> {
-  const port = await freePorts(1);
-  const args = ['--port', String(port), '--save', '', '--dir', tempDir(t)];
-  const redis = spawn(REDIS!, args, { stdio: 'ignore' });
-  const kill = async () => {
-    if (redis.exitCode !== null || redis.signalCode !== null) return;
-    redis.kill('SIGKILL');
-    await once(redis, 'exit');
-  };
-  t.defer(kill);
+  const redis = await RedisOfTest.open(t);
+  redis.start();
   const queues = BullQueues.open({
-    url: `redis://127.0.0.1:${port}`,
+    url: redis.url,
     clusterUuid: 'ab'.repeat(16),
     log: silentLog,
   });
@@ -67,7 +57,7 @@ async function open(t: TestContext): Promise<{ url: string; queues: BullQueues; 
     middleware: jobBoard({ queues: () => queues.native([SERVER]), token: TOKEN }),
   });
   t.defer(() => admin.close());
-  return { url: `http://127.0.0.1:${admin.address.port}`, queues, kill };
+  return { url: `http://127.0.0.1:${admin.address.port}`, queues, kill: () => redis.kill() };
 }
 
 describe('the board of jobs', (test) => {
