@@ -8,7 +8,7 @@ import { TfsError } from './errors.ts';
 import type { BlockId } from './ids.ts';
 
 /** Kinds of work that are queued. */
-export const JOB_KINDS = ['replicate'] as const;
+export const JOB_KINDS = ['replicate', 'balance'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
 const zPayload = z.object({

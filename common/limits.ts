@@ -279,8 +279,13 @@ export const DROP_LOOKS_PER_TURN_MAX = 1024;
  */
 export const DROP_RETRY_MS_MIN = 3_500;
 export const DROP_RETRY_MS_MAX = 60_000;
-/** Disks whose used shares differ by no more than this are even. */
-export const BALANCE_PERCENT_MAX = 5;
+/** Blocks are moved between disks of which the used shares differ by more than this. */
+export const BALANCE_PERCENT_MAX = 4;
+/**
+ * Of copies too many that on a disk that is fuller by more than this goes. Less than {@link BALANCE_PERCENT_MAX}, so that
+ * a copy that was made to even disks out is not the one too many when it is there.
+ */
+export const FULLER_PERCENT_MIN = 2;
 /** The removal of a replica on one DataServer. */
 export const DROP_MS_MAX = 10_000;
 /** Replicas that one DataServer reads through at a time because somebody asked for it. */
@@ -410,6 +415,7 @@ assert(
   'a piece of a scrub holds the header of any record',
 );
 assert(SCRUBBED_MS > 2 * HEARTBEAT_MS, 'what was scrubbed is told although a heartbeat is lost');
+assert(FULLER_PERCENT_MIN < BALANCE_PERCENT_MAX, 'what was moved stays where it is');
 assert(
   PICTURE_BYTES_MAX_DEFAULT * 2 <= BLOCK_BYTES_DEFAULT,
   'a block holds more than one picture of any size',

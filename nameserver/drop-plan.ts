@@ -1,5 +1,5 @@
 import type { ServerId } from '../common/ids.ts';
-import { BALANCE_PERCENT_MAX, SUPERBLOCK_BYTES } from '../common/limits.ts';
+import { FULLER_PERCENT_MIN, SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { Drop } from '../common/wire/control.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
@@ -71,7 +71,7 @@ function chooseVictim(facts: BlockFacts, sight: DropSight): ReplicaFacts | undef
   // Small differences are not worth a change of the configuration.
   const excessPercent = (server: ServerId): number => {
     const excess = sight.usedPercent(server) - emptiest;
-    return excess > BALANCE_PERCENT_MAX ? excess : 0;
+    return excess > FULLER_PERCENT_MIN ? excess : 0;
   };
   const crowd = (server: ServerId): number =>
     kept.filter((other) => sight.domainOf(other.server) === sight.domainOf(server)).length;

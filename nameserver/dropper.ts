@@ -140,7 +140,7 @@ export class Dropper {
 
   async #run(block: BlockId, plan: DropPlan): Promise<void> {
     const { configurer, map, log } = this.#deps;
-    const renew = this.#waiting.get(block)?.renew;
+    const renew = this.#waiting.get(block)?.renew ?? this.#holderOfNewest(block, plan);
     if (renew !== undefined) await configurer.request(block, [renew], true);
     if (plan.kind === 'leave-out') {
       await configurer.leaveOut(block, plan.server);
@@ -156,6 +156,16 @@ export class Dropper {
       this.stats.retired++;
       log.info({ block, servers: plan.servers }, 'a block that held nothing is gone');
     }
+  }
+
+  /**
+   * A replica can come back only under a newer configuration than it was dropped with. So one that holds the newest, which
+   * it does not belong to, goes when there is another: somebody may want a copy there again.
+   */
+  #holderOfNewest(block: BlockId, plan: DropPlan): ServerId | undefined {
+    if (plan.kind !== 'drop') return undefined;
+    const victim = this.#deps.map.facts(block)?.replicas.find(({ server }) => server === plan.server);
+    return victim?.stale === false ? plan.server : undefined;
   }
 
   async #drop(block: BlockId, server: ServerId, reason: Drop['reason']): Promise<void> {

@@ -24,7 +24,7 @@ type Ordered = Omit<JobOrder, 'bytesPerSecond' | 'msMax'>;
  */
 export const ORDERS: Readonly<
   Record<JobKind, (facts: BlockFacts, context: OrderContext) => Promise<Ordered>>
-> = { replicate };
+> = { replicate, balance: replicate };
 
 async function replicate(
   facts: BlockFacts,

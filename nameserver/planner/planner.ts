@@ -2,6 +2,7 @@ import { PLANNED_BLOCKS_PER_STEP_MAX, PLANNED_ROWS_PER_STEP_MAX, WANTED_MAX } fr
 import type { BlockFacts } from '../block-facts.ts';
 import type { BlockMap } from '../block-map.ts';
 import { type BlockPage, idOf } from '../block-page.ts';
+import { surplusOf } from './balance.ts';
 import { type Rule, ServerTables } from './rule.ts';
 import { RULES } from './rules.ts';
 import type { PlanSight } from './sight.ts';
@@ -64,7 +65,7 @@ export class Planner {
     const { map, rowsPerStepMax = PLANNED_ROWS_PER_STEP_MAX } = this.#deps;
     const { blocksPerStepMax = PLANNED_BLOCKS_PER_STEP_MAX } = this.#deps;
     const sight = this.#deps.sight();
-    const tables = new ServerTables(sight.servers.values());
+    const tables = new ServerTables(sight.servers.values(), surplusOf(sight.servers.values()));
     const left = { rows: rowsPerStepMax, blocks: blocksPerStepMax };
     for (; this.#page < PAGES; this.#page++, this.#row = 0) {
       const page = map.page(this.#page);

@@ -27,6 +27,8 @@ export class ServerTables {
   /** 1: it answers, and what it holds is known. */
   readonly isThere = new Uint8Array(SERVER_IDS);
   readonly canWrite = new Uint8Array(SERVER_IDS);
+  /** Which part of its blocks a disk may do without, because it is fuller than others. */
+  readonly surplus = new Float64Array(SERVER_IDS);
   /** Number of its failure domain, from 1; 0 for a server that nobody knows. */
   readonly domain = new Uint16Array(SERVER_IDS);
   /** By number of the failure domain: 1 where a server takes new copies. */
@@ -34,7 +36,8 @@ export class ServerTables {
   /** Failure domains with such a server. */
   readonly receivingDomains: number;
 
-  constructor(servers: Iterable<ServerSight>) {
+  constructor(servers: Iterable<ServerSight>, surplus: ReadonlyMap<number, number> = new Map()) {
+    for (const [id, part] of surplus) this.surplus[id] = part;
     const numbers = new Map<string, number>();
     const receiving = new Set<number>();
     for (const { id, domain, givenUp, isCurrent, canWrite, refuses } of servers) {

@@ -27,6 +27,8 @@ function serverSight(id: ServerId, deps: SightDeps): ServerSight {
     givenUp: whyGivenUp(id, deps),
     canWrite: members.canWrite(id),
     refuses: members.isDrained(id) ? 'it is to be emptied' : whyRefusing(live, isCurrent),
+    usedPercent: members.usedPercent(id),
+    capacityBytes: live?.record.capacityBytes ?? 0,
     // New blocks need room too, and a disk that is filled to the brim stops them.
     roomBytes: live === undefined ? 0 : live.space.freeBytes - 2 * live.record.blockBytes,
   };

@@ -16,6 +16,10 @@ export interface ServerSight {
   readonly canWrite: boolean;
   /** Why it takes no new copies now; undefined while it does. */
   readonly refuses: string | undefined;
+  /** How much of its capacity blocks take. */
+  readonly usedPercent: number;
+  /** 0 while that is not known. */
+  readonly capacityBytes: number;
   /** What new copies may take of its disk. */
   readonly roomBytes: number;
 }

@@ -40,7 +40,8 @@ export function chooseTarget(ask: TargetAsk): ServerId | string {
     : `no other failure domain takes it (${reasons.sort().join('; ')})`;
 }
 
-function unfit(server: ServerSight, { block, bytes, sight }: TargetAsk): string | undefined {
+/** @returns why the server takes no copy of this block, undefined where it does */
+export function unfit(server: ServerSight, { block, bytes, sight }: TargetAsk): string | undefined {
   if (server.givenUp !== undefined) return server.givenUp;
   if (server.refuses !== undefined) return server.refuses;
   if (server.roomBytes < bytes) return 'too little room';
@@ -48,7 +49,7 @@ function unfit(server: ServerSight, { block, bytes, sight }: TargetAsk): string 
 }
 
 /** Uniform in (0, 1]; the last steps of MurmurHash3, by Appleby. */
-function hash(block: number, server: number): number {
+export function hash(block: number, server: number): number {
   let h = Math.imul(block, 0xcc9e2d51) ^ Math.imul(server, 0x9e3779b1);
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

@@ -9,6 +9,7 @@ export const Priority = {
   ONE_COPY: 10,
   UNDER_REPLICATED: 20,
   WRONG_DOMAIN: 30,
+  BALANCE: 80,
 } as const;
 export const PRIORITY_MAX = 99;
 

@@ -49,6 +49,7 @@ export class FilledCluster {
       readonly deadMs?: number;
       readonly queues?: JobQueues;
       readonly jobBytesPerSecond?: number;
+      readonly capacityBytes?: number;
     } = {},
   ): Promise<FilledCluster> {
     const queues = new MemoryQueues(nodeClock);

@@ -223,6 +223,8 @@ export class JobsWorld {
       givenUp: isDead ? 'silent for long' : undefined,
       canWrite: isCurrent,
       refuses: isCurrent ? undefined : 'it is not there now',
+      usedPercent: 50,
+      capacityBytes: 1e12,
       roomBytes: 1e9,
     };
   }

@@ -34,6 +34,8 @@ interface ClusterOptions {
   /** Shorter than usual. */
   readonly deadMs: number | undefined;
   readonly undeleteWindowMs?: number | undefined;
+  /** Of each disk; what the file system has when absent. */
+  readonly capacityBytes?: number | undefined;
 }
 
 /**
@@ -75,6 +77,7 @@ export class LocalCluster {
       queues,
       jobBytesPerSecond = 1e9,
       deadMs,
+      capacityBytes,
     }: {
       mounts?: number;
       replicas?: number;
@@ -85,6 +88,7 @@ export class LocalCluster {
       queues?: JobQueues;
       jobBytesPerSecond?: number;
       deadMs?: number;
+      capacityBytes?: number;
     } = {},
   ): Promise<LocalCluster> {
     const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), {
@@ -95,6 +99,7 @@ export class LocalCluster {
       jobBytesPerSecond,
       deadMs,
       undeleteWindowMs,
+      capacityBytes,
     });
     t.defer(() => cluster.close());
     cluster.#base = await freePorts(2 + mounts);
@@ -188,7 +193,7 @@ export class LocalCluster {
       keyring: LOCAL_KEYRING,
       log: silentLog,
       domain: `d${id}`,
-      capacityBytes: undefined,
+      capacityBytes: this.#options.capacityBytes,
       blockBytes: 1 << 20,
       openBlocks: 2,
       spareBlocks: 0,

@@ -44,6 +44,8 @@ export class PlannedWorld {
       givenUp: undefined,
       canWrite: true,
       refuses: undefined,
+      usedPercent: 50,
+      capacityBytes: 1e12,
       roomBytes: 1e9,
       ...before,
       ...changed,

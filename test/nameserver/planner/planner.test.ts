@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import * as assert from 'uvu/assert';
 import type { BlockId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
+import { surplusOf } from '../../../nameserver/planner/balance.ts';
 import { planBlock } from '../../../nameserver/planner/plan-block.ts';
 import { Planner } from '../../../nameserver/planner/planner.ts';
 import { ServerTables } from '../../../nameserver/planner/rule.ts';
@@ -26,6 +27,7 @@ const zServer = fc.record({
   givenUp: fc.constantFrom(undefined, undefined, undefined, 'gone'),
   canWrite: fc.boolean(),
   refuses: fc.constantFrom(undefined, undefined, 'no'),
+  usedPercent: fc.nat(100),
 });
 const zWorld = fc.record({
   servers: fc.array(zServer, { minLength: SERVERS, maxLength: SERVERS }),
@@ -82,7 +84,7 @@ describe('the planner', (test) => {
     fc.assert(
       fc.property(zWorld, (shape) => {
         const { map, sight } = worldOf(shape);
-        const tables = new ServerTables(sight.servers.values());
+        const tables = new ServerTables(sight.servers.values(), surplusOf(sight.servers.values()));
         shape.blocks.forEach((_, i) => {
           const page = map.page(idOf(i) >>> 16)!;
           for (const rule of RULES) {
