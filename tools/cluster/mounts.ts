@@ -55,6 +55,11 @@ export async function adoptMount(config: Config, mount: MountConfig): Promise<vo
   await replaceFile(recordPath(config.home), `${JSON.stringify(record, null, 2)}\n`);
 }
 
+/** Ids of all mounts that were ever formatted for this cluster. @throws TfsError CONFIG as {@link surveyMounts} */
+export async function everFormatted(config: Config): Promise<number[]> {
+  return Object.keys((await readRecord(config)).mounts).map(Number);
+}
+
 async function readRecord(config: Config): Promise<ClusterRecord> {
   const file = recordPath(config.home);
   const text = await readIfThere(file);

@@ -120,7 +120,7 @@ describe('tfs', (test) => {
     assert.is(help.code, 0);
     const text = help.stdout.toString();
     const commands =
-      'put get rm undelete hide reveal stat import status doctor jobs plan why promote drain undrain remove-server verify scrub fsck dump salvage format bench'.split(
+      'put get rm undelete hide reveal stat import status doctor jobs plan why promote add drain undrain remove-server verify scrub fsck dump salvage format bench'.split(
         ' ',
       );
     for (const command of commands) assert.match(text, new RegExp(`^ {2}${command}\\b`, 'm'));
