@@ -23,6 +23,8 @@ export interface DispatcherDeps {
   readonly log: Log;
   /** Undefined while this NameServer does not lead, or does not know every block. */
   readonly reign: () => Reign | undefined;
+  /** A planted bug in tests: ids that are used again. */
+  readonly idOf?: typeof jobIdOf;
   /** There is no queue: what cannot wait is done without. */
   readonly direct: (wanted: readonly Work[]) => void;
 }
@@ -100,7 +102,7 @@ export class Dispatcher {
   }
 
   async #fillOne(reign: Reign, server: ServerId, works: readonly Work[]): Promise<void> {
-    const { queues, clock } = this.#deps;
+    const { queues, clock, idOf = jobIdOf } = this.#deps;
     const { waiting, running } = await queues.counts(server);
     const now = clock.monotonic();
     const queued = this.#queued.get(server) ?? new Map<string, number>();
@@ -116,7 +118,7 @@ export class Dispatcher {
       const key = `${work.kind} ${work.block}`;
       if (queued.has(key) || !this.#isStillWanted(work, sight)) continue;
       const payload = { kind: work.kind, block: work.block, round: this.#round };
-      jobs.push({ id: jobIdOf(payload, reign.epoch), priority: work.priority, payload });
+      jobs.push({ id: idOf(payload, reign.epoch), priority: work.priority, payload });
       queued.set(key, now);
     }
     if (jobs.length === 0 || this.#closed) return;

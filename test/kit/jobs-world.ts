@@ -7,7 +7,7 @@ import {
   type ServerId,
   serverId,
 } from '../../common/ids.ts';
-import type { JobKind } from '../../common/jobs.ts';
+import type { JobKind, JobPayload } from '../../common/jobs.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import { compareReigns, type Member, type Reign, type Repair } from '../../common/wire/control.ts';
@@ -69,6 +69,8 @@ export interface JobsWorldOptions {
   readonly faults?: QueueFaults;
   /** Of a hundred messages between workers and the leader, so many are lost. */
   readonly lostMessages?: number;
+  /** A planted bug: the same id for the same work, whenever it is queued. */
+  readonly reusesIds?: boolean;
 }
 
 /**
@@ -140,6 +142,7 @@ export class JobsWorld {
       planner,
       sight: () => desk.sight(),
       direct: (wanted) => direct.run(wanted),
+      ...(this.#options.reusesIds ? { idOf: ({ kind, block }: JobPayload) => `${kind}-${block}` } : {}),
     });
     this.leader = { reign, desk, planner, dispatcher, direct };
   }

@@ -57,7 +57,8 @@ function copies(blocks: Blocks, away: readonly number[], replicas: number): Find
       what: `${plural(one, 'block has', 'blocks have')} one good copy only that can be had now`,
       why: whereElse,
       itself:
-        'they are read from it; copies on servers that come back count again at once. This version makes no new copies',
+        'they are read from it; copies on servers that come back count again at once. The others are made again elsewhere, ' +
+        'these first, 10 min after their server was last heard, where another failure domain has room',
       todo: bringBack,
     });
   const fewer = underReplicated - none - (replicas > 1 ? one : 0);
@@ -72,8 +73,8 @@ function copies(blocks: Blocks, away: readonly number[], replicas: number): Find
           ? `${whereElse}, or they were begun while a server was not there`
           : 'they were begun while a server was not there, or copies are damaged or not up to date',
       itself:
-        'a block that is still open is closed within 30 s; copies on servers that come back count again at once. This ' +
-        'version makes no new copies: a block that was begun with fewer keeps them',
+        'a block that is still open is closed within 30 s; copies on servers that come back count again at once. The others ' +
+        'are made again elsewhere, 10 min after their server was last heard, where another failure domain has room',
       todo: away.length > 0 ? `bring back DataServer ${away.join(', ')}` : null,
     });
   if (stale > 0)

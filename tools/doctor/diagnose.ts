@@ -1,6 +1,7 @@
 import { blockFindings } from './block-findings.ts';
 import type { Facts } from './facts.ts';
 import type { Finding, Level } from './finding.ts';
+import { jobFindings } from './job-findings.ts';
 import { nameserverFindings } from './nameserver-findings.ts';
 import { placeFindings } from './place-findings.ts';
 import { isStopped, processFindings, stoppedFinding } from './process-findings.ts';
@@ -24,6 +25,7 @@ export function diagnose(facts: Facts): Diagnosis {
         ...nameserverFindings(facts),
         ...serverFindings(facts),
         ...blockFindings(facts),
+        ...jobFindings(facts),
         ...processFindings(facts),
         ...placeFindings(facts),
       ];

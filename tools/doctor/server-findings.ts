@@ -10,7 +10,8 @@ const BLOCKS_LEFT_MIN = 20;
 
 const SOON_OTHERS =
   'Writes go on with the others within 3 s, in new blocks; deletes and the like of blocks it holds within 6 s. What it ' +
-  'holds counts again when it is back; this version makes no new copies elsewhere.';
+  'holds counts again when it is back; after 10 min (cluster.deadMs) it is copied to others, where another failure ' +
+  'domain has room.';
 
 /** DataServers and their disks, and whether there are enough of them for a write. */
 export function serverFindings(facts: Facts): Finding[] {

@@ -120,6 +120,18 @@ describe('jobs, with a queue that may do anything', (test) => {
     }
   });
 
+  test('would wait for ever for jobs that were lost or failed if it used their ids again', async () => {
+    const lost = (reusesIds: boolean) =>
+      new JobsWorld({ seed: 5, blocks: 20, faults: { loses: 50 }, reusesIds });
+    const world = lost(true);
+    world.kill(world.servers[0]!);
+    await world.pass(15 * 60_000);
+    assert.not(world.isWhole, 'the planted bug is caught');
+    const sound = lost(false);
+    sound.kill(sound.servers[0]!);
+    await sound.until(() => sound.isWhole, 15 * 60_000);
+  });
+
   test('what an operator has paused is not begun, with a queue or without, and goes on when it is resumed', async () => {
     for (const isDown of [false, true]) {
       const world = new JobsWorld({ seed: 12, servers: 6, blocks: 60 });

@@ -20,6 +20,9 @@ type Blocks = Partial<ClusterMap['blocks']>;
 const withServers = (...servers: ServerInfo[]): Facts =>
   healthy({ nameservers: nameservers(map({ servers })) });
 const withBlocks = (blocks: Blocks): Facts => healthy({ nameservers: nameservers(map({ blocks })) });
+const IDLE = { wantedBlocks: 0, wantedBytes: 0, running: 0, parked: 0, bytesPerSecond: 0, paused: [] };
+const withJobs = (jobs: Partial<NonNullable<ClusterMap['jobs']>>): Facts =>
+  healthy({ nameservers: nameservers(map({ jobs: { ...IDLE, ...jobs } })) });
 const unwell = (overrides: Partial<ServerInfo>): Facts =>
   withServers(server(1), server(2), server(3, overrides));
 const unwell4 = (overrides: Partial<ServerInfo>): Facts =>
@@ -70,12 +73,7 @@ const SYMPTOMS: readonly Symptom[] = [
     facts: oneAway({ byCopies: [0, 0, 20, 0], underReplicated: 20 }),
     verdict: 'degraded',
     codes: ['server-down', 'fewer-copies', 'fewer-copies-than-wanted'],
-    says: [
-      'DataServer 3 is down',
-      'last heard 20 s ago',
-      'starts it again',
-      'this version makes no new copies',
-    ],
+    says: ['DataServer 3 is down', 'last heard 20 s ago', 'starts it again', 'it is copied to others'],
   },
   {
     name: 'a DataServer has just died: its process is gone, the leader still waits for it',
@@ -399,6 +397,50 @@ const SYMPTOMS: readonly Symptom[] = [
     verdict: 'degraded',
     codes: ['redis-evicts'],
     says: ['noeviction'],
+  },
+  {
+    name: 'the leader does not reach Redis, which answers here',
+    facts: withJobs({ trouble: 'Redis is not there (reconnecting)' }),
+    verdict: 'degraded',
+    codes: ['no-job-queue'],
+    says: ['Redis is not there'],
+  },
+  {
+    name: 'Redis is down: that says it all',
+    facts: {
+      ...withJobs({ trouble: 'Redis is not there (reconnecting)' }),
+      redis: { address: 'redis://r:6379', state: 'unreachable', why: 'ECONNREFUSED' },
+    },
+    verdict: 'degraded',
+    codes: ['redis-down'],
+    says: ['blocks that have one left'],
+  },
+  {
+    name: 'jobs fail again and again',
+    facts: withJobs({ parked: 2 }),
+    verdict: 'degraded',
+    codes: ['jobs-fail'],
+    says: ['tfs jobs'],
+  },
+  {
+    name: 'jobs are paused, and none is wanted',
+    facts: withJobs({ paused: ['replicate'] }),
+    verdict: 'healthy',
+    codes: ['jobs-paused'],
+    says: ['tfs jobs resume replicate'],
+  },
+  {
+    name: 'jobs are paused that are wanted',
+    facts: withJobs({ paused: ['replicate'], wantedBlocks: 3, wantedBytes: 1e8 }),
+    verdict: 'degraded',
+    codes: ['jobs-paused'],
+  },
+  {
+    name: 'copies are being made',
+    facts: withJobs({ wantedBlocks: 3, wantedBytes: 1e8, bytesPerSecond: 1e7, etaMs: 10_000 }),
+    verdict: 'healthy',
+    codes: ['work-on-blocks'],
+    says: ['10.0 MB/s', 'about 10 s'],
   },
   {
     name: 'a mount is missing',
