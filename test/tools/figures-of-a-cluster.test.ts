@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { request } from 'undici';
 import * as assert from 'uvu/assert';
@@ -91,5 +91,11 @@ describe('the figures of a running cluster', (test) => {
       [...shown].filter((name) => !exported.has(name)),
       [],
     );
+
+    // What a scrub keeps in LevelDB is no damage to the index that is there too.
+    await cluster.stopOne('ds2', 'SIGTERM');
+    rmSync(join(cluster.mountPath(2), 'blocks', 'core'));
+    const checked = await tfs('fsck', cluster.mountPath(2));
+    assert.is(checked.code, 0, checked.stdout.toString() + checked.stderr);
   });
 }, 90_000);
