@@ -156,6 +156,12 @@ export class Block implements BlockInfo {
     this.#deadBytesStale = true;
   }
 
+  /** Counts what is dead anew, if that can be done. @returns whether it is not what was known before */
+  measuresDead(): boolean {
+    const before = this.#deadBytes;
+    return this.#dead() !== before;
+  }
+
   /** @throws TfsError IO for a block whose superblock or ops log this process could not read */
   sound(): Superblock {
     if (this.superblock !== undefined && (this.flags & BlockFlag.QUARANTINED) === 0) return this.superblock;

@@ -36,6 +36,8 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
     // Without a pause: an op that is applied from now on finds the index.
     applyNameFlags(index, state);
     block.index = index;
+    // After a start this is the first that is known of what its deleted pictures take.
+    if (block.hasFlags && block.measuresDead()) context.changed(block.block);
     return index;
   } catch (error) {
     await file?.close();

@@ -307,6 +307,21 @@ describe('compaction', (test) => {
     assert.is(c.store().totals().generationBytes, 0);
   });
 
+  test('what may be gained is told again after a start, once the block is looked at', async (t) => {
+    const changed: number[] = [];
+    const events = { changed: (block: number) => void changed.push(block) };
+    const c = await Compaction.open(t, SIZES, { replicas: 1, events });
+    await c.delete(5, 9);
+    const { deadBytes } = c.store().entry(BLOCK)!;
+    assert.is(deadBytes, recordSpan(SIZES[5]!) + recordSpan(SIZES[9]!));
+    const store = await c.restarted();
+    assert.is(store.entry(BLOCK)!.deadBytes, 0, 'nobody has looked');
+    changed.length = 0;
+    await store.check(BLOCK, 0 as FileId);
+    assert.equal(changed, [BLOCK]);
+    assert.is(store.entry(BLOCK)!.deadBytes, deadBytes);
+  });
+
   test('keeps to its rate', async (t) => {
     const clock = new RushingClock();
     const c = await Compaction.open(t, SIZES, { replicas: 1, clock });
