@@ -4,6 +4,7 @@ import { toTfsError } from '../common/errors.ts';
 import { EXIT_CODES_HELP, ExitCode, exitCodeOf } from './cli/exit-codes.ts';
 import { register as registerAdd } from './commands/add.ts';
 import { register as registerBench } from './commands/bench.ts';
+import { register as registerCompact } from './commands/compact.ts';
 import { register as registerDoctor } from './commands/doctor.ts';
 import { register as registerDrain } from './commands/drain.ts';
 import { register as registerDump } from './commands/dump.ts';
@@ -48,6 +49,7 @@ for (const register of [
   registerJobs,
   registerPlan,
   registerWhy,
+  registerCompact,
   registerPromote,
   registerAdd,
   registerDrain,

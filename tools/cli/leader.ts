@@ -13,12 +13,22 @@ const ASK_MS_MAX = 10_000;
 export async function askLeader<T>(
   peers: Peers,
   { nameservers }: Config,
-  { op, message, schema }: { readonly op: number; readonly message: object; readonly schema: z.ZodType<T> },
+  {
+    op,
+    message,
+    schema,
+    deadlineMs = ASK_MS_MAX,
+  }: {
+    readonly op: number;
+    readonly message: object;
+    readonly schema: z.ZodType<T>;
+    readonly deadlineMs?: number;
+  },
 ): Promise<T> {
   let last = new TfsError('UNAVAILABLE', 'no NameServer is configured');
   for (const { host, port } of nameservers) {
     try {
-      return (await peers.callControl({ host, port }, op, message, schema, undefined, ASK_MS_MAX)).message;
+      return (await peers.callControl({ host, port }, op, message, schema, undefined, deadlineMs)).message;
     } catch (error) {
       last = toTfsError(error);
       // Its word counts; one that does not lead or does not answer has none.

@@ -1,18 +1,17 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { zWhyReply } from '../../common/wire/job-questions.ts';
 import { Op } from '../../common/wire/messages.ts';
+import { BLOCK_HELP, blockNumber } from '../cli/block-number.ts';
 import { openIo } from '../cli/io.ts';
 import { askLeader } from '../cli/leader.ts';
 import { withOperatorPeers } from '../cli/operator.ts';
 import { type GlobalOptions, homeOf } from '../cli/target.ts';
 import { whyText } from '../jobs/texts.ts';
 
-const BLOCK_MAX = 0xffff_ffff;
-
 export function register(program: Command): void {
   program
     .command('why')
-    .argument('<block>', 'number of the block, as in logs and in the names of its files', blockNumber)
+    .argument('<block>', BLOCK_HELP, blockNumber)
     .summary('how the copies of one block are, what is wanted of it, and why')
     .description(
       'Says of one block how each of its copies is, what the leading NameServer wants done to it and why, what is under ' +
@@ -26,10 +25,4 @@ export function register(program: Command): void {
       );
       openIo(options.json === true).result(reply, whyText(reply));
     });
-}
-
-function blockNumber(text: string): number {
-  const block = Number(text);
-  if (text !== '' && Number.isInteger(block) && block >= 0 && block <= BLOCK_MAX) return block;
-  throw new InvalidArgumentError('it is a whole number, such as 131072.');
 }
