@@ -66,7 +66,7 @@ describe('NameServer', (test) => {
     const versionBefore = world.ns.clusterMap().mapVersion;
     world.alive.clear();
     await world.restartNameServer('all');
-    assert.is(world.ns.reign.epoch, 2);
+    assert.is(world.ns.reign.epoch, 3);
     assert.ok(world.ns.clusterMap().mapVersion > versionBefore);
     assert.equal(await world.locate(block, UNKNOWN), [LocateState.FOUND, LocateState.DONT_KNOW]);
     assert.ok(world.ns.clusterMap().safeMode);
@@ -82,7 +82,7 @@ describe('NameServer', (test) => {
     assert.is(world.whole(block), Whole.OPEN, 'the session lives on');
     const next = await world.settle(two.openBlock(world.data));
     assert.is(next.block, 0x0002_0100, 'counters in reserve are skipped, the series goes on');
-    assert.equal(next.version, { epoch: 2, n: 1 });
+    assert.equal(next.version, { epoch: 3, n: 1 });
   });
 
   test('blocks opened just before a crash that forgot them come back with the reports', async (t) => {
@@ -101,14 +101,14 @@ describe('NameServer', (test) => {
     for (let i = 0; i < 5; i++) blocks.push((await world.settle(one.openBlock(world.data))).block);
     for (const server of world.data) server.promise = reignOf(57);
     await world.pass(2000);
-    assert.is(world.ns.reign.epoch, 58);
+    assert.is(world.ns.reign.epoch, 59);
     await world.pass(2000);
 
     world.alive.delete(three);
     await world.restartNameServer('wiped');
     await world.pass(4000);
-    assert.is(world.ns.reign.epoch, 59);
-    assert.is(one.promise.epoch, 59);
+    assert.is(world.ns.reign.epoch, 61);
+    assert.is(one.promise.epoch, 61);
     for (const block of blocks) assert.equal(await world.locate(block), [LocateState.FOUND]);
     assert.equal(await world.locate(UNKNOWN), [LocateState.DONT_KNOW]);
     assert.match(await world.code(two.openBlock()), /SAFE_MODE: no new block ids .*server 3/);
@@ -120,7 +120,7 @@ describe('NameServer', (test) => {
     ]);
     const fresh = await world.settle(two.openBlock(world.data));
     assert.is(fresh.block, 0x0004_0000);
-    assert.equal(fresh.version.epoch, 59);
+    assert.equal(fresh.version.epoch, 61);
   });
 
   test('a wiped NameServer waits for a server that only the others know', async (t) => {
@@ -146,16 +146,16 @@ describe('NameServer', (test) => {
   test('deposed by the promise of a server, the only NameServer leads again under a reign above it', async (t) => {
     const world = await World.start(t);
     const [one, two] = world.data as [FakeDataServer, FakeDataServer];
-    two.promise = reignOf(9, 1);
+    two.promise = reignOf(10, 1);
     await world.settle(two.beat());
     await world.pass(100);
-    assert.equal(world.leader.reign, reignOf(10));
+    assert.equal(world.leader.reign, reignOf(11));
     // No heartbeat was waited for.
     assert.equal(
       world.data.map(({ promise }) => promise),
-      [reignOf(10), reignOf(10), reignOf(10)],
+      [reignOf(11), reignOf(11), reignOf(11)],
     );
-    assert.equal((await world.settle(one.openBlock(world.data))).reign, reignOf(10));
+    assert.equal((await world.settle(one.openBlock(world.data))).reign, reignOf(11));
   });
 
   test('a command that a server refuses for a higher reign ends this one', async (t) => {
@@ -164,10 +164,10 @@ describe('NameServer', (test) => {
     const { block } = await world.settle(one.openBlock(world.data));
     world.alive.clear();
     // By an order of another leader; no heartbeat tells.
-    two.promise = reignOf(9, 1);
+    two.promise = reignOf(10, 1);
     await world.settle(one.endSession(block));
-    for (let i = 0; i < 30 && world.ns.reign.epoch < 9; i++) await turns(10);
-    assert.equal(world.ns.reign, reignOf(10));
+    for (let i = 0; i < 30 && world.ns.reign.epoch < 10; i++) await turns(10);
+    assert.equal(world.ns.reign, reignOf(11));
   });
 
   test('fewer servers than minWrite: refused, with the reason of each', async (t) => {
