@@ -222,9 +222,12 @@ export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */
 export const READ_RAW_MS_MAX = 15_000;
 /** Work that the planner lists at a time; more of it is counted and found again in the next round. */
-export const WANTED_MAX = 1024;
-/** Of the block map, looked at by the planner in one step; blocks of which more than that is looked at. */
-export const PLANNED_ROWS_PER_STEP_MAX = 4 * 65_536;
+export const WANTED_MAX = 2048;
+/**
+ * Of the block map, looked at by the planner in one step: about ten milliseconds of one core. Blocks of which more than
+ * that is looked at.
+ */
+export const PLANNED_ROWS_PER_STEP_MAX = 2 * 65_536;
 export const PLANNED_BLOCKS_PER_STEP_MAX = 4096;
 /** A job that failed is tried again after this, doubled each time, and after so many attempts parked. */
 export const JOB_ATTEMPTS_MAX = 3;
