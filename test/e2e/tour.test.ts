@@ -150,7 +150,9 @@ describe('a tour of the cluster', (test) => {
       live.push({ name: (await cluster.put(body)).name, body });
     }
     const first = live[0]!;
-    const alias = await cluster.put(first.body);
+    // A duplicate may be stored afresh, as where its server was slow a moment ago and another one is asked: not every time.
+    let alias = await cluster.put(first.body);
+    for (let i = 0; i < 20 && alias.json['deduplicated'] !== true; i++) alias = await cluster.put(first.body);
     assert.is(alias.json['deduplicated'], true);
     const dead = live.splice(0, 5);
     for (const { name } of dead) assert.is(await cluster.act('DELETE', name), 204);
