@@ -102,9 +102,9 @@ describe('leadership', (test) => {
 
   test('it may lead again, above what ended it', async () => {
     const world = await World.open();
-    world.leadership.shown(reignOf(57, 1), true);
+    world.leadership.shown(reignOf(58, 1), true);
     await world.pass(500);
-    assert.equal(world.leadership.reign, reignOf(58));
+    assert.equal(world.leadership.reign, reignOf(59));
     assert.is(world.begun, 2);
   });
 
@@ -116,11 +116,11 @@ describe('leadership', (test) => {
     });
     world.leadership.shown(reignOf(5), true);
     await turns(4);
-    world.leadership.shown(reignOf(9, 1), true);
+    world.leadership.shown(reignOf(10, 1), true);
     assert.is(world.leadership.reign, undefined);
     stored();
     await turns(8);
-    assert.equal(world.leadership.reign, reignOf(10));
+    assert.equal(world.leadership.reign, reignOf(11));
   });
 
   test('an epoch that cannot be stored is not used; the only NameServer does not start without', async () => {
