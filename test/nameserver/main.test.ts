@@ -76,11 +76,11 @@ describe('NameServer process', (test) => {
     assert.is(await stop(first, 'SIGINT'), 0);
     const third = start(t, place.home);
     assert.is(await third.outcome, 'ready', third.output());
-    assert.is(await epochOf(place.adminPort), 2);
+    assert.is(await epochOf(place.adminPort), 3);
     await stop(third, 'SIGKILL');
     const fourth = start(t, place.home);
     assert.is(await fourth.outcome, 'ready', fourth.output());
-    assert.is(await epochOf(place.adminPort), 3);
+    assert.is(await epochOf(place.adminPort), 5);
     assert.is(await stop(fourth, 'SIGTERM'), 0);
   });
 
