@@ -33,10 +33,12 @@ export const balance: Rule = {
 
   plan(facts, sight): BlockPlan {
     const { block, targetReplicas, replicas } = facts;
-    // What is short of copies, or has one too many, is seen to first.
+    // What is short of copies, or of failure domains, or has a copy too many, is seen to first.
     if (facts.whole !== Whole.SEALED || replicas.length !== targetReplicas) return NOTHING;
     if (sight.making(block).length > 0 || !replicas.every((replica) => isSound(replica, sight)))
       return NOTHING;
+    const domains = new Set(replicas.map(({ server }) => sight.servers.get(server)!.domain));
+    if (domains.size < targetReplicas) return NOTHING;
     const surplus = surplusOf(sight.servers.values());
     const from = replicas
       .map(({ server }) => sight.servers.get(server)!)

@@ -73,7 +73,13 @@ describe('the planner', (test) => {
           assert.ok(rounds[0]!.length <= max);
           assert.equal(rounds[0], all.slice(0, max).map(textOf));
           assert.equal(rounds[1], rounds[0]);
-          for (const { reason } of all) assert.match(reason, /^copies in \d of 3 wanted failure domains/);
+          for (const { kind, reason } of all)
+            assert.match(
+              reason,
+              kind === 'balance' ? /^server \d is \d+ % full and/ : /^copies in \d of 3 wanted/,
+            );
+          const blocks = all.map(({ block }) => block);
+          assert.is(new Set(blocks).size, blocks.length, 'one thing at a time for each block');
         },
       ),
       { numRuns: 300 },
