@@ -1,4 +1,5 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { BlockState } from '../common/wire/messages.ts';
 import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
@@ -98,7 +99,7 @@ export function locateIn(page: BlockPage, row: number): Whereabouts {
   return { opsPrimary, members };
 }
 
-/** What {@link countCopies} adds up, over blocks that were ever reported. */
+/** What {@link countCopies} adds up, over blocks that were ever reported and were not sealed without a record. */
 export interface CopyCounts {
   /** Blocks by the number of their good copies on servers that are there; the last one counts more copies too. */
   readonly byCopies: number[];
@@ -151,16 +152,20 @@ function kindOf(word: number): number {
  * @param isAway by server id: 1 for a server that does not answer now, or has not reported all it holds
  */
 export function countCopies(page: BlockPage, isAway: Uint8Array, counts: CopyCounts): void {
-  const { words, shape, state, rows } = page;
+  const { words, shape, state, rows, length, generation } = page;
   const { byCopies } = counts;
   const last = byCopies.length - 1;
   const opening: number = Whole.OPENING;
+  const sealed: number = Whole.SEALED;
   const inline = INLINE_REPLICAS;
   const kinds = KINDS;
   let [short, absent, stale, quarantined] = [0, 0, 0, 0];
   for (let row = 0; row < rows; row++) {
     const count = shape[row]! & 15;
-    if (count === 0 || (state[row]! & ~SUSPECT_BIT) === opening) continue;
+    const whole = state[row]! & ~SUSPECT_BIT;
+    if (count === 0 || whole === opening) continue;
+    // What holds nothing lacks nothing; it is about to be retired, replica by replica.
+    if (whole === sealed && length[row] === SUPERBLOCK_BYTES && generation[row] === 0) continue;
     let good = 0;
     for (let i = 0; i < count; i++) {
       const word = i < inline ? words[row * inline + i]! : page.word(row, i);

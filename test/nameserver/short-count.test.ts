@@ -16,13 +16,15 @@ describe('count of copies', (test) => {
     // Nine pages are two steps.
     for (let page = 2; page < 11; page++)
       for (const server of servers(1, 2, 3))
-        map.report(server, entryOf({ block: page * 0x1_0000, state: BlockState.SEALED }));
+        map.report(server, entryOf({ block: page * 0x1_0000, state: BlockState.SEALED, length: 8192 }));
+    // On its way out.
+    map.report(servers(1)[0]!, entryOf({ block: 2 * 0x1_0000 + 1, state: BlockState.SEALED, length: 4096 }));
     count.step();
     assert.is(count.ageMs, undefined, 'not all of it is counted yet');
     void clock.advance(500);
     count.step();
     assert.is(count.ageMs, 500, 'from when it began');
-    assert.equal(count.counts.byCopies, [0, 0, 0, 9]);
+    assert.equal(count.counts.byCopies, [0, 0, 0, 9], 'and not what was sealed without a record');
     assert.is(count.value, 0);
 
     for (const server of servers(1, 2)) away.add(server);

@@ -121,13 +121,17 @@ function whyFewerCopies(
 
 type Blocks = ClusterMap['blocks'];
 
-/** Blocks come, with fewer copies while a server is away, and none go: what counts is that none has lost a copy. */
+/**
+ * Blocks come, with fewer copies while a server is away, and go, when they were sealed without a record: what counts is
+ * that none has lost a copy. One that has is missing among those with so many copies, and found among those with fewer.
+ */
 function worseThan(was: Blocks, is: Blocks): string[] {
   const worse: string[] = [];
   const least = Math.min(was.byCopies.length, is.byCopies.length);
   for (let copies = 1; copies < least; copies++) {
     const [had, has] = [atLeast(was, copies), atLeast(is, copies)];
-    if (has < had)
+    const isMore = sumOf(is.byCopies.slice(0, copies)) > sumOf(was.byCopies.slice(0, copies));
+    if (has < had && isMore)
       worse.push(`${had - has} blocks have lost a copy (${has} with ${copies} or more, ${had} before)`);
   }
   const compare = (what: string, had: number, has: number) => {
@@ -140,5 +144,5 @@ function worseThan(was: Blocks, is: Blocks): string[] {
   return worse;
 }
 
-const atLeast = ({ byCopies }: Blocks, copies: number): number =>
-  byCopies.slice(copies).reduce((sum, count) => sum + count, 0);
+const sumOf = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0);
+const atLeast = ({ byCopies }: Blocks, copies: number): number => sumOf(byCopies.slice(copies));

@@ -77,6 +77,7 @@ describe('reload: the next one', (test) => {
     assert.match(seen({ byCopies: [0, 0, 1, 19] }), '1 blocks have lost a copy');
     assert.match(seen({ byCopies: [1, 0, 0, 19] }), 'have lost a copy');
     assert.is(seen({ byCopies: [0, 0, 4, 20] }), 'settled', 'new blocks with fewer');
+    assert.is(seen({ byCopies: [0, 0, 0, 17] }), 'settled', 'blocks that held nothing are gone');
     assert.is(
       seen({ byCopies: [0, 0, 1, 19] }, { map: map({ blocks: { byCopies: [0, 0, 1, 19] } }) }),
       'settled',
