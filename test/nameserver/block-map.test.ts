@@ -44,13 +44,13 @@ describe('block map', (test) => {
 
   test('a sealed block whose third member has not reported is sealed, and lacks a replica', () => {
     const map = new BlockMap();
-    for (const server of [s1, s2]) map.report(server, entryOf({ state: BlockState.SEALED }));
+    for (const server of [s1, s2]) map.report(server, entryOf({ state: BlockState.SEALED, length: 8192 }));
     assert.is(map.facts(B)?.whole, Whole.SEALED);
     assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 1, 0], short: 1, absent: 1 });
-    map.report(s3, entryOf({ state: BlockState.SEALED }));
+    map.report(s3, entryOf({ state: BlockState.SEALED, length: 8192 }));
     assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 0, 1] });
     assert.equal(countsOf(map, s2, s1), { ...noCopies(3), byCopies: [0, 1, 0, 0], short: 1, absent: 2 });
-    map.report(s3, entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT }));
+    map.report(s3, entryOf({ state: BlockState.SEALED, length: 8192, flags: BlockFlag.SUSPECT }));
     assert.equal(countsOf(map), { ...noCopies(3), byCopies: [0, 0, 1, 0], short: 1, absent: 1 });
     assert.is(map.counts.suspect, 1);
     assert.equal(map.locate(B)?.members, [s1, s2, s3], 'the suspect one comes last');
