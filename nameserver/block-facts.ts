@@ -1,5 +1,4 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
-import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { BlockState } from '../common/wire/messages.ts';
 import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
@@ -152,20 +151,18 @@ function kindOf(word: number): number {
  * @param isAway by server id: 1 for a server that does not answer now, or has not reported all it holds
  */
 export function countCopies(page: BlockPage, isAway: Uint8Array, counts: CopyCounts): void {
-  const { words, shape, state, rows, length, generation } = page;
+  const { words, shape, state, rows } = page;
   const { byCopies } = counts;
   const last = byCopies.length - 1;
   const opening: number = Whole.OPENING;
-  const sealed: number = Whole.SEALED;
   const inline = INLINE_REPLICAS;
   const kinds = KINDS;
   let [short, absent, stale, quarantined] = [0, 0, 0, 0];
   for (let row = 0; row < rows; row++) {
     const count = shape[row]! & 15;
-    const whole = state[row]! & ~SUSPECT_BIT;
-    if (count === 0 || whole === opening) continue;
+    if (count === 0 || (state[row]! & ~SUSPECT_BIT) === opening) continue;
     // What holds nothing lacks nothing; it is about to be retired, replica by replica.
-    if (whole === sealed && length[row] === SUPERBLOCK_BYTES && generation[row] === 0) continue;
+    if (page.isEmpty(row)) continue;
     let good = 0;
     for (let i = 0; i < count; i++) {
       const word = i < inline ? words[row * inline + i]! : page.word(row, i);

@@ -1,6 +1,6 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId } from '../common/ids.ts';
-import { COUNTERS_PER_SERIES } from '../common/limits.ts';
+import { COUNTERS_PER_SERIES, SUPERBLOCK_BYTES } from '../common/limits.ts';
 import { sameReport } from './replica-word.ts';
 import type { TableDigests } from './table-digests.ts';
 
@@ -88,6 +88,15 @@ export class BlockPage {
 
   has(row: number): boolean {
     return row < this.rows && (this.shape[row]! & 15) !== 0;
+  }
+
+  /** Sealed without a record, so that it never held an acknowledged name. */
+  isEmpty(row: number): boolean {
+    return (
+      (this.state[row]! & ~SUSPECT_BIT) === Whole.SEALED &&
+      this.length[row] === SUPERBLOCK_BYTES &&
+      this.generation[row] === 0
+    );
   }
 
   wordCount(row: number): number {

@@ -1,7 +1,6 @@
 import type { BlockId } from '../common/ids.ts';
-import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { BlockMap } from './block-map.ts';
-import { idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { idOf } from './block-page.ts';
 
 const PAGES = 0x1_0000;
 /** A page of 65 536 blocks takes less than a millisecond. */
@@ -23,12 +22,9 @@ export class EmptyScan {
     for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
       const page = this.#map.page(this.#next);
       if (page === undefined) continue;
-      const { state, length, generation, rows } = page;
-      for (let row = 0; row < rows; row++) {
+      for (let row = 0; row < page.rows; row++) {
         if (this.found.size >= FOUND_MAX) return;
-        const isSealed = page.has(row) && (state[row]! & ~SUSPECT_BIT) === Whole.SEALED;
-        if (isSealed && length[row] === SUPERBLOCK_BYTES && generation[row] === 0)
-          this.found.add(idOf(page.number, row));
+        if (page.has(row) && page.isEmpty(row)) this.found.add(idOf(page.number, row));
       }
       scanned++;
     }

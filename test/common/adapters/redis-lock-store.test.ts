@@ -1,5 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { RedisLockStore } from '../../../common/adapters/redis-lock-store.ts';
@@ -7,55 +5,32 @@ import { isTfsError } from '../../../common/errors.ts';
 import { LOCK_CALL_MS_MAX } from '../../../common/limits.ts';
 import { findRedisServer } from '../../../tools/cluster/redis.ts';
 import { lockStoreContract } from '../../contract/lock-store.ts';
-import { freePorts } from '../../kit/ports.ts';
+import { RedisOfTest } from '../../kit/redis-of-test.ts';
 import { withRedis } from '../../kit/redis-server.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
-import { tempDir } from '../../kit/temp-dir.ts';
 
 const REDIS = findRedisServer(process.env);
 const clusterUuid = 'ab'.repeat(16);
 
 class World {
   readonly store: RedisLockStore;
-  readonly port: number;
-  readonly #directory: string;
-  #child: ChildProcess | undefined;
+  readonly redis: RedisOfTest;
 
-  private constructor(t: TestContext, port: number) {
-    this.port = port;
-    this.#directory = tempDir(t);
-    this.store = RedisLockStore.open({ url: `redis://127.0.0.1:${port}`, clusterUuid });
-    t.defer(() => this.kill());
+  private constructor(t: TestContext, redis: RedisOfTest) {
+    this.redis = redis;
+    this.store = RedisLockStore.open({ url: redis.url, clusterUuid });
     t.defer(() => this.store.close());
   }
 
   static async open(t: TestContext): Promise<World> {
-    return new World(t, await freePorts(1));
+    return new World(t, await RedisOfTest.open(t));
   }
 
   static async started(t: TestContext): Promise<World> {
     const world = await World.open(t);
-    await world.start();
+    world.redis.start();
     await world.answers();
     return world;
-  }
-
-  async start(): Promise<void> {
-    const settings = ['--port', String(this.port), '--save', '', '--dir', this.#directory];
-    this.#child = spawn(REDIS!, settings, { stdio: 'ignore' });
-  }
-
-  signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal);
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child;
-    this.#child = undefined;
-    if (child === undefined || child.exitCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
   }
 
   take(owner: string): Promise<{ granted: boolean }> {
@@ -84,7 +59,7 @@ class World {
   }
 
   get client(): { host: string; port: number } {
-    return { host: '127.0.0.1', port: this.port };
+    return { host: '127.0.0.1', port: this.redis.port };
   }
 }
 
@@ -93,18 +68,18 @@ describe('RedisLockStore', (test) => {
 
   lockStoreContract(Object.assign(withServer, { skip: test.skip }) as typeof test, async (t) => {
     const world = await World.started(t);
-    return { store: world.store, pass: (ms) => sleep(ms), goDown: () => world.kill() };
+    return { store: world.store, pass: (ms) => sleep(ms), goDown: () => world.redis.kill() };
   });
 
   withServer('a Redis that is not there yet is found when it comes, and after it went', async (t) => {
     const world = await World.open(t);
     assert.ok(await world.isUnavailable());
-    await world.start();
+    world.redis.start();
     await world.answers();
     assert.ok((await world.take('a')).granted);
-    await world.kill();
+    await world.redis.kill();
     assert.ok(await world.isUnavailable());
-    await world.start();
+    world.redis.start();
     await world.answers();
     assert.ok((await world.take('b')).granted, 'it remembers nothing');
   });
@@ -113,14 +88,14 @@ describe('RedisLockStore', (test) => {
     'a Redis that hangs delays nothing, piles nothing up, and is used again when it wakes',
     async (t) => {
       const world = await World.started(t);
-      world.signal('SIGSTOP');
+      world.redis.signal('SIGSTOP');
       for (let i = 0; i < 3; i++) {
         const begun = performance.now();
         assert.ok(await world.isUnavailable());
         // Far from what a default of the library would wait.
         assert.ok(performance.now() - begun < LOCK_CALL_MS_MAX * 8);
       }
-      world.signal('SIGCONT');
+      world.redis.signal('SIGCONT');
       await world.answers();
       assert.ok((await world.take('a')).granted);
     },
@@ -138,7 +113,7 @@ describe('RedisLockStore', (test) => {
 
   withServer('two clusters in one Redis do not meet', async (t) => {
     const world = await World.started(t);
-    const url = `redis://127.0.0.1:${world.port}`;
+    const { url } = world.redis;
     const other = RedisLockStore.open({ url, clusterUuid: 'cd'.repeat(16) });
     t.defer(() => other.close());
     assert.ok((await world.take('a')).granted);
