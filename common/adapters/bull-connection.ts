@@ -21,3 +21,13 @@ export class BullConnection extends Redis {
     }
   }
 }
+
+/** A goodbye of the library waits for a Redis that is not there: not here. Resolves however it ends, within `msMax`. */
+export async function forAMoment(msMax: number, goodbye: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, msMax);
+  });
+  await Promise.race([goodbye.catch(() => undefined), expired]);
+  clearTimeout(timer);
+}

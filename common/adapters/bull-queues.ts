@@ -20,7 +20,7 @@ import type {
   QueuedJob,
   SeenJob,
 } from '../seams/job-queue.ts';
-import { BullConnection } from './bull-connection.ts';
+import { BullConnection, forAMoment } from './bull-connection.ts';
 import { BullTaker } from './bull-taker.ts';
 import { evictionPolicyIn } from './redis-policy.ts';
 
@@ -208,15 +208,7 @@ export class BullQueues implements JobQueues {
 
 const nameOf = (server: ServerId): string => `dataserver-${server}`;
 
-/** The library waits for a Redis that is not there, also to say goodbye. */
-async function closed(queue: Queue): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const expired = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, CLOSE_MS_MAX);
-  });
-  await Promise.race([queue.close().catch(() => undefined), expired]);
-  clearTimeout(timer);
-}
+const closed = (queue: Queue): Promise<void> => forAMoment(CLOSE_MS_MAX, queue.close());
 
 function seen(job: Job, server: ServerId, state: JobListing): SeenJob {
   return {

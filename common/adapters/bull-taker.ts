@@ -2,6 +2,7 @@ import { type Job, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { Log } from '../log.ts';
 import type { JobHandler, JobTaker } from '../seams/job-queue.ts';
+import { forAMoment } from './bull-connection.ts';
 
 export interface BullTakerOptions {
   readonly redis: Redis;
@@ -68,17 +69,15 @@ export class BullTaker implements JobTaker {
     return worker;
   }
 
-  /** A goodbye waits for jobs that run, and for a Redis that is not there: neither for long. */
+  /**
+   * Jobs that run have a moment to end; then it is closed by force. A friendly close of the library waits for them and for
+   * Redis before it stops its timers, and where it waits for ever they keep the process alive.
+   */
   async #end(worker: Worker | undefined): Promise<void> {
     if (worker === undefined) return;
-    let timer: NodeJS.Timeout | undefined;
-    const expired = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), CLOSE_MS_MAX);
-    });
-    const isOver = this.#options.redis.status !== 'ready' || !worker.isRunning();
-    const outcome = await Promise.race([worker.close(isOver), expired]);
-    clearTimeout(timer);
-    if (outcome === 'late') void worker.disconnect().catch(() => undefined);
+    if (this.#options.redis.status === 'ready' && worker.isRunning())
+      await forAMoment(CLOSE_MS_MAX, worker.pause());
+    await forAMoment(CLOSE_MS_MAX, worker.close(true));
   }
 }
 
