@@ -45,6 +45,8 @@ export class AbsentScan {
     for (let row = 0; row < page.rows; row++) {
       const count = shape[row]! & 15;
       if (count === 0 || (state[row]! & ~SUSPECT_BIT) !== Whole.SEALED) continue;
+      // What holds nothing lacks nothing: it is about to be retired, replica by replica.
+      if (page.isEmpty(row)) continue;
       for (let i = 0; i < count; i++) {
         const word = i < INLINE_REPLICAS ? words[row * INLINE_REPLICAS + i]! : page.word(row, i);
         const isAbsent = stateOf(word) === 0 && (word & Replica.MEMBER) !== 0;

@@ -1,4 +1,5 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { BlockState } from '../common/wire/messages.ts';
 import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
@@ -35,6 +36,10 @@ export interface BlockFacts {
   readonly deadBytes: number;
   readonly replicas: readonly ReplicaFacts[];
 }
+
+/** It never held an acknowledged name: it was sealed without one record. As {@link BlockPage.isEmpty}. */
+export const isEmpty = ({ whole, generation, length }: BlockFacts): boolean =>
+  whole === Whole.SEALED && generation === 0 && length === SUPERBLOCK_BYTES;
 
 export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<ServerId, number>): BlockFacts {
   const replicas: ReplicaFacts[] = [];

@@ -1,8 +1,8 @@
 import type { ServerId } from '../common/ids.ts';
-import { FULLER_PERCENT_MIN, SUPERBLOCK_BYTES } from '../common/limits.ts';
+import { FULLER_PERCENT_MIN } from '../common/limits.ts';
 import type { Drop } from '../common/wire/control.ts';
 import { BlockState } from '../common/wire/messages.ts';
-import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
+import { type BlockFacts, isEmpty, type ReplicaFacts } from './block-facts.ts';
 import { Whole } from './block-page.ts';
 
 export interface DropSight {
@@ -112,10 +112,6 @@ const isSound = ({ server, state, good, outdated, confirmed }: ReplicaFacts, sig
 
 const domainsOf = (replicas: readonly ReplicaFacts[], { domainOf }: DropSight): number =>
   new Set(replicas.map(({ server }) => domainOf(server))).size;
-
-/** It never held an acknowledged name: it was sealed without one record. */
-export const isEmpty = ({ whole, generation, length }: BlockFacts): boolean =>
-  whole === Whole.SEALED && generation === 0 && length === SUPERBLOCK_BYTES;
 
 /** A replica on a server that is away would bring the block back: all of them go, or none. */
 function planRetirement({ replicas }: BlockFacts, { isCurrent, canWrite }: DropSight): DropPlan {

@@ -1,4 +1,4 @@
-import { isTfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import {
   DROP_LOOKS_PER_TURN_MAX,
@@ -173,7 +173,9 @@ export class Dropper {
     const facts = map.facts(block);
     const under = reign();
     const to = under && reachable(server, under);
-    if (facts === undefined || under === undefined || to === undefined) return;
+    if (facts === undefined) return;
+    if (under === undefined || to === undefined)
+      throw new TfsError('UNAVAILABLE', `server ${server} cannot be commanded now`);
     const { generation, version } = facts;
     // Whatever becomes of the order, nobody counts this copy: it is outside of the configuration. Should it come into one
     // again while the order is on its way, its server refuses, because the order names an older one.

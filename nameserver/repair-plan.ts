@@ -1,6 +1,6 @@
 import type { ServerId } from '../common/ids.ts';
 import { BlockState } from '../common/wire/messages.ts';
-import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
+import { type BlockFacts, isEmpty, type ReplicaFacts } from './block-facts.ts';
 
 export interface RepairSight {
   /** Whether the server obeys, and its whole table is known as of its last heartbeat. */
@@ -28,7 +28,10 @@ export interface RepairPlan {
 export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSight): RepairPlan[] {
   const { replicas } = facts;
   const sources = sourcesOf(facts, isCurrent).map(({ server }) => server);
+  // A block without a record is retired, replica by replica: what is gone stays gone.
+  const isLeaving = isEmpty(facts);
   return replicas
+    .filter(({ state }) => state !== 0 || !isLeaving)
     .filter((replica) => isBad(replica) && isCurrent(replica.server) && canWrite(replica.server))
     .flatMap(({ server: target, state, outdated: isOutdated }) => {
       const others = sources.filter((server) => server !== target);

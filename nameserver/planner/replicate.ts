@@ -1,5 +1,5 @@
 import type { ServerId } from '../../common/ids.ts';
-import { type BlockFacts, isGood, type ReplicaFacts } from '../block-facts.ts';
+import { type BlockFacts, isEmpty, isGood, type ReplicaFacts } from '../block-facts.ts';
 import { type BlockPage, INLINE_REPLICAS, SUSPECT_BIT, Whole } from '../block-page.ts';
 import { Replica, stateOf } from '../replica-word.ts';
 import { NOTHING, type Rule, type ServerTables } from './rule.ts';
@@ -17,7 +17,8 @@ export const replicate: Rule = {
   kind: 'replicate',
 
   glance(page, row, tables) {
-    if ((page.state[row]! & ~SUSPECT_BIT) !== Whole.SEALED) return 0;
+    // One without a record is retired, replica by replica.
+    if ((page.state[row]! & ~SUSPECT_BIT) !== Whole.SEALED || page.isEmpty(row)) return 0;
     const { distinct, counted, good, receiving } = copiesIn(page, row, tables);
     if (distinct >= page.target(row) || good === 0 || receiving >= tables.receivingDomains) return 0;
     return priorityOf(good, counted, page.target(row));
@@ -25,7 +26,7 @@ export const replicate: Rule = {
 
   plan(facts, sight): BlockPlan {
     const { block, targetReplicas, replicas } = facts;
-    if (facts.whole !== Whole.SEALED) return NOTHING;
+    if (facts.whole !== Whole.SEALED || isEmpty(facts)) return NOTHING;
     const counted = replicas.filter((replica) => isCounted(replica, sight)).map(({ server }) => server);
     const making = sight.making(block).filter((server) => !counted.includes(server));
     const taken = new Set([...counted, ...making].map((server) => domainOf(server, sight)));

@@ -28,6 +28,7 @@ class World {
   readonly empty = new EmptyScan(this.map);
   readonly used = new Map<number, number>();
   readonly unpromised = new Set<number>();
+  readonly unreachable = new Set<number>();
   readonly unconfirmedFrom = new Map<number, number>();
   /** What DROP answers, by server. */
   readonly refusal = new Map<number, ErrorCode>();
@@ -44,7 +45,7 @@ class World {
       clock: this.clock,
       log: silentLog,
       reign: () => (this.leads ? reignOf(1) : undefined),
-      reachable: memberOf,
+      reachable: (id: ServerId) => (this.unreachable.has(id) ? undefined : memberOf(id)),
       domainOf: (id: ServerId) => `d${id}`,
       isDrained: () => false,
     };
@@ -249,5 +250,21 @@ describe('dropper', (test) => {
     world.refusal.clear();
     await world.pump(3, DROP_RETRY_MS_MIN);
     assert.is(world.map.has(B), false);
+  });
+
+  test('an empty block stays known while a server that holds it cannot be commanded', async () => {
+    const world = new World();
+    world.report([1, 2, 3], { length: 4096 });
+    world.unreachable.add(3);
+    await world.pump(2);
+    assert.equal(
+      [...world.log].sort(),
+      [1, 2].map((id) => `drop 0 retired at ${id}, 0 (1, 1)`),
+    );
+    assert.equal([world.map.has(B), world.dropper.stats.retired], [true, 0]);
+    world.unreachable.clear();
+    await world.pump(3, DROP_RETRY_MS_MIN);
+    assert.is(world.log.at(-1), 'drop 0 retired at 3, 0 (1, 1)');
+    assert.equal([world.map.has(B), world.dropper.stats.retired], [false, 1]);
   });
 });

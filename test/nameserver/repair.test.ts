@@ -8,6 +8,7 @@ import {
   REPAIRS_PER_SERVER_MAX,
   REPAIRS_RUNNING_MAX,
   REPLICA_ABSENT_MS,
+  SUPERBLOCK_BYTES,
 } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import type { BlockHeadReply, Member, Repair, RepairReply } from '../../common/wire/control.ts';
@@ -31,6 +32,7 @@ interface Reported {
   readonly flags?: number;
   readonly seq?: number;
   readonly n?: number;
+  readonly length?: number;
 }
 
 class World {
@@ -117,6 +119,16 @@ describe('the plan of repairs', (test) => {
     const open = new World();
     open.report({ 1: { state: OPEN, flags: SUSPECT }, 2: { state: OPEN }, 3: { state: OPEN } });
     assert.equal(open.plans(), []);
+  });
+
+  test('what a block without a record lacks is not brought back, while it is retired', async () => {
+    const world = new World();
+    const length = SUPERBLOCK_BYTES;
+    world.report({ 1: { length }, 2: { length, flags: SUSPECT } });
+    assert.equal(world.plans(), ['2 from 1 and others']);
+    world.report({ 2: { length } });
+    await world.pass(60_000);
+    assert.equal([world.plans(), world.scan.found.size, world.orders], [[], 0, []]);
   });
 
   test('a suspect replica, one that cannot be read, and one that is not there', () => {

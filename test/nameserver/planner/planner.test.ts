@@ -184,6 +184,8 @@ describe('a leading NameServer', (test) => {
       FakeDataServer,
     ];
     const { block, members } = await world.settle(one.openBlock(world.data));
+    // Of one without a record nobody wants a copy.
+    one.put({ ...one.blocks.get(block)!, length: 9000 });
     await world.settle(one.endSession(block));
     await world.pass(3000);
     const wanted = () =>

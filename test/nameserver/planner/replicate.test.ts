@@ -1,4 +1,5 @@
 import * as assert from 'uvu/assert';
+import { SUPERBLOCK_BYTES } from '../../../common/limits.ts';
 import { BlockState } from '../../../common/wire/messages.ts';
 import { planBlock } from '../../../nameserver/planner/plan-block.ts';
 import { describe } from '../../kit/suite.ts';
@@ -64,6 +65,12 @@ describe('what a block with too few copies needs', (test) => {
     const world = new PlannedWorld(3);
     world.block({ 1: {}, 2: {} });
     assert.equal(world.plan(), ['20 replicate on 3: copies in 2 of 3 wanted failure domains']);
+  });
+
+  test('nothing for a block without a record, which is retired', () => {
+    const world = new PlannedWorld(3);
+    world.block({ 1: { length: SUPERBLOCK_BYTES }, 2: { length: SUPERBLOCK_BYTES } });
+    assert.equal(world.plan(), []);
   });
 
   test('two copies in one failure domain count once', () => {
