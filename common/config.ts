@@ -6,6 +6,8 @@ import {
   BLOCK_BYTES_DEFAULT,
   BLOCK_BYTES_MAX,
   BLOCK_BYTES_MIN,
+  COMPACT_BYTES_PER_SECOND_DEFAULT,
+  COMPACT_GARBAGE_PERCENT_DEFAULT,
   DEAD_MS,
   DEAD_MS_MIN,
   INDEX_BUDGET_BYTES_DEFAULT,
@@ -16,6 +18,8 @@ import {
   OPEN_FILES_DEFAULT,
   PICTURE_BYTES_MAX_DEFAULT,
   REPLICAS_MAX,
+  SCRUB_BYTES_PER_SECOND_DEFAULT,
+  SCRUB_BYTES_PER_SECOND_MIN,
   SCRUB_PASS_MS_DEFAULT,
   SERVERS_MAX,
   SPARE_BLOCKS_DEFAULT,
@@ -107,6 +111,12 @@ const zDataserver = z.strictObject({
   undeleteWindowMs: z.number().int().min(0).default(UNDELETE_WINDOW_MS_DEFAULT),
   /** Every replica is read through once in this, to find what has rotted; 0: only when somebody asks for it. */
   scrubPassMs: z.number().int().min(0).default(SCRUB_PASS_MS_DEFAULT),
+  /** And no faster than this, however little time is left for it. */
+  scrubBytesPerSecond: z
+    .number()
+    .int()
+    .min(SCRUB_BYTES_PER_SECOND_MIN)
+    .default(SCRUB_BYTES_PER_SECOND_DEFAULT),
 });
 
 const zJobs = z.strictObject({
@@ -118,6 +128,13 @@ const zJobs = z.strictObject({
   clusterBytesPerSecond: z.number().int().min(JOB_BYTES_PER_SECOND_MIN).optional(),
 });
 
+const zCompaction = z.strictObject({
+  /** A sealed block is rewritten when so much of it may go. */
+  garbagePercent: count(1, 90).default(COMPACT_GARBAGE_PERCENT_DEFAULT),
+  /** What the rewriting of one block may write on each of its DataServers. */
+  bytesPerSecond: z.number().int().min(MIB).default(COMPACT_BYTES_PER_SECOND_DEFAULT),
+});
+
 const zShape = z.strictObject({
   cluster: zCluster,
   nameservers: z.array(zNameserver).min(1).max(2),
@@ -126,6 +143,7 @@ const zShape = z.strictObject({
   redis: zRedis,
   dataserver: zDataserver.default(() => zDataserver.parse({})),
   jobs: zJobs.default(() => zJobs.parse({})),
+  compaction: zCompaction.default(() => zCompaction.parse({})),
   log: z
     .strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') })
     .default({ level: 'info' }),

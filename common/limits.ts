@@ -199,9 +199,9 @@ export const REPAIRED_QUIET_MS = 3_000;
 export const COMPACTIONS_RUNNING_MAX = 2;
 export const COMPACTION_TASKS_MAX = 256;
 /** Share of a block that has to be garbage before it is compacted. */
-export const COMPACT_GARBAGE_PERCENT_MIN = 15;
+export const COMPACT_GARBAGE_PERCENT_DEFAULT = 15;
 /** Of one replica, written and read back. */
-export const COMPACT_BYTES_PER_SECOND = 32 * MIB;
+export const COMPACT_BYTES_PER_SECOND_DEFAULT = 32 * MIB;
 /** Making the next file of one block, at that rate. */
 export const PREPARE_GENERATION_MS_MAX = 300_000;
 export const PURGE_MS_MAX = 15_000;
@@ -306,7 +306,7 @@ export const SCRUB_LOOK_MS = 60_000;
 export const SCRUB_PIECE_BYTES = 256 * KIB;
 export const SCRUB_BYTES_PER_SECOND_MIN = MIB;
 /** Also of one that is late. */
-export const SCRUB_BYTES_PER_SECOND_MAX = 32 * MIB;
+export const SCRUB_BYTES_PER_SECOND_DEFAULT = 32 * MIB;
 /** Replicas that are read at a time when it is to be over soon: reading one and checking another. */
 export const SCRUBS_AT_FULL_SPEED = 2;
 /** A scrub rests when reads beside it take this many per cent of what 99 of 100 of them take without it ... */

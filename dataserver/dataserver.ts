@@ -229,7 +229,15 @@ export class DataServer {
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     const reads = new ReadClock(clock);
     const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
-    const scrubber = new Scrubber({ store, ledger, reads, clock, log, passMs: options.scrubPassMs });
+    const scrubber = new Scrubber({
+      store,
+      ledger,
+      reads,
+      clock,
+      log,
+      passMs: options.scrubPassMs,
+      bytesPerSecond: options.scrubBytesPerSecond,
+    });
     const spaceSurvey = new SpaceSurvey({ store, clock, log, windowMs: options.undeleteWindowMs });
     report.attach({ pool, scrubber, spaceSurvey });
     onLeader = () => pool.leaderFound();

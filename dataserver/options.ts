@@ -43,6 +43,8 @@ export interface DataServerOptions {
   readonly undeleteWindowMs: number;
   /** Every replica is read through once in this; 0: only when somebody asks for it. */
   readonly scrubPassMs: number;
+  /** Bytes a second that a pass reads at most. */
+  readonly scrubBytesPerSecond: number;
   /** Members without which nothing is acknowledged. */
   readonly minWrite: number;
   /** Where work comes from that can wait; without it only the leader's own commands are carried out. */

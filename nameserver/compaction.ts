@@ -2,8 +2,8 @@ import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import {
   COMPACT_AGAIN_MS,
-  COMPACT_BYTES_PER_SECOND,
-  COMPACT_GARBAGE_PERCENT_MIN,
+  COMPACT_BYTES_PER_SECOND_DEFAULT,
+  COMPACT_GARBAGE_PERCENT_DEFAULT,
   COMPACT_LATER_BLOCKS_MAX,
   COMPACT_RETRY_MS_MAX,
   COMPACT_RETRY_MS_MIN,
@@ -21,7 +21,14 @@ import { type CompactionPlan, type CompactionSight, planCompaction } from './com
 import { decideVote, type Vote } from './compaction-vote.ts';
 import { GarbageScan } from './garbage-scan.ts';
 
-export interface CompactionDeps extends CompactionSight {
+export interface CompactionSettings {
+  /** A sealed block is rewritten when so much of it may go. */
+  readonly garbagePercent?: number;
+  /** Of records written and read back, on each member. */
+  readonly bytesPerSecond?: number;
+}
+
+export interface CompactionDeps extends CompactionSight, CompactionSettings {
   readonly map: BlockMap;
   readonly commands: CompactionCommands;
   readonly clock: Clock;
@@ -29,8 +36,6 @@ export interface CompactionDeps extends CompactionSight {
   /** Undefined while this NameServer does not lead. */
   readonly reign: () => Reign | undefined;
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
-  /** Of records written and read back, on each member. */
-  readonly bytesPerSecond?: number;
 }
 
 interface Task {
@@ -56,6 +61,7 @@ type Finish = Extract<CompactionPlan, { kind: 'finish' }>;
 export class Compaction {
   readonly stats = { compacted: 0, freedBytes: 0, failures: 0, alarms: 0 };
   readonly #deps: CompactionDeps;
+  readonly #garbagePercent: number;
   readonly #scan: GarbageScan;
   readonly #tasks = new Map<BlockId, Task>();
   /** Blocks that were just looked at: until when they are left alone, the first to come first. */
@@ -64,7 +70,8 @@ export class Compaction {
 
   constructor(deps: CompactionDeps) {
     this.#deps = deps;
-    this.#scan = new GarbageScan(deps.map);
+    this.#garbagePercent = deps.garbagePercent ?? COMPACT_GARBAGE_PERCENT_DEFAULT;
+    this.#scan = new GarbageScan(deps.map, this.#garbagePercent);
   }
 
   /** Blocks that are being compacted, or wait for that. */
@@ -182,7 +189,7 @@ export class Compaction {
     const { block } = facts;
     const { generation } = plan;
     const members = plan.members.map((server) => this.#commandable(server, reign));
-    const share = Math.ceil((facts.length * COMPACT_GARBAGE_PERCENT_MIN) / 100);
+    const share = Math.ceil((facts.length * this.#garbagePercent) / 100);
     const primary = members.find(({ id }) => id === plan.opsPrimary)!;
     const { barrier, bytes } = await commands.purge(primary, {
       block,
@@ -192,7 +199,7 @@ export class Compaction {
     if (barrier === undefined) return { generation: facts.generation, freedBytes: 0 };
     const order = {
       ...{ block, reign, generation, ...barrier },
-      bytesPerSecond: this.#deps.bytesPerSecond ?? COMPACT_BYTES_PER_SECOND,
+      bytesPerSecond: this.#deps.bytesPerSecond ?? COMPACT_BYTES_PER_SECOND_DEFAULT,
       sources: members,
     };
     const answers = await Promise.allSettled(members.map((member) => commands.prepare(member, order)));

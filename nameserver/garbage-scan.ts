@@ -1,5 +1,4 @@
 import type { BlockId } from '../common/ids.ts';
-import { COMPACT_GARBAGE_PERCENT_MIN } from '../common/limits.ts';
 import type { BlockMap } from './block-map.ts';
 import { type BlockPage, DEAD_UNIT_BYTES, idOf, Whole } from './block-page.ts';
 
@@ -8,16 +7,18 @@ const PAGES = 0x1_0000;
 const PAGES_PER_STEP = 4;
 
 /** Whether so much of a block is dead that it may be worth compacting: how much of that may go its sequencer knows. */
-export const isGarbageRich = (deadBytes: number, length: number): boolean =>
-  deadBytes > 0 && deadBytes * 100 >= length * COMPACT_GARBAGE_PERCENT_MIN;
+const isGarbageRich = (deadBytes: number, length: number, percentMin: number): boolean =>
+  deadBytes > 0 && deadBytes * 100 >= length * percentMin;
 
 /** Finds sealed blocks with much garbage, by going round the map a few pages at a time. */
 export class GarbageScan {
   readonly #map: BlockMap;
+  readonly #percentMin: number;
   #next = 0;
 
-  constructor(map: BlockMap) {
+  constructor(map: BlockMap, percentMin: number) {
     this.#map = map;
+    this.#percentMin = percentMin;
   }
 
   /** @param found is told of each; the scan stays where it is when it answers false */
@@ -25,18 +26,18 @@ export class GarbageScan {
     for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
       const page = this.#map.page(this.#next);
       if (page === undefined) continue;
-      if (!scan(page, found)) return;
+      if (!scan(page, this.#percentMin, found)) return;
       scanned++;
     }
     if (this.#next === PAGES) this.#next = 0;
   }
 }
 
-function scan(page: BlockPage, found: (block: BlockId) => boolean): boolean {
+function scan(page: BlockPage, percentMin: number, found: (block: BlockId) => boolean): boolean {
   const { dead, state, length } = page;
   for (let row = 0; row < page.rows; row++) {
     if (dead[row] === 0 || state[row] !== Whole.SEALED) continue;
-    if (!isGarbageRich(dead[row]! * DEAD_UNIT_BYTES, length[row]!)) continue;
+    if (!isGarbageRich(dead[row]! * DEAD_UNIT_BYTES, length[row]!, percentMin)) continue;
     if (!found(idOf(page.number, row))) return false;
   }
   return true;

@@ -57,6 +57,7 @@ await runServer({
         bytesPerSecond: config.jobs.bytesPerSecond,
         clusterBytesPerSecond: config.jobs.clusterBytesPerSecond,
       },
+      compaction: config.compaction,
       address: { host: own.host, port: own.port },
       keyring: Keyring.ofSecret(await readClusterKey(config.home)),
       kv,

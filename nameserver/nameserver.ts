@@ -25,7 +25,7 @@ import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type Commands, commandsOver, noticingRefusals } from './commands.ts';
-import { Compaction } from './compaction.ts';
+import { Compaction, type CompactionSettings } from './compaction.ts';
 import { compactionCommandsOver } from './compaction-commands.ts';
 import { Configurer } from './configurer.ts';
 import { blockDigestsOver, DigestCheck } from './digest-check.ts';
@@ -91,6 +91,7 @@ export interface NameServerOptions {
   readonly deadMs?: number;
   /** Where work goes that can wait, and how fast it may be done; without it none is. The queues are the caller's. */
   readonly jobs?: Rates & { readonly queues: JobQueues };
+  readonly compaction?: CompactionSettings;
 }
 
 interface Parts {
@@ -289,6 +290,7 @@ export class NameServer {
     });
     this.compaction = new Compaction({
       ...orders,
+      ...options.compaction,
       commands: compactionCommandsOver(peers, (error) => leadership.refused(error)),
       isViewComplete: () => view.isComplete(),
       isCurrent: (server) => this.#isCurrent(server),

@@ -1,6 +1,5 @@
 import {
   SCRUB_AIM_PERCENT,
-  SCRUB_BYTES_PER_SECOND_MAX,
   SCRUB_BYTES_PER_SECOND_MIN,
   SCRUB_READS_EXTRA_MS_MIN,
   SCRUB_READS_PERCENT_MAX,
@@ -13,11 +12,12 @@ import {
  *
  * @param leftBytes to be read in it
  * @param sinceMs since it began
+ * @param most bytes a second, however little time is left
  */
-export function rateFor(leftBytes: number, sinceMs: number, passMs: number): number {
+export function rateFor(leftBytes: number, sinceMs: number, passMs: number, most: number): number {
   const leftMs = (passMs * SCRUB_AIM_PERCENT) / 100 - sinceMs;
   const wanted = leftMs > 0 ? (leftBytes * 1000) / leftMs : Number.POSITIVE_INFINITY;
-  return Math.min(SCRUB_BYTES_PER_SECOND_MAX, Math.max(SCRUB_BYTES_PER_SECOND_MIN, wanted));
+  return Math.min(most, Math.max(SCRUB_BYTES_PER_SECOND_MIN, wanted));
 }
 
 /** What 99 of 100 reads of pictures on this disk take; undefined where there were too few lately. */

@@ -27,6 +27,8 @@ export interface ScrubberDeps {
   readonly log: Log;
   /** 0: only when somebody asks for it. */
   readonly passMs: number;
+  /** No pass reads faster, but one at full speed. */
+  readonly bytesPerSecond: number;
 }
 
 /**
@@ -228,10 +230,11 @@ export class Scrubber {
 
   /** Waits until the next piece may be read. */
   async #turn(bytes: number): Promise<void> {
-    const { ledger, clock, passMs, reads } = this.#deps;
+    const { ledger, clock, passMs, bytesPerSecond, reads } = this.#deps;
     const { pass } = ledger;
     if (pass === undefined || pass.fullSpeed || this.#closed) return;
-    const rate = rateFor(this.#leftBytes, clock.now() - pass.startedAtMs, passMs || SCRUB_PASS_MS_DEFAULT);
+    const sinceMs = clock.now() - pass.startedAtMs;
+    const rate = rateFor(this.#leftBytes, sinceMs, passMs || SCRUB_PASS_MS_DEFAULT, bytesPerSecond);
     this.#restMs = restMs(this.#restMs, reads.times);
     const waitMs = Math.max(this.#restMs, this.#bucket.take(bytes, rate, clock.monotonic()));
     if (waitMs > 0) await this.#sleep(waitMs);

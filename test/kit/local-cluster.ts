@@ -8,7 +8,7 @@ import { NodeDisk } from '../../common/adapters/node-disk.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import { blockId, type HostPort, serverId } from '../../common/ids.ts';
-import { UNDELETE_WINDOW_MS_DEFAULT } from '../../common/limits.ts';
+import { SCRUB_BYTES_PER_SECOND_DEFAULT, UNDELETE_WINDOW_MS_DEFAULT } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import type { JobQueues } from '../../common/seams/job-queue.ts';
 import { Keyring } from '../../common/wire/keys.ts';
@@ -202,6 +202,7 @@ export class LocalCluster {
       memberAckMs: 1000,
       undeleteWindowMs: this.#options.undeleteWindowMs ?? UNDELETE_WINDOW_MS_DEFAULT,
       scrubPassMs: 0,
+      scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND_DEFAULT,
       minWrite: this.#options.minWrite,
       ...(this.#options.queues === undefined
         ? {}

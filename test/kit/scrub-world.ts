@@ -1,5 +1,5 @@
 import type { BlockId } from '../../common/ids.ts';
-import { SCRUB_FIRST_MS } from '../../common/limits.ts';
+import { SCRUB_BYTES_PER_SECOND_DEFAULT, SCRUB_FIRST_MS } from '../../common/limits.ts';
 import type { BlockStore } from '../../dataserver/block/store.ts';
 import { ScrubLedger } from '../../dataserver/scrub/ledger.ts';
 import { ReadClock } from '../../dataserver/scrub/read-times.ts';
@@ -94,7 +94,15 @@ export class ScrubWorld {
     const { store, clock, log, reads } = this;
     this.#kv = await this.#medium.open();
     this.ledger = await ScrubLedger.open(this.#kv, log, (block) => store.info(block) !== undefined);
-    this.scrubber = new Scrubber({ store, ledger: this.ledger, reads, clock, log, passMs: WEEK_MS });
+    this.scrubber = new Scrubber({
+      store,
+      ledger: this.ledger,
+      reads,
+      clock,
+      log,
+      passMs: WEEK_MS,
+      bytesPerSecond: SCRUB_BYTES_PER_SECOND_DEFAULT,
+    });
     this.scrubber.start();
   }
 

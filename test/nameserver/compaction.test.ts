@@ -7,11 +7,12 @@ import type { CommitGeneration, PreparedGenerationFact } from '../../common/wire
 import type { Member } from '../../common/wire/control.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
-import { Compaction } from '../../nameserver/compaction.ts';
+import { Compaction, type CompactionSettings } from '../../nameserver/compaction.ts';
 import type { CompactionCommands } from '../../nameserver/compaction-commands.ts';
 import { planCompaction } from '../../nameserver/compaction-plan.ts';
 import { decideVote } from '../../nameserver/compaction-vote.ts';
 import { ManualClock } from '../kit/manual-clock.ts';
+import { turns } from '../kit/memory-net.ts';
 import { describe } from '../kit/suite.ts';
 
 const BLOCK = 0x2_0001 as BlockId;
@@ -60,7 +61,7 @@ class World {
   commits: CommitGeneration[] = [];
   readonly compaction: Compaction;
 
-  constructor() {
+  constructor(settings: CompactionSettings = {}) {
     this.report();
     const commands: CompactionCommands = {
       purge: async ({ id }, { bytesMin }) => {
@@ -98,6 +99,7 @@ class World {
       reign: () => (this.leads ? REIGN : undefined),
       reachable: (id) => (this.away.has(id) ? undefined : memberOf(id)),
       ...this.sight,
+      ...settings,
     });
   }
 
@@ -122,6 +124,29 @@ class World {
     return planCompaction(this.map.facts(BLOCK)!, this.sight);
   }
 }
+
+describe('which blocks are compacted by themselves', (test) => {
+  const looks = async (settings: CompactionSettings, deadBytes: number): Promise<readonly string[]> => {
+    const world = new World(settings);
+    world.report({ deadBytes });
+    world.purgeBytes = deadBytes;
+    for (let i = 0; i < 3; i++) {
+      world.compaction.pump();
+      await turns(8);
+    }
+    await world.compaction.close();
+    return world.told.map((line) => line.split(' ')[0]!);
+  };
+
+  test('those with as much garbage as the setting says', async () => {
+    const some = MIB;
+    const less = MIB / 2;
+    assert.ok((await looks({}, some)).includes('commit'), 'a quarter is more than 15 %');
+    assert.equal(await looks({}, less), []);
+    assert.equal(await looks({ garbagePercent: 26 }, some), []);
+    assert.ok((await looks({ garbagePercent: 12 }, less)).includes('commit'));
+  });
+});
 
 describe('the plan of a compaction', (test) => {
   const why = (world: World): string => {
