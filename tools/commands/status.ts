@@ -43,15 +43,15 @@ export function register(program: Command): void {
       const options = command.optsWithGlobals<StatusOptions>();
       const home = homeOf(options);
       const config = await loadConfig(home);
-      const figures = await figuresOf(config);
       if (options.space === true) {
+        const figures = await figuresOf(config);
         const blocks = options.blocks === undefined ? [] : await blockSpaces(home, options.blocks);
         const text = [spaceTables(figures, Date.now()), ...blocks.map(blockTable)].join('\n\n');
         openIo(options.json === true).result({ home, space: figures, blocks }, text);
         return;
       }
       const facts = await gatherFacts(config, process.env);
-      const { processes, nameservers, redis, mounts } = facts;
+      const { processes, nameservers, redis, mounts, figures } = facts;
       const cluster = clusterState(facts);
       const diagnosis = diagnose(facts);
       openIo(options.json === true).result(

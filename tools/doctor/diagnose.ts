@@ -6,6 +6,7 @@ import { nameserverFindings } from './nameserver-findings.ts';
 import { placeFindings } from './place-findings.ts';
 import { isStopped, processFindings, stoppedFinding } from './process-findings.ts';
 import { serverFindings } from './server-findings.ts';
+import { upkeepFindings } from './upkeep-findings.ts';
 
 export type Verdict = 'healthy' | 'degraded' | 'at risk';
 
@@ -28,6 +29,7 @@ export function diagnose(facts: Facts): Diagnosis {
         ...jobFindings(facts),
         ...processFindings(facts),
         ...placeFindings(facts),
+        ...upkeepFindings(facts),
       ];
   const findings = found.sort((a, b) => RANK[a.level] - RANK[b.level]);
   const worst = findings[0]?.level;

@@ -1,3 +1,4 @@
+import type { ServerFigures } from '../../common/wire/control.ts';
 import type { NameServerAnswer } from '../cluster/cluster-view.ts';
 import type { ProcessRow } from '../cluster/processes.ts';
 
@@ -38,4 +39,10 @@ export interface Facts {
   readonly nameservers: readonly NameServerAnswer[];
   readonly redis: RedisFacts;
   readonly mounts: readonly MountFacts[];
+  /** Of every DataServer that the NameServer knows of. */
+  readonly figures: ServerFigures;
+  /** In how long each replica is to be read through once; 0: never. */
+  readonly scrubPassMs: number;
+  /** Wall clock. */
+  readonly nowMs: number;
 }

@@ -3,6 +3,7 @@ import { networkInterfaces } from 'node:os';
 import type { Config, MountConfig } from '../../common/config.ts';
 import { TfsError, toTfsError } from '../../common/errors.ts';
 import { redisAddress } from '../../common/redis-address.ts';
+import type { ServerFigures } from '../../common/wire/control.ts';
 import { readMount } from '../../dataserver/mount.ts';
 import { openClusterView } from '../cluster/cluster-view.ts';
 import { lastErrorOf } from '../cluster/log-files.ts';
@@ -24,8 +25,10 @@ export async function gatherFacts(config: Config, env: Env): Promise<Facts> {
   const isManaged = await pm2.alive();
   const view = await openClusterView(config);
   try {
-    const [nameservers, processes, redis, mounts] = await Promise.all([
+    const [nameservers, figures, processes, redis, mounts] = await Promise.all([
       view.nameservers(),
+      // None where no NameServer answers, which the others say.
+      view.figures().catch((): ServerFigures => []),
       pm2.list().then((managed) => listProcesses(config, managed, env)),
       lookAtRedis(config, env),
       lookAtMounts(config),
@@ -39,6 +42,9 @@ export async function gatherFacts(config: Config, env: Env): Promise<Facts> {
       nameservers,
       redis,
       mounts,
+      figures,
+      scrubPassMs: config.dataserver.scrubPassMs,
+      nowMs: Date.now(),
     };
   } finally {
     await view.close();

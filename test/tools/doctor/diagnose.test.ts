@@ -1,10 +1,24 @@
 import * as assert from 'uvu/assert';
-import type { ClusterMap, ServerInfo } from '../../../common/wire/control.ts';
+import { serverId } from '../../../common/ids.ts';
+import type { ClusterMap, ServerFigures, ServerInfo } from '../../../common/wire/control.ts';
+import { noParts, type SpaceUse } from '../../../common/wire/space.ts';
 import { diagnose, type Verdict } from '../../../tools/doctor/diagnose.ts';
 import type { Facts } from '../../../tools/doctor/facts.ts';
 import type { Finding } from '../../../tools/doctor/finding.ts';
 import { describe } from '../../kit/suite.ts';
-import { healthy, map, mount, nameservers, row, server, silentNameServer, withProcess } from './seen.ts';
+import {
+  DAY_MS,
+  healthy,
+  map,
+  mount,
+  NOW_MS,
+  nameservers,
+  row,
+  scrubOf,
+  server,
+  silentNameServer,
+  withProcess,
+} from './seen.ts';
 
 interface Symptom {
   readonly name: string;
@@ -27,6 +41,18 @@ const unwell = (overrides: Partial<ServerInfo>): Facts =>
   withServers(server(1), server(2), server(3, overrides));
 const unwell4 = (overrides: Partial<ServerInfo>): Facts =>
   withServers(server(1), server(2), server(3), server(4, overrides));
+/** Of three DataServers, of which the third is looked at. */
+const figuresOf = (third: Partial<ServerFigures[number]>): ServerFigures => [
+  ...healthy().figures.slice(0, 2),
+  { id: serverId(3), ...third },
+];
+const useWith = (orphans: SpaceUse['orphans']): SpaceUse => ({
+  measuredAtMs: NOW_MS,
+  totalBytes: 1e12,
+  freeBytes: 5e11,
+  parts: noParts(),
+  orphans,
+});
 const dead = { pid: null, healthy: false, details: null, ageMs: null };
 const GONE: Partial<ServerInfo> = { state: 'down', heartbeatAgeMs: 20_000 };
 const oneAway = (blocks: Blocks, process: Parameters<typeof row>[2] = {}): Facts =>
@@ -49,6 +75,49 @@ const SYMPTOMS: readonly Symptom[] = [
     verdict: 'healthy',
     codes: ['server-drained'],
     says: ['can be taken out', 'npx tfs remove-server 4'],
+  },
+  {
+    name: 'a disk has not been read through for long',
+    facts: healthy({ figures: figuresOf({ scrub: scrubOf(15) }) }),
+    verdict: 'degraded',
+    codes: ['scrub-late'],
+    says: ['DataServer 3 has not read its copies through for 15 d', 'tfs scrub --full-speed', '7 d'],
+  },
+  {
+    name: 'a pass is under way for as long as it may, after the one before',
+    facts: healthy({ figures: figuresOf({ scrub: { ...scrubOf(6), last: scrubOf(13).pass } }) }),
+    verdict: 'healthy',
+    codes: [],
+  },
+  {
+    name: 'the first pass of all is never over, and rests for reads',
+    facts: healthy({
+      figures: figuresOf({
+        scrub: { ...scrubOf(20), pass: { ...scrubOf(20).pass!, endedAtMs: undefined }, restsForReads: true },
+      }),
+    }),
+    verdict: 'degraded',
+    codes: ['scrub-late'],
+    says: ['rests for reads'],
+  },
+  {
+    name: 'nobody wants scrubs',
+    facts: healthy({ figures: figuresOf({ scrub: scrubOf(90) }), scrubPassMs: 0 }),
+    verdict: 'healthy',
+    codes: [],
+  },
+  {
+    name: 'files that nobody needs lie around',
+    facts: healthy({ figures: figuresOf({ use: useWith({ files: 3, bytes: 5e6, oldestMs: 9 * DAY_MS }) }) }),
+    verdict: 'healthy',
+    codes: ['orphan-files'],
+    says: ['3 files on DataServer 3 that no block needs', 'the oldest 9 d old'],
+  },
+  {
+    name: 'files are being made',
+    facts: healthy({ figures: figuresOf({ use: useWith({ files: 3, bytes: 5e6, oldestMs: DAY_MS }) }) }),
+    verdict: 'healthy',
+    codes: [],
   },
   { name: 'all is well', facts: healthy(), verdict: 'healthy', codes: [] },
   {

@@ -1,8 +1,27 @@
 import { serverId } from '../../../common/ids.ts';
 import { type ClusterMap, type ServerInfo, zClusterMap } from '../../../common/wire/control.ts';
+import type { ScrubFigures, ScrubPass } from '../../../common/wire/scrub.ts';
 import type { Facts, MountFacts, SeenProcess } from '../../../tools/doctor/facts.ts';
 
 const GIB = 2 ** 30;
+export const DAY_MS = 24 * 3600 * 1000;
+/** When all of it is seen. */
+export const NOW_MS = Date.UTC(2026, 0, 30);
+
+/** A pass that was begun so many days ago, and is over. */
+export function scrubOf(days: number): ScrubFigures {
+  const startedAtMs = NOW_MS - days * DAY_MS;
+  const pass: ScrubPass = {
+    startedAtMs,
+    endedAtMs: startedAtMs + 1000,
+    fullSpeed: false,
+    replicas: 20,
+    bytes: GIB,
+    damaged: 0,
+    problems: 0,
+  };
+  return { pass, leftReplicas: 0, leftBytes: 0, bytesPerSecond: 0, restsForReads: false, suspects: 0 };
+}
 
 export function server(id: number, overrides: Partial<ServerInfo> = {}): ServerInfo {
   return {
@@ -115,6 +134,9 @@ export function healthy(overrides: Partial<Facts> = {}): Facts {
     nameservers: nameservers(map()),
     redis: { address: 'redis://127.0.0.1:7509', state: 'up', why: undefined },
     mounts: [mount(1), mount(2), mount(3)],
+    figures: [1, 2, 3].map((id) => ({ id: serverId(id), scrub: scrubOf(1) })),
+    scrubPassMs: 7 * DAY_MS,
+    nowMs: NOW_MS,
     ...overrides,
   };
 }
