@@ -64,9 +64,10 @@ export function whyKept(held: Block, order: DropOrder, server: ServerId): string
   if ((held.flags & BlockFlag.QUARANTINED) !== 0) return 'what it is cannot be read';
   if (state !== BlockState.SEALED || seal === undefined) return 'it waits for its seal';
   if (compareVersions(order.version, version) < 0) return `it holds the newer configuration ${own}`;
+  // Whatever configuration was begun and never finished: without a record there is nothing that it could be about.
+  if (order.reason === 'retired') return whyNotRetired(held);
   if (prepared !== undefined && compareVersions(order.version, prepared) < 0)
     return `it is being taken into configuration (${prepared.epoch}, ${prepared.n})`;
-  if (order.reason === 'retired') return whyNotRetired(held);
   if (compareVersions(order.version, version) === 0 && members.includes(server))
     return `it belongs to its configuration ${own}`;
   return undefined;
