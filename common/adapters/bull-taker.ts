@@ -19,10 +19,12 @@ export interface BullTakerOptions {
 
 const LOOK_MS = 2_000;
 const CLOSE_MS_MAX = 3_000;
+/** Between two looks. */
+const ERRORS_MAX = 20;
 
 /**
  * A worker of the library, replaced by another when it has ended by itself, as it does when its first words with Redis
- * fail: a DataServer outlives many a Redis.
+ * fail, and when it does nothing but fail: a DataServer outlives many a Redis.
  */
 export class BullTaker implements JobTaker {
   readonly #options: BullTakerOptions;
@@ -30,6 +32,8 @@ export class BullTaker implements JobTaker {
   #worker: Worker | undefined;
   #closed = false;
   #complaint = '';
+  /** Of the present worker, since the last look. */
+  #errors = 0;
 
   constructor(options: BullTakerOptions) {
     this.#options = options;
@@ -46,6 +50,7 @@ export class BullTaker implements JobTaker {
   }
 
   #look(): void {
+    this.#errors = 0;
     if (this.#worker?.isRunning() === true || this.#options.redis.status !== 'ready') return;
     void this.#end(this.#worker);
     this.#worker = this.#begin();
@@ -62,11 +67,21 @@ export class BullTaker implements JobTaker {
     });
     // It tries again by itself; a Redis that is away says the same all the time.
     worker.on('error', (error) => {
+      if (worker === this.#worker && ++this.#errors >= ERRORS_MAX) this.#giveUp(worker);
       if (this.#complaint === error.message) return;
       this.#complaint = error.message;
       log.debug({ reason: error.message }, 'the job queue');
     });
     return worker;
+  }
+
+  /**
+   * A worker with jobs to fetch asks again at once when that fails, and while Redis is away it fails at once: nothing else
+   * in this process would ever have its turn again. So the closing must begin here and now.
+   */
+  #giveUp(worker: Worker): void {
+    this.#worker = undefined;
+    void forAMoment(CLOSE_MS_MAX, worker.close(true));
   }
 
   /**

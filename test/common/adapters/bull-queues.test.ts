@@ -205,6 +205,34 @@ describe('BullQueues', (test) => {
     await until(() => done.includes('d-1'));
   });
 
+  // Where it spins, nothing in this process has its turn any more, and the file is ended from outside.
+  withServer(
+    'Redis goes while jobs wait: the worker does not spin, and goes on when it is back',
+    async (t) => {
+      const world = await World.started(t);
+      const done = new Set<string>();
+      world.work(async ({ id }) => {
+        await sleep(20);
+        done.add(id);
+        return 'done';
+      });
+      const ids = (from: number) => Array.from({ length: 100 }, (_, i) => `${from + i}-1`);
+      for (let round = 0; round < 3; round++) {
+        const before = done.size;
+        await world.add(...ids(1000 * round));
+        await until(() => done.size > before + 5);
+        await world.redis.kill();
+        for (let i = 0; i < 10; i++) await sleep(50);
+        assert.ok(done.size < before + 100, 'jobs were waiting');
+        world.redis.start();
+        await world.isUp();
+        const after = `${1000 * round + 999}-1`;
+        await until(async () => (await codeOf(world.add(after))) === 'none');
+        await until(() => done.has(after));
+      }
+    },
+  );
+
   withServer(
     'FLUSHALL while a job runs: it ends, what waited is gone, and an old id is as good as new',
     async (t) => {
