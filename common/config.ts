@@ -7,6 +7,8 @@ import {
   BLOCK_BYTES_MAX,
   BLOCK_BYTES_MIN,
   COMPACT_BYTES_PER_SECOND_DEFAULT,
+  COMPACT_BYTES_PER_SECOND_MAX,
+  COMPACT_BYTES_PER_SECOND_MIN,
   COMPACT_GARBAGE_PERCENT_DEFAULT,
   DEAD_MS,
   DEAD_MS_MIN,
@@ -132,7 +134,9 @@ const zCompaction = z.strictObject({
   /** A sealed block is rewritten when so much of it may go. */
   garbagePercent: count(1, 90).default(COMPACT_GARBAGE_PERCENT_DEFAULT),
   /** What the rewriting of one block may write on each of its DataServers. */
-  bytesPerSecond: z.number().int().min(MIB).default(COMPACT_BYTES_PER_SECOND_DEFAULT),
+  bytesPerSecond: count(COMPACT_BYTES_PER_SECOND_MIN, COMPACT_BYTES_PER_SECOND_MAX).default(
+    COMPACT_BYTES_PER_SECOND_DEFAULT,
+  ),
 });
 
 const zShape = z.strictObject({

@@ -202,6 +202,9 @@ export const COMPACTION_TASKS_MAX = 256;
 export const COMPACT_GARBAGE_PERCENT_DEFAULT = 15;
 /** Of one replica, written and read back. */
 export const COMPACT_BYTES_PER_SECOND_DEFAULT = 32 * MIB;
+export const COMPACT_BYTES_PER_SECOND_MIN = 8 * MIB;
+/** What the wire has room for. */
+export const COMPACT_BYTES_PER_SECOND_MAX = 0xffff_ffff;
 /** Making the next file of one block, at that rate. */
 export const PREPARE_GENERATION_MS_MAX = 300_000;
 export const PURGE_MS_MAX = 15_000;
@@ -418,6 +421,10 @@ assert(
   'a piece of a scrub holds the header of any record',
 );
 assert(SCRUBBED_MS > 2 * HEARTBEAT_MS, 'what was scrubbed is told although a heartbeat is lost');
+assert(
+  (2 * BLOCK_BYTES_MAX * 1000) / COMPACT_BYTES_PER_SECOND_MIN < PREPARE_GENERATION_MS_MAX,
+  'the largest block is rewritten in time at the slowest rate',
+);
 assert(FULLER_PERCENT_MIN < BALANCE_PERCENT_MAX, 'what was moved stays where it is');
 assert(
   PICTURE_BYTES_MAX_DEFAULT * 2 <= BLOCK_BYTES_DEFAULT,

@@ -75,6 +75,11 @@ describe('config', (test) => {
     assert.match(refusal({ ...valid(), gateway: { ...valid().gateway, port: 70_000 } }), 'gateway.port');
     assert.match(refusal({ ...valid(), cluster: { uuid: 'x' } }), 'cluster.uuid: must be 32 hex digits');
     assert.match(refusal('text'), 'the file');
+    assert.match(
+      refusal({ ...valid(), compaction: { bytesPerSecond: 1_000_000 } }),
+      'compaction.bytesPerSecond',
+    );
+    assert.match(refusal({ ...valid(), compaction: { garbagePercent: 0 } }), 'compaction.garbagePercent');
   });
 
   test('fewer failure domains than minWrite are refused, naming the setting', () => {
