@@ -4,9 +4,17 @@ import type { Log } from '../common/log.ts';
 import { type DecodedName, decodeName, encodeName } from '../common/name.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
+import type { Changes } from '../common/wire/changes.ts';
 import type { ClusterMap } from '../common/wire/control.ts';
-import { type CheckReply, MediaType, Mutation, type ReadReply } from '../common/wire/messages.ts';
+import {
+  type CheckReply,
+  MediaType,
+  Mutation,
+  PRIVATE_BIT,
+  type ReadReply,
+} from '../common/wire/messages.ts';
 import type { Caller } from './caller.ts';
+import { type ChangesAsk, changesOn } from './changes.ts';
 import { ClusterMapCache } from './cluster-map.ts';
 import { type Fingerprint, fingerprint } from './fingerprint.ts';
 import { Hedging } from './hedging.ts';
@@ -53,6 +61,11 @@ export interface PutOptions {
   /** 16 bytes: a repeat with the same one is stored once. Random when absent. */
   readonly opId?: Buffer;
   readonly mediaType?: MediaType;
+  /**
+   * Gateways serve it to those alone who show a signature. It has a record of its own: whoever stores the same bytes does not
+   * learn that they are there.
+   */
+  readonly isPrivate?: boolean;
   /** From `suffixHash` of the name codec; 0 for none. */
   readonly suffixHash?: number;
   /** Store a copy of its own even where the same bytes are there. */
@@ -68,6 +81,7 @@ export interface Stored {
   readonly size: number;
   readonly sha1: Buffer;
   readonly mediaType: MediaType;
+  readonly isPrivate: boolean;
   readonly mtimeMs: Millis;
   readonly deduplicated: boolean;
   /** An earlier request with this opId stored it; nothing was written now. */
@@ -121,7 +135,7 @@ export class TfsClient {
       log,
       ...(clusterUuid === undefined ? {} : { clusterUuid }),
     });
-    const locations = new Locations(nameservers, map);
+    const locations = new Locations(nameservers, map, clock);
     const pinging = new Pinging(caller, map);
     const health = new ServerHealth(clock, random, (server) => pinging.ping(server));
     const pace = new ServerPace(clock, (server) => pinging.pingOthers(server));
@@ -187,12 +201,13 @@ export class TfsClient {
     const print = options.fingerprint ?? fingerprint(pieces);
     if (print.size === 0) throw new TfsError('EMPTY_BODY', 'an empty picture cannot be stored');
     const mediaType = options.mediaType ?? MediaType.UNKNOWN;
+    const isPrivate = options.isPrivate ?? false;
     const request = {
       ...print,
       opId: options.opId ?? this.newOpId(),
       suffixHash: options.suffixHash ?? 0,
-      mediaType,
-      noDedup: options.noDedup ?? false,
+      mediaType: isPrivate ? mediaType | PRIVATE_BIT : mediaType,
+      noDedup: isPrivate || (options.noDedup ?? false),
     };
     const reply = await this.#writer.put(request, pieces);
     const key = { block: reply.block, fileId: reply.fileId, cookie: reply.cookie };
@@ -202,6 +217,7 @@ export class TfsClient {
       size: print.size,
       sha1: print.sha1,
       mediaType,
+      isPrivate,
       mtimeMs: reply.mtimeMs as Millis,
       deduplicated: reply.deduplicated,
       replayed: reply.replayed,
@@ -252,6 +268,15 @@ export class TfsClient {
 
   reveal(name: string | PictureKey, opId?: Buffer): Promise<void> {
     return this.#mutate(name, Mutation.REVEAL, opId);
+  }
+
+  /**
+   * Which names changed their state, as one DataServer knows; some at a time.
+   * @throws TfsError UNAVAILABLE when it is not in the cluster map or does not answer
+   */
+  changesOn(server: ServerId, ask: ChangesAsk): Promise<Changes> {
+    this.#assertOpen();
+    return changesOn({ caller: this.#options.peers, map: this.#map }, server, ask);
   }
 
   newOpId(): Buffer {

@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache';
 import { TfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { LOCATION_CACHE_BLOCKS_MAX } from '../common/limits.ts';
+import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   decodeLocateReply,
   encodeLocate,
@@ -31,15 +32,18 @@ interface Waiter {
  * finds it useless invalidates it. Questions of one turn of the event loop travel in one LOCATE.
  */
 export class Locations {
-  readonly #cache = new LRUCache<BlockId, BlockLocation>({ max: LOCATION_CACHE_BLOCKS_MAX });
+  readonly #cache = new LRUCache<BlockId, BlockLocation>({ max: tunable.locationCacheBlocksMax });
   readonly #waiting = new Map<BlockId, Waiter>();
   #queue: BlockId[] = [];
   readonly #nameservers: NameServers;
   readonly #map: ClusterMapCache;
 
-  constructor(nameservers: NameServers, map: ClusterMapCache) {
+  readonly #clock: Clock;
+
+  constructor(nameservers: NameServers, map: ClusterMapCache, clock: Clock) {
     this.#nameservers = nameservers;
     this.#map = map;
+    this.#clock = clock;
   }
 
   cached(block: BlockId): BlockLocation | undefined {
@@ -65,7 +69,7 @@ export class Locations {
     if (asked !== undefined) return asked.promise;
     const { promise, resolve, reject } = withResolvers<BlockLocation>();
     this.#waiting.set(block, { promise, resolve, reject });
-    if (this.#queue.length === 0) setImmediate(() => this.#flush());
+    if (this.#queue.length === 0) this.#clock.soon(() => this.#flush());
     this.#queue.push(block);
     return promise;
   }

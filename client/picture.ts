@@ -1,4 +1,4 @@
-import { READ_PIECE_BYTES } from '../common/limits.ts';
+import { tunable } from '../common/tunables.ts';
 import type { ReadReply } from '../common/wire/messages.ts';
 import type { PictureKey, Piece, Reader } from './reader.ts';
 
@@ -34,7 +34,7 @@ export class Picture {
   }
 
   /**
-   * The part in verified pieces of at most {@link READ_PIECE_BYTES}; each comes from whichever replica can. While one
+   * The part in verified pieces of at most `readPieceBytes` of tunables.ts; each comes from whichever replica can. While one
    * is being used the next is on its way, and no more than that.
    * @throws TfsError while iterating, when no replica can go on: what came before is right, but incomplete
    */
@@ -72,4 +72,4 @@ export class Picture {
 
 /** Pieces end on multiples of their size, so that they start on a checksum boundary of the record. */
 export const pieceEnd = (offset: number): number =>
-  (Math.floor(offset / READ_PIECE_BYTES) + 1) * READ_PIECE_BYTES;
+  (Math.floor(offset / tunable.readPieceBytes) + 1) * tunable.readPieceBytes;

@@ -2,6 +2,7 @@ import { crc32 } from '../common/crc.ts';
 import { type ErrorCode, isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, Cookie, FileId, Millis, ServerId } from '../common/ids.ts';
 import { CHECK_MS_MAX, READ_ATTEMPT_MS_MAX, READ_ROUNDS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import {
@@ -135,6 +136,7 @@ export class Reader {
       const location = cached ?? (isMapKnown ? await this.#locate(key.block, findings) : undefined);
       const order = location === undefined ? [] : this.#order(key, location);
       const answer = await this.#round(key, order, question, deadlineAt, findings);
+      if (answer?.provisional && policy === 'available') mark('read-provisional-used');
       if (answer !== undefined && (!answer.provisional || policy === 'available')) return answer.value;
       if (answer !== undefined) findings.note('policy "fresh"', unconfirmed());
       if (location !== undefined) locations.invalidate(key.block, location);
@@ -177,6 +179,7 @@ export class Reader {
         const confirmed = (reply: CallReply): Answer<T> | undefined => {
           const current = decodeCheckReply(reply.header);
           if (current.provisional) return undefined;
+          mark('read-provisional-confirmed');
           return { value: question.confirm(held.value, current), provisional: false };
         };
         return this.#put(server, flagsOf(key), confirmed, {
@@ -269,7 +272,10 @@ export class Reader {
     const known = toTfsError(error);
     if (FINAL.has(known.code)) throw known;
     if (isUnreachable(error)) this.#parts.health.failed(server);
-    if (known.code === 'CORRUPT') this.#parts.onCorrupt(server, block);
+    if (known.code === 'CORRUPT') {
+      mark('read-other-replica');
+      this.#parts.onCorrupt(server, block);
+    }
     findings.note(`server ${server}`, known);
   }
 }

@@ -9,6 +9,7 @@ import {
   PUT_WIRE_BYTES_PER_MS_MIN,
   RPC_MS_DEFAULT,
 } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
 import { decodePutReply, encodePut, Op, type PutReply, type PutRequest } from '../common/wire/messages.ts';
@@ -88,7 +89,10 @@ export class Writer {
         const isRoundOver = server === undefined || tried.size >= PUT_ATTEMPTS_PER_ROUND_MAX;
         if (isRoundOver || attempts >= PUT_ATTEMPTS_MAX || left <= 0) break;
         tried.add(server);
-        if (attempts++ > 0) onRetry();
+        if (attempts++ > 0) {
+          mark('put-on-another-server');
+          onRetry();
+        }
         try {
           return await this.#putOn(server, header, payload, Math.min(left, RPC_MS_DEFAULT));
         } catch (error) {

@@ -1,6 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
+import { zImages } from './config-images.ts';
+import { zPurgeSection } from './config-purge.ts';
+import { zTfsRest } from './config-tfs-rest.ts';
+import { zUploads } from './config-uploads.ts';
 import { TfsError } from './errors.ts';
 import {
   BLOCK_BYTES_DEFAULT,
@@ -148,6 +152,10 @@ const zShape = z.strictObject({
   dataserver: zDataserver.default(() => zDataserver.parse({})),
   jobs: zJobs.default(() => zJobs.parse({})),
   compaction: zCompaction.default(() => zCompaction.parse({})),
+  uploads: zUploads.default(() => zUploads.parse({})),
+  tfsRest: zTfsRest.default(() => zTfsRest.parse({})),
+  images: zImages.default(() => zImages.parse({})),
+  purge: zPurgeSection.default(() => zPurgeSection.parse({})),
   log: z
     .strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).default('info') })
     .default({ level: 'info' }),
@@ -213,6 +221,7 @@ export function parseConfig(value: unknown, home: string, file = configPath(home
     home,
     nameservers: config.nameservers.map((ns) => ({ ...ns, dir: resolve(home, ns.dir) })),
     mounts: config.mounts.map((mount) => ({ ...mount, path: resolve(home, mount.path) })),
+    images: { ...config.images, diskDir: resolve(home, config.images.diskDir) },
   };
 }
 

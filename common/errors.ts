@@ -66,6 +66,15 @@ export const ERROR_TABLE = {
   UNREGISTERED: { wire: 39, http: 503, retryable: true },
   /** The ops of this replica do not continue the sender's; details: `seq`, the last one held. */
   OPS_GAP: { wire: 40, http: 503, retryable: true },
+  /** The stored bytes are no picture that can be decoded, or only half of one. */
+  UNDECODABLE: { wire: 41, http: 422, retryable: false },
+  /** The stored picture is too large for renditions to be made of it. */
+  TOO_MANY_PIXELS: { wire: 42, http: 422, retryable: false },
+  NOT_ACCEPTABLE: { wire: 43, http: 406, retryable: false },
+  /** More pictures at once than the policy of the token allows. */
+  RATE_LIMITED: { wire: 44, http: 429, retryable: true },
+  /** More bytes in a day or month than the policy of the token allows. */
+  QUOTA_EXCEEDED: { wire: 45, http: 429, retryable: false },
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERROR_TABLE;

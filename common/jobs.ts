@@ -8,8 +8,24 @@ import { TfsError } from './errors.ts';
 import type { BlockId } from './ids.ts';
 
 /** Kinds of work that are queued. */
-export const JOB_KINDS = ['replicate', 'balance'] as const;
+export const JOB_KINDS = ['purge', 'replicate', 'balance', 'compact', 'scrub'] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
+
+/** What a job does to a replica, whatever it does it for: at most one of each is under way on a replica. */
+export const TASKS = {
+  purge: 'compact',
+  replicate: 'copy',
+  balance: 'copy',
+  compact: 'compact',
+  scrub: 'scrub',
+} as const satisfies Record<JobKind, string>;
+
+/**
+ * Kinds that can wait for days. Of these together a DataServer does one job at a time, so that there is always another
+ * place for what is urgent.
+ */
+const PATIENT: ReadonlySet<JobKind> = new Set(['compact', 'scrub']);
+export const isPatient = (kind: JobKind): boolean => PATIENT.has(kind);
 
 const zPayload = z.object({
   kind: z.enum(JOB_KINDS),

@@ -31,6 +31,11 @@ export const OPEN_BLOCKS_DEFAULT = 2;
 export const SPARE_BLOCKS_DEFAULT = 4;
 export const SPARE_FILL_BYTES_PER_SECOND_BUSY = 16 * MIB;
 
+/** What a replica that lacks records asks another one for at a time. */
+export const FETCH_BYTES = 8 * BATCH_BYTES_MAX;
+/** Queued for one block: about a third of a batch on the wire and another one waiting. */
+export const SHORT_BACKLOG_BYTES = 384 * KIB;
+
 /** One sequential read of a walk over a block. */
 export const WALK_BUFFER_BYTES = MIB;
 
@@ -42,6 +47,8 @@ export const OPS_RESERVE_BYTES = MIB;
 export const PURGE_SLOTS_PER_OP_MAX = 16_384;
 /** The newest operations of a log that stay in memory for members that are a little behind. */
 export const OPS_TAIL_OPS_MAX = 256;
+/** Blocks of which the sequencer keeps what it knows of their members while nothing is ordered. */
+export const OPS_LANES_KEPT_MAX = 4096;
 /** Ops logs whose folded state stays in memory. */
 export const OPS_LOGS_WARM_MAX = 128;
 
@@ -70,6 +77,9 @@ export const URL_BYTES_MAX = 2048;
 export const HTTP_HEADER_BYTES_MAX = 16 * KIB;
 export const IDEMPOTENCY_KEY_BYTES_MAX = 255;
 export const SUFFIX_BYTES_MAX = 64;
+/** A name with its suffix in a request to the REST interface of TFS; gateways that one answer lists for its clients. */
+export const TFS_REST_NAME_BYTES_MAX = 256;
+export const TFS_LIST_SERVERS_MAX = 1_000;
 /** Bodies up to this are verified whole before the first byte leaves; larger ones by chunk. */
 export const WHOLE_READ_BYTES_MAX = MIB;
 
@@ -118,6 +128,8 @@ export const DISK_SLOW_MS = 300;
 export const DISK_STEADY_MS = 150;
 /** A disk that has become slow leaves the write sets it is in after this: by then the leader gives it no new ones. */
 export const SLOW_DISK_LEAVES_MS = 2_000;
+/** And not again before this: new blocks may be placed on it all the same. */
+export const SLOW_DISK_AGAIN_MS = 60_000;
 export const PROVISIONAL_AFTER_MS = 3_000;
 export const MEMBER_ACK_MS_MAX = 1_000;
 /** An answer that is noticed later than this behind its deadline was missed by this process, and not by the peer. */
@@ -126,9 +138,20 @@ export const OWN_STALL_MS_MIN = 500;
 export const SEND_AGAIN_MS = 10;
 export const REAPPEND_MS_MAX = 3_000;
 export const OPEN_BLOCK_AGE_MS_MAX = 24 * 3600 * 1000;
+/** A primary ends its sessions by itself at their age; so much later the leader does, where one does not. */
+export const OPEN_BLOCK_OVERDUE_MS = 3600 * 1000;
 export const UNDELETE_WINDOW_MS_DEFAULT = 3 * 24 * 3600 * 1000;
-export const HOT_PICTURE_CHECK_MS = 1_000;
+/** So that a second after a delete nobody shows the picture, the way to a cache and back included. */
+export const HOT_PICTURE_CHECK_MS = 800;
+/** One whose flags nobody has asked for in that time is let go of: it may have been erased. */
+export const HOT_PICTURE_UNCHECKED_MS_MAX = 60_000;
+export const HOT_PICTURE_SWEEP_MS = 5_000;
 
+/** What the map of a NameServer counts deleted bytes of a block in: two bytes are enough for a block of a gigabyte. */
+export const DEAD_UNIT_BYTES = 64 * 1024;
+
+/** Of a report of all blocks: about 100 bytes an entry, far below a frame. */
+export const REPORT_ENTRIES_PER_FRAME_MAX = 20_000;
 /** Block counters a NameServer reserves durably at a time. */
 export const COUNTER_RESERVE = 256;
 export const COUNTERS_PER_SERIES = 65_536;
@@ -157,6 +180,10 @@ export const SEAL_RETRY_MS_MAX = 15_000;
 export const SEAL_PATIENCE_MS = 30_000;
 /** A server that was silent for this long is not waited for any more. */
 export const DEAD_MS = 10 * 60_000;
+/** Wall clocks that are further apart are not taken for right. Messages may be on their way for some of it. */
+export const CLOCK_AHEAD_MS_MAX = 60_000;
+/** A disk that refuses probe writes for so long is not waited for any more. */
+export const DISK_FAILED_MS = 5_000;
 /** Sooner than this a restart would be taken for a death. */
 export const DEAD_MS_MIN = 20_000;
 /** Replicas that contradict what was sealed are looked at again after this: a person has to. */
@@ -197,6 +224,8 @@ export const REPAIR_LOST_RETRY_MS = 600_000;
 export const REPAIRED_QUIET_MS = 3_000;
 /** Blocks that the leader compacts at a time. */
 export const COMPACTIONS_RUNNING_MAX = 2;
+/** Blocks that one DataServer rewrites at a time because of jobs; there is room for what an operator wants beside them. */
+export const COMPACTIONS_PER_SERVER_MAX = 2;
 export const COMPACTION_TASKS_MAX = 256;
 /** Share of a block that has to be garbage before it is compacted. */
 export const COMPACT_GARBAGE_PERCENT_DEFAULT = 15;
@@ -207,11 +236,15 @@ export const COMPACT_BYTES_PER_SECOND_MIN = 8 * MIB;
 export const COMPACT_BYTES_PER_SECOND_MAX = 0xffff_ffff;
 /** Making the next file of one block, at that rate. */
 export const PREPARE_GENERATION_MS_MAX = 300_000;
+/** All steps of a compaction: every member reads and writes the whole block. */
+export const COMPACT_MS_MAX = 2 * PREPARE_GENERATION_MS_MAX;
 export const PURGE_MS_MAX = 15_000;
 export const COMPACT_RETRY_MS_MIN = 2_000;
 export const COMPACT_RETRY_MS_MAX = 10 * 60_000;
 /** A block in which too little may be purged yet is asked about again after this. */
 export const COMPACT_AGAIN_MS = 10 * 60_000;
+/** Where its sequencer knows that it takes longer, after at most this. */
+export const COMPACT_AGAIN_MS_MAX = 6 * 3600_000;
 /** Such blocks that are remembered. */
 export const COMPACT_LATER_BLOCKS_MAX = 65_536;
 /** Next files of blocks on one DataServer that are being made, or wait for the word that all replicas made the same. */
@@ -220,6 +253,20 @@ export const PREPARED_GENERATIONS_MAX = 4;
 export const PREPARED_MS_MAX = 15 * 60_000;
 /** A file that a compaction has replaced is kept this long. */
 export const OLD_GENERATION_MS = 30_000;
+
+/** Slots of one block, and blocks, that one message of an erasure names. */
+export const ERASE_SLOTS_MAX = 4096;
+export const ERASE_BLOCKS_MAX = 4096;
+/** One answer about where a content is: how long it is looked for, and how many names are told. */
+export const FIND_CONTENT_MS = 500;
+export const FIND_CONTENT_NAMES_MAX = 65_536;
+/** An erasure waits on the DataServer for what it removes; the leader waits for all of them. */
+export const CLEAR_TRACES_MS_MAX = 60_000;
+export const ERASE_RETRY_MS = 500;
+/** Records whose erasure a leader remembers until it can be done. */
+export const NOTED_ERASURES_SLOTS_MAX = 65_536;
+/** Every disk is looked through again. */
+export const ERASE_LOOK_AGAIN_MS = 2_000;
 /** A member that does not report a block may be about to. */
 export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */
@@ -251,6 +298,8 @@ export const JOB_GRANT_SLACK_MS = 10_000;
 export const JOB_REPORTED_MS = 15_000;
 /** Jobs that wait in the queue of one DataServer; more is queued when these are done. */
 export const QUEUED_JOBS_PER_SERVER_MAX = 32;
+/** Of these, places that are kept for urgent work. */
+export const QUEUED_URGENT_PLACES = 16;
 /** A job that was queued and not taken is queued again after this; at once when its queue is empty. */
 export const QUEUED_AGAIN_MS = 5 * 60_000;
 /** How often the leader looks at the queues. */
@@ -322,6 +371,13 @@ export const SCRUB_REST_MS_MAX = 10_000;
 /** A heartbeat names the replicas that were read through lately. */
 export const SCRUBBED_MS = 2_500;
 export const SCRUBBED_BLOCKS_MAX = 256;
+/** A replica that was not read for so many per cent of the time of a pass is overdue: the leader is told, ... */
+export const OVERDUE_PASS_PERCENT = 125;
+/** ... of at most so many, those that were read longest ago, which are looked for this often. */
+export const OVERDUE_BLOCKS_MAX = 32;
+export const OVERDUE_LOOK_MS = 30_000;
+/** A job that reads an overdue replica rests no longer than this in all: then it makes room for other jobs. */
+export const SCRUB_JOB_REST_MS_MAX = 30_000;
 /** Blocks whose replicas are to be compared, at most; of those that are beyond it, another replica is scrubbed later. */
 export const DIGEST_CHECKS_WAITING_MAX = 4096;
 export const DIGEST_CHECKS_RUNNING_MAX = 4;
@@ -336,6 +392,55 @@ export const SPACE_EVERY_MS = 20_000;
 export const SPACE_SHARE_PERCENT_MAX = 2;
 /** A table that differs from what was reported, time and again, is asked for at most this often. */
 export const DRIFT_REPORT_MS_MIN = 30_000;
+/**
+ * Names whose state changed are kept in memory by a DataServer for caches in front of gateways: those of a day, and an hour
+ * more for clocks that differ. At 30 bytes each.
+ */
+export const CHANGES_KEPT_MS = 25 * 3600 * 1000;
+export const CHANGES_KEPT_MAX = 1 << 19;
+/** In one answer; and how long reading the cookies of these may take. */
+export const CHANGES_PER_ANSWER_MAX = 1024;
+export const CHANGES_ANSWER_MS = 500;
+
+/** Caches in front that one configuration names, and headers that it adds for each. */
+export const PURGE_CACHES_MAX = 16;
+export const PURGE_HEADERS_MAX = 16;
+export const PURGE_TIMEOUT_MS_DEFAULT = 2_000;
+export const PURGE_TIMEOUT_MS_MAX = 60_000;
+export const PURGE_CONCURRENCY_DEFAULT = 8;
+export const PURGE_CONCURRENCY_MAX = 64;
+export const PURGE_BATCH_DEFAULT = 100;
+export const PURGE_BATCH_MAX = 1_000;
+/** Levels of caches, one behind the other; how long those of a level wait for those that they ask. */
+export const PURGE_TIERS_MAX = 4;
+export const PURGE_TIER_MS_MAX = 500;
+/** A webhook waits this long for more names. */
+export const PURGE_BATCH_MS = 15;
+export const PURGE_SCAN_MS_DEFAULT = 30_000;
+export const PURGE_SCAN_MS_MIN = 1_000;
+/** Names that wait for a place among the requests to one cache; more are handed to the queue. */
+export const PURGES_WAITING_MAX = 4_096;
+/** Purges that one worker knows of and that are not known as done: 200 bytes each. What is beyond is asked for again later. */
+export const PURGES_OUTSTANDING_MAX = 65_536;
+/** Of these, in the queue of one cache at a time. */
+export const PURGES_QUEUED_MAX = 2_000;
+/** Looked up, or put into one queue, at a time. */
+export const PURGES_AT_A_LOOK_MAX = 500;
+/** What is in the queue and not done is put there again after this; nothing happens where it still is. */
+export const PURGE_QUEUED_AGAIN_MS = 5 * 60_000;
+/** A purge that failed is tried again after this, doubled up to that, for a day. */
+export const PURGE_RETRY_MS_MIN = 1_000;
+export const PURGE_RETRY_MS_MAX = 30_000;
+export const PURGE_GIVEN_UP_MS = 24 * 3600 * 1000;
+export const PURGE_ATTEMPTS_MAX = PURGE_GIVEN_UP_MS / PURGE_RETRY_MS_MAX;
+/** While something is outstanding it is looked at this often. */
+export const PURGE_LOOK_MS = 1_000;
+/** How long Redis remembers that a purge was done: longer than a DataServer tells of the change. */
+export const PURGE_DONE_KEPT_MS = 27 * 3600 * 1000;
+/** Purges that a worker itself remembers as done. */
+export const PURGES_DONE_KEPT_MAX = 131_072;
+/** A cache that could not be purged for this long is a finding. */
+export const PURGE_FAILING_MS = 5 * 60_000;
 export const CHECKPOINT_MS = 3_000;
 /** More new series of block ids than this in an hour is an alarm. */
 export const NEW_SERIES_PER_HOUR_MAX = 8;
@@ -402,6 +507,12 @@ export const READY_WAIT_MS_MAX = 5_000;
 export const LINGER_BYTES_MAX = MIB;
 export const LINGER_MS_MAX = 1_000;
 
+/** Tokens and appkeys beside `secrets/token`, and policies that they may have. Each request is compared with all tokens. */
+export const TOKENS_MAX = 1_000;
+export const UPLOAD_POLICIES_MAX = 200;
+/** What an upload waits for the counters in Redis; then its gateway counts alone. */
+export const LIMIT_CALL_MS_MAX = 250;
+
 export const INDEX_BUDGET_BYTES_DEFAULT = 512 * MIB;
 export const OPEN_FILES_DEFAULT = 4096;
 export const KV_CACHE_BYTES_DEFAULT = 64 * MIB;
@@ -420,6 +531,8 @@ assert(
   SCRUB_PIECE_BYTES >= 2 * 4 * Math.ceil(BLOCK_BYTES_MAX / CHUNK_BYTES),
   'a piece of a scrub holds the header of any record',
 );
+assert(COMPACT_MS_MAX <= JOB_MS_MIN, 'a compaction ends before the job that asked for it is given up');
+assert(COMPACTIONS_PER_SERVER_MAX < PREPARED_GENERATIONS_MAX, 'jobs leave room for what an operator wants');
 assert(SCRUBBED_MS > 2 * HEARTBEAT_MS, 'what was scrubbed is told although a heartbeat is lost');
 assert(
   (2 * BLOCK_BYTES_MAX * 1000) / COMPACT_BYTES_PER_SECOND_MIN < PREPARE_GENERATION_MS_MAX,
@@ -453,6 +566,8 @@ assert(KILL_AFTER_MS > STOP_MS_MAX, 'a server that stops in time is not killed')
 assert(DIAL_MS_MAX < RPC_MS_DEFAULT, 'a call outlives a failed dial');
 assert(BATCH_BYTES_MAX <= UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX, 'what waits for a commit can fill a batch');
 assert(HEDGE_MS_MAX < CHECK_MS_MAX, 'a second replica is asked before the first one is given up');
+assert(CHANGES_KEPT_MS > PURGE_GIVEN_UP_MS, 'a change is told as long as its purge is tried');
+assert(PURGE_DONE_KEPT_MS > CHANGES_KEPT_MS + 3600_000, 'what is told was not forgotten as done');
 assert(PUT_PING_MS < PUT_SILENT_MS_MAX, 'a server has time to answer a PING');
 assert(READ_PIECE_BYTES % CHUNK_BYTES === 0, 'pieces of a picture start on a checksum boundary');
 assert(MULTIPART_BYTES_MAX < UPLOAD_BYTES_IN_FLIGHT_GATEWAY_MAX, 'one multipart request fits the gateway');

@@ -2,18 +2,21 @@ import { createHash, randomBytes } from 'node:crypto';
 import { link, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { UNLIMITED, type UploadPolicy } from './config-uploads.ts';
 import { TfsError } from './errors.ts';
 import type { ExportedRole } from './wire/keys.ts';
 
 /**
  * The secrets of a cluster, each in a file of its own in `secrets/` of its home: `cluster.key` for NameServers and
- * DataServers, `gateway.json` for gateways (which are never given the cluster key), `token` for clients that write.
+ * DataServers, `gateway.json` for gateways (which are never given the cluster key), `token` for clients that write,
+ * `images.json` for keys that sign URLs. Further tokens are in `tokens.json` (`tokens-file.ts`).
  *
  * The directory is 0700 and the files 0600; a file that somebody else may read is refused, not repaired, because it
  * has to be considered known. A missing one is made by `ensure...`, by exactly one of several processes that try.
  */
 
 export const secretsDir = (home: string): string => join(home, 'secrets');
+export const secretPath = (home: string, name: string): string => join(secretsDir(home), name);
 export const tokenPath = (home: string): string => join(secretsDir(home), 'token');
 
 const CLUSTER_KEY_BYTES = 32;
@@ -22,11 +25,21 @@ const hex32 = z.string().regex(/^[0-9a-f]{64}$/);
 /** What a gateway holds: its own role's key and the one that spreads contents over DataServers. 32 bytes hex each. */
 const zGatewayRole = z.strictObject({ role: z.literal('gateway'), key: hex32, rendezvousKey: hex32 });
 
+/** What a client shows to write. */
 export interface Token {
   /** 16 hex digits that name the token without telling it. */
   readonly id: string;
   readonly text: string;
+  /** What the operator calls it; stays the same when its text is changed. */
+  readonly name: string;
+  /** A bearer token comes in `Authorization`, an appkey in the path of a TFS REST request; never the other way round. */
+  readonly kind: 'bearer' | 'appkey';
+  /** What may be done with it. */
+  readonly policy: UploadPolicy;
 }
+
+/** What `secrets/token` is called. */
+export const BUILT_IN_TOKEN = 'token';
 
 /** @returns the 32 bytes that every role's key is derived from */
 export async function ensureClusterKey(home: string): Promise<Buffer> {
@@ -58,6 +71,9 @@ export async function readGatewayRole(home: string): Promise<ExportedRole> {
   }
 }
 
+/** A bearer token: 16 to 512 printable characters. */
+export const TOKEN_TEXT = /^[\x21-\x7e]{16,512}$/;
+
 export async function ensureToken(home: string): Promise<Token> {
   await ensureSecret(home, 'token', () => randomBytes(24).toString('base64url'));
   return readToken(home);
@@ -66,14 +82,21 @@ export async function ensureToken(home: string): Promise<Token> {
 /** What `Authorization: Bearer` must carry to write. Compare in constant time. */
 export async function readToken(home: string): Promise<Token> {
   const text = await readSecret(home, 'token');
-  if (!/^[\x21-\x7e]{16,512}$/.test(text))
-    throw malformed(home, 'token', 'one line of 16 to 512 printable characters');
+  if (!TOKEN_TEXT.test(text)) throw malformed(home, 'token', 'one line of 16 to 512 printable characters');
   return tokenOf(text);
 }
 
-export const tokenOf = (text: string): Token => ({
+/** @param more where it is not the one of `secrets/token`, which may do everything */
+export const tokenOf = (
+  text: string,
+  more: Partial<Pick<Token, 'name' | 'kind' | 'policy'>> = {},
+): Token => ({
   id: createHash('sha256').update(`token id ${text}`).digest('hex').slice(0, 16),
   text,
+  name: BUILT_IN_TOKEN,
+  kind: 'bearer',
+  policy: UNLIMITED,
+  ...more,
 });
 
 /** Password of the private Redis: other users of the machine can reach its port. */
@@ -82,7 +105,8 @@ export async function ensureRedisPassword(home: string): Promise<string> {
   return readSecret(home, 'redis');
 }
 
-async function ensureSecret(home: string, name: string, make: () => string): Promise<void> {
+/** Makes a file with what `make` gives, by exactly one of several processes that try; one that is there stays. */
+export async function ensureSecret(home: string, name: string, make: () => string): Promise<void> {
   const dir = secretsDir(home);
   const file = join(dir, name);
   await mkdir(dir, { recursive: true, mode: 0o700 });
@@ -108,7 +132,11 @@ async function ensureSecret(home: string, name: string, make: () => string): Pro
   await directory.close();
 }
 
-async function readSecret(home: string, name: string): Promise<string> {
+/**
+ * Reads one file of `secrets/`, without white space around it.
+ * @throws TfsError CONFIG when it is missing, or readable by others
+ */
+export async function readSecret(home: string, name: string): Promise<string> {
   const dir = secretsDir(home);
   const file = join(dir, name);
   try {
@@ -134,6 +162,10 @@ async function refuseReadableByOthers(path: string, wanted: string): Promise<voi
       `Run "chmod ${wanted} ${path}", and replace the secret if somebody may have read it`,
   );
 }
+
+/** Whether there is such a file in `secrets/`. */
+export const hasSecret = (home: string, name: string): Promise<boolean> =>
+  exists(join(secretsDir(home), name));
 
 async function exists(file: string): Promise<boolean> {
   try {

@@ -1,18 +1,25 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
-import type { BlockId, HostPort, Incarnation, ServerId } from '../common/ids.ts';
-import { RECONFIGURE_MS_MAX, TRASH_PURGE_MS } from '../common/limits.ts';
+import type { RecordHeader } from '../common/format/record.ts';
+import { type BlockId, fileId, type HostPort, type Incarnation, type ServerId } from '../common/ids.ts';
+import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
 import type { Timer } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import { encodeControl, type Heartbeat, type Status, zRequestCfgReply } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { type RpcHandler, RpcServer } from '../common/wire/rpc-server.ts';
 import { BlockStore } from './block/store.ts';
+import { Changes } from './changes/changes.ts';
+import { RecentChanges } from './changes/recent-changes.ts';
+import { ClusterTime } from './cluster-time.ts';
 import { CompactionSteps } from './compaction.ts';
 import { Deduplicator } from './dedup.ts';
 import { DigestIndex } from './digest-index.ts';
 import { Directory } from './directory.ts';
-import { dropOrder } from './drop-order.ts';
+import { dropOrder, dropUnasked } from './drop-order.ts';
+import { findContent } from './erase/content.ts';
+import { clearTraces } from './erase/traces.ts';
 import { Indexer } from './indexer.ts';
 import { Inspector } from './inspect.ts';
 import { JobWorker } from './jobs/worker.ts';
@@ -60,6 +67,8 @@ export class DataServer {
   readonly spaceSurvey: SpaceSurvey;
   readonly jobs: JobWorker | undefined;
   readonly compaction: CompactionSteps;
+  readonly changes: Changes;
+  readonly reads: ReadClock;
   readonly #rpc: RpcServer;
   readonly #peers: Peers;
   readonly #suspects: Suspects;
@@ -88,9 +97,12 @@ export class DataServer {
     spaceSurvey: SpaceSurvey;
     jobs: JobWorker | undefined;
     compaction: CompactionSteps;
+    changes: Changes;
+    reads: ReadClock;
     slowDisk: SlowDisk;
   }) {
     this.options = parts.options;
+    this.reads = parts.reads;
     this.incarnation = parts.incarnation;
     this.store = parts.store;
     this.puts = parts.puts;
@@ -108,6 +120,7 @@ export class DataServer {
     this.spaceSurvey = parts.spaceSurvey;
     this.jobs = parts.jobs;
     this.compaction = parts.compaction;
+    this.changes = parts.changes;
     this.#slowDisk = parts.slowDisk;
     this.#startedAtMs = parts.options.clock.now();
   }
@@ -119,15 +132,18 @@ export class DataServer {
   static async open(options: DataServerOptions): Promise<DataServer> {
     const { disk, clock, random, server, log, clusterUuid } = options;
     const incarnation = await nextIncarnation(disk);
-    const promise = await PromiseKeeper.open(disk);
+    const promise = await PromiseKeeper.open(disk, options.faults);
     const nonces = await Nonces.open(disk, log);
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
     let onCorrupt: () => void = () => undefined;
     let onLeader: () => void = () => undefined;
     let onLost: (address: HostPort) => void = () => undefined;
+    const time = new ClusterTime(clock);
+    const recent = new RecentChanges(() => time.now());
     const store = await BlockStore.open({
       disk,
       clock,
+      ...(options.faults?.has('trust-own-clock') ? {} : { opsNow: () => time.now() }),
       random,
       clusterUuid,
       server,
@@ -135,6 +151,7 @@ export class DataServer {
       budgets: { indexBytes: options.indexBytes, openFiles: options.openFiles },
       events: {
         changed: (block) => onChanged(block),
+        ops: (block, ops, state, how) => recent[how](block, ops, state),
         ioError: (error) =>
           log.error({ err: error }, `this DataServer only reads from now on: ${readOnlyReason(error)}`),
         corrupt: () => onCorrupt(),
@@ -176,7 +193,9 @@ export class DataServer {
           log,
           promise,
           source: report,
+          onRegistered: () => probe.inService(),
           onLeader: () => onLeader(),
+          onTime: (wallMs) => time.hear(wallMs),
           onRefused: options.onRefused,
         }),
     );
@@ -201,6 +220,7 @@ export class DataServer {
       clock,
       minWrite: options.minWrite,
       requestConfiguration,
+      onSetBack: options.onRefused,
       faults: options.faults,
     });
     const takeover = new Takeover({ server, store, peers, directory, requestConfiguration });
@@ -211,7 +231,6 @@ export class DataServer {
       promise,
       directory,
       ops,
-      clock,
       log,
       faults: options.faults,
     });
@@ -225,6 +244,14 @@ export class DataServer {
       suspects,
       unfit: () => unfit(store, probe),
       onDiskLate: () => probe.doubt(),
+      ...(options.faults?.has('index-before-ack')
+        ? {
+            onOwn: (block: BlockId, headers: readonly RecordHeader[]) => {
+              for (const { sha1, opId, slot } of headers)
+                index.add(sha1, opId, { block, fileId: fileId(slot) }, true);
+            },
+          }
+        : {}),
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     const reads = new ReadClock(clock);
@@ -242,9 +269,9 @@ export class DataServer {
     report.attach({ pool, scrubber, spaceSurvey });
     onLeader = () => pool.leaderFound();
     onLost = (address) => pool.peerLost(address);
-    const dedup = new Deduplicator({ server, store, index, ops, random });
+    const dedup = new Deduplicator({ server, store, index, ops, random, faults: options.faults });
     const puts = new PutService({ blockBytes: options.blockBytes, pool, index, dedup, log });
-    const reader = new Reader({ store, nameservers, reads });
+    const reader = new Reader({ store, nameservers, reads, faults: options.faults });
     const indexer = new Indexer({ server, store, index, log });
     const replica = new Replica({
       server,
@@ -265,14 +292,24 @@ export class DataServer {
       directory,
       onRepaired: (block) => {
         indexer.repaired(block);
+        scrubber.made(block);
         nameservers.hurry();
       },
     });
     const jobs =
       options.jobs &&
-      new JobWorker({ ...options.jobs, server, incarnation, nameservers, repair, clock, log });
+      new JobWorker({
+        ...options.jobs,
+        ...{ server, incarnation, nameservers, repair, scrubber, clock, log },
+        ...(options.faults?.has('drop-on-job')
+          ? { dropUnwanted: (block: BlockId) => dropUnasked(store, block) }
+          : {}),
+      });
+    const changes = new Changes({ incarnation, recent, store, clock, log });
     const compaction = new CompactionSteps({
+      reads,
       store,
+      changes,
       ops,
       promise,
       directory,
@@ -280,6 +317,7 @@ export class DataServer {
       clock,
       random,
       undeleteWindowMs: options.undeleteWindowMs,
+      faults: options.faults,
       onCommitted: (block) => {
         indexer.sealed(block);
         nameservers.hurry();
@@ -287,6 +325,7 @@ export class DataServer {
     });
     const rpc = await RpcServer.listen({ ...options, id: String(server) });
     const dataServer = new DataServer({
+      reads,
       options,
       incarnation,
       store,
@@ -305,6 +344,7 @@ export class DataServer {
       spaceSurvey,
       jobs,
       compaction,
+      changes,
       slowDisk,
     });
     const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
@@ -318,7 +358,7 @@ export class DataServer {
     jobs?.start();
     void index.fillFilter();
     void dataServer.#keepSpares();
-    dataServer.#trashTimer = clock.every(TRASH_PURGE_MS, () => {
+    dataServer.#trashTimer = clock.every(tunable.trashPurgeMs, () => {
       store
         .purgeTrash()
         .catch((error: unknown) => log.warn({ err: error }, 'the trash could not be emptied'));
@@ -490,6 +530,7 @@ function route(
   on(Op.READ, ['gateway'], (request) => reader.read(request));
   on(Op.CHECK, ['gateway'], (request) => reader.check(request));
   on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader, takeover }, request));
+  on(Op.CHANGES, ['gateway', 'operator'], (request) => server.changes.tell(request));
   on(Op.CREATE_BLOCK, ['dataserver'], (request) => {
     server.assertStays();
     return replica.create(request);
@@ -513,9 +554,15 @@ function route(
   on(Op.PREPARE_GENERATION, ['nameserver'], (request) => server.compaction.prepare(request));
   on(Op.COMMIT_GENERATION, ['nameserver'], (request) => server.compaction.commit(request));
   on(Op.ABANDON_GENERATION, ['nameserver'], (request) => server.compaction.abandon(request));
+  on(Op.CLEAR_TRACES, ['nameserver'], (request) =>
+    clearTraces({ store: server.store, index: server.index, promise }, request),
+  );
   on(Op.BLOCK_HEAD, ['dataserver', 'nameserver'], (request) => server.repair.head(request));
   const inspector = new Inspector(server.store, server.spaceSurvey);
   on(Op.LIST_BLOCKS, ['operator'], () => inspector.list());
+  on(Op.FIND_CONTENT, ['operator'], (request) =>
+    findContent({ store: server.store, clock: server.options.clock }, request),
+  );
   on(Op.BLOCK_SPACE, ['operator'], (request) => inspector.blockSpace(request));
   on(Op.VERIFY, ['operator'], (request) => inspector.verify(request));
   on(Op.SCRUB, ['operator'], (request) => scrubOrders.scrub(request));

@@ -8,10 +8,11 @@ import {
   isAlias,
   type ServerId,
 } from '../common/ids.ts';
-import { ALIASES_PER_BLOCK_MAX } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { Random } from '../common/seams/random.ts';
-import { NameFlag, type PutReply } from '../common/wire/messages.ts';
-import type { BlockStore, ReadResult } from './block/store.ts';
+import { tunable } from '../common/tunables.ts';
+import { isPrivate, NameFlag, type PutReply } from '../common/wire/messages.ts';
+import type { BlockStore, Faults, ReadResult } from './block/store.ts';
 import type { DigestIndex, Place } from './digest-index.ts';
 import type { OpsSequencer } from './ops-sequencer.ts';
 import type { NewRecord } from './session.ts';
@@ -22,6 +23,7 @@ export interface DedupDeps {
   readonly index: DigestIndex;
   readonly ops: OpsSequencer;
   readonly random: Random;
+  readonly faults?: Faults | undefined;
 }
 
 /**
@@ -62,8 +64,10 @@ export class Deduplicator {
   async #replay(record: NewRecord, place: Place): Promise<PutReply | undefined> {
     if (isAlias(place.fileId)) return this.#replayAlias(record, place);
     const found = await this.#read(place, 0);
-    if (found === undefined || !found.proven || !found.header.opId.equals(record.opId)) return undefined;
+    if (found === undefined || !found.header.opId.equals(record.opId)) return undefined;
+    if (!found.proven && !this.#deps.faults?.has('replay-unproven')) return undefined;
     if (!sameContent(found, record)) return undefined;
+    mark('put-replayed');
     return this.#reply(place, found.header.cookie, found.header.mtimeMs, {
       deduplicated: false,
       replayed: true,
@@ -84,6 +88,7 @@ export class Deduplicator {
     const confirmed = await ops.confirm(place.block);
     // It need not be part of a configuration that has begun meanwhile: then the bytes get another name.
     if (version === undefined || compareVersions(version, confirmed) !== 0) return undefined;
+    mark('alias-replayed');
     return this.#reply(place, cookie, found.header.mtimeMs, { deduplicated: true, replayed: true });
   }
 
@@ -97,15 +102,19 @@ export class Deduplicator {
     }
     // Only the sequencer of a block may add to its log; elsewhere the bytes are stored a second time.
     // Nor is anybody kept waiting for a member that is away: an upload has other blocks to go to.
-    if (info.opsPrimary !== server || !ops.isReady(info.members)) return undefined;
+    if (info.opsPrimary !== server || !ops.isReady(info.members)) {
+      mark('dedup-not-sequencer');
+      return undefined;
+    }
     const found = await this.#read(place, record.size);
     if (found === undefined) {
       await index.drop(record.sha1);
       return undefined;
     }
+    if (!found.proven) mark('dedup-not-durable');
     // Two pictures with one SHA-1 exist; each keeps its own bytes.
     const isTarget =
-      found.proven &&
+      (found.proven || this.#deps.faults?.has('dedup-unproven')) &&
       found.nameFlags === 0 &&
       sameContent(found, record) &&
       found.payload.equals(record.payload);
@@ -114,7 +123,11 @@ export class Deduplicator {
       return undefined;
     }
     const state = await this.#opsState(place);
-    if (state === undefined || (state.aliases?.count ?? 0) >= ALIASES_PER_BLOCK_MAX) return undefined;
+    if (state === undefined) return undefined;
+    if ((state.aliases?.count ?? 0) >= tunable.aliasesPerBlockMax) {
+      mark('dedup-aliases-full');
+      return undefined;
+    }
     const { aliases } = state;
     const aliasId = this.#freeAliasId((id) => aliases !== undefined && aliases.find(id) >= 0);
     const alias = { aliasId, cookie: cookieOf(random.u32() & 0x7fff_ffff), target: found.slot };
@@ -122,7 +135,9 @@ export class Deduplicator {
     if (logged === undefined) return undefined;
     if (logged !== aliasId) return this.#earlierAlias(record, { block: place.block, fileId: logged });
     index.addOp(record.opId, { block: place.block, fileId: aliasId });
-    return this.#reply({ block: place.block, fileId: aliasId }, alias.cookie, found.header.mtimeMs, {
+    const isBroken = this.#deps.faults?.has('alias-is-next-slot');
+    const given = isBroken ? fileId(store.info(place.block)!.slots) : aliasId;
+    return this.#reply({ block: place.block, fileId: given }, alias.cookie, found.header.mtimeMs, {
       deduplicated: true,
       replayed: false,
     });
@@ -204,12 +219,16 @@ export class Deduplicator {
   }
 }
 
-/** What the header alone tells; a name keeps the suffix it was given, so another suffix is another record. */
+/**
+ * What the header alone tells; a name keeps the suffix it was given, so another suffix is another record. A private picture
+ * and a public one of the same bytes are two: neither must come to be served as the other.
+ */
 function sameContent({ header }: ReadResult, record: NewRecord): boolean {
   return (
     header.size === record.size &&
     header.dataCrc === record.dataCrc &&
     header.suffixHash === record.suffixHash &&
+    isPrivate(header.mediaType) === isPrivate(record.mediaType) &&
     header.sha1.equals(record.sha1)
   );
 }

@@ -63,7 +63,7 @@ export class DigestIndex {
       const range = { gte: Buffer.from([SHA1_PREFIX]), lt: Buffer.from([SHA1_PREFIX + 1]) };
       for await (const [key] of this.#kv.entries(range)) {
         this.#filter.add(key.subarray(1));
-        if (++count % FILTER_STEP === 0) await new Promise<void>((resolve) => setImmediate(resolve));
+        if (++count % FILTER_STEP === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
       }
       this.#filterIsWhole = true;
     } catch (error) {

@@ -65,6 +65,7 @@ export function observe(metrics: Metrics, server: DataServer): void {
     'Memory of loaded block indexes',
     () => store.totals().indexBytes,
   );
+  metrics.counted('tfs_dataserver_reads_total', 'Pictures read', () => server.reads.stats.reads);
   metrics.counted('tfs_dataserver_puts_stored_total', 'Pictures stored', () => puts.stored);
   metrics.counted(
     'tfs_dataserver_puts_deduplicated_total',
@@ -94,6 +95,11 @@ export function observe(metrics: Metrics, server: DataServer): void {
   );
   metrics.observed('tfs_dataserver_dedup_enabled', '1 while the SHA-1 index works', () =>
     index.enabled ? 1 : 0,
+  );
+  metrics.observed(
+    'tfs_dataserver_recent_changes',
+    'Names whose state changed here within a day, kept for gateways that ask',
+    () => server.changes.kept,
   );
   metrics.observed(
     'tfs_dataserver_dedup_filter_bytes',
@@ -170,6 +176,11 @@ export function observe(metrics: Metrics, server: DataServer): void {
     'tfs_dataserver_scrub_rests',
     '1 while a scrub rests because reads would wait for it',
     () => (scrubber.figures.restsForReads ? 1 : 0),
+  );
+  metrics.observed(
+    'tfs_dataserver_scrub_overdue_replicas',
+    'Replicas that were not read through for far too long, as far as the leader is told of them',
+    () => scrubber.overdue.length,
   );
   metrics.observed('tfs_dataserver_jobs_running', 'Jobs that it is at work on', () => jobs?.running ?? 0);
   metrics.counted('tfs_dataserver_jobs_done_total', 'Jobs done', () => jobs?.stats.done ?? 0);

@@ -1,5 +1,6 @@
 import { TfsError } from '../common/errors.ts';
 import type { Incarnation } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import type { Disk } from '../common/seams/disk.ts';
 import { MOUNT_FILE, readIncarnation } from './mount.ts';
 
@@ -36,6 +37,7 @@ export class MountWatch {
   async look(): Promise<TfsError | undefined> {
     const identity = await this.#disk.identity(MOUNT_FILE);
     if (identity !== this.#identity) {
+      mark('mount-gone');
       const what =
         identity === undefined
           ? `is not mounted any more (${MOUNT_FILE} is gone)`
@@ -44,6 +46,7 @@ export class MountWatch {
     }
     const incarnation = await readIncarnation(this.#disk);
     if (incarnation === this.#incarnation) return undefined;
+    mark('mount-taken');
     return new TfsError(
       'REFUSED',
       `${this.#path} is served by another process (incarnation ${incarnation}, this one is ${this.#incarnation}): ` +

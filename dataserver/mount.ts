@@ -1,10 +1,10 @@
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, stat } from 'node:fs/promises';
 import { z } from 'zod';
 import { NodeDisk } from '../common/adapters/node-disk.ts';
 import { isTfsError, TfsError } from '../common/errors.ts';
 import { type Incarnation, incarnationOf, type ServerId, serverId } from '../common/ids.ts';
 import type { Disk } from '../common/seams/disk.ts';
+import { releaseReserve } from './block/ops-reserve.ts';
 import { readDurable, writeDurable } from './durable-file.ts';
 
 /** Says whose disk this is; its presence is what makes a directory a mount. Written last by {@link formatMount}. */
@@ -25,6 +25,8 @@ const zMount = z.object({
   formattedAt: z.string(),
 });
 export type MountIdentity = z.infer<typeof zMount>;
+
+const zIncarnationFile = z.object({ incarnation: z.number().int() });
 
 export interface MountOwner {
   readonly path: string;
@@ -47,28 +49,41 @@ export async function formatMount({ path, clusterUuid, server }: MountOwner): Pr
         'Give an empty directory, or empty this one yourself if nothing in it is needed.',
     );
   }
-  const disk = await NodeDisk.open(path);
+  return formatDisk(await NodeDisk.open(path), { path, clusterUuid, server, formattedAt: new Date() });
+}
+
+/** Makes an empty disk a mount of this cluster; that it is empty is for the caller to know. */
+export async function formatDisk(
+  disk: Disk,
+  { clusterUuid, server, formattedAt }: MountOwner & { readonly formattedAt: Date },
+): Promise<MountIdentity> {
   for (const directory of MOUNT_DIRECTORIES) await disk.mkdir(directory);
   await disk.syncDirectory('');
-  const identity: MountIdentity = { format: 1, clusterUuid, server, formattedAt: new Date().toISOString() };
+  const identity: MountIdentity = { format: 1, clusterUuid, server, formattedAt: formattedAt.toISOString() };
   await writeDurable(disk, MOUNT_FILE, identity);
   return identity;
 }
 
 /** @returns who the directory belongs to, or undefined when it is not a formatted mount */
 export async function readMount(path: string): Promise<MountIdentity | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(path, MOUNT_FILE), 'utf8');
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new TfsError('IO', `${path}: cannot read ${MOUNT_FILE} (${code ?? String(cause)})`, { cause });
-  }
-  if (text === '')
+  const stats = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === 'ENOENT' || cause.code === 'ENOTDIR') return undefined;
+    throw new TfsError('IO', `${path}: cannot be read (${cause.code ?? String(cause)})`, { cause });
+  });
+  return stats?.isDirectory() === true ? readIdentity(await NodeDisk.open(path), path) : undefined;
+}
+
+/**
+ * @param path of the disk, for messages
+ * @returns who the disk belongs to, or undefined when it is not formatted
+ */
+async function readIdentity(disk: Disk, path: string): Promise<MountIdentity | undefined> {
+  const size = await disk.stat(MOUNT_FILE).then((stats) => stats?.size);
+  if (size === 0)
     throw refused(`${path}/${MOUNT_FILE} is empty: the disk lost it. Restore the mount or replace it.`);
-  const disk = await NodeDisk.open(path);
-  const parsed = zMount.safeParse(await readDurable(disk, MOUNT_FILE));
+  const stored = await readDurable(disk, MOUNT_FILE);
+  if (stored === undefined) return undefined;
+  const parsed = zMount.safeParse(stored);
   if (!parsed.success) throw refused(`${path}/${MOUNT_FILE} is of a format this version does not know`);
   return parsed.data;
 }
@@ -79,13 +94,25 @@ export async function readMount(path: string): Promise<MountIdentity | undefined
  * @throws TfsError REFUSED, which ends the process with exit code 78: the directory is missing, not formatted, not
  *   mounted or mounted read-only, belongs to another cluster, or is another DataServer's disk
  */
-export async function openMount({ path, clusterUuid, server }: MountOwner): Promise<{ disk: Disk }> {
+export async function openMount(owner: MountOwner): Promise<{ disk: Disk }> {
+  const { path, server } = owner;
   const isDirectory = await stat(path).then(
     (s) => s.isDirectory(),
     () => false,
   );
   if (!isDirectory) throw refused(`${path} does not exist. Is the disk of DataServer ${server} mounted?`);
-  const identity = await readMount(path);
+  const disk = await NodeDisk.open(path);
+  await takeDisk(disk, owner);
+  return { disk };
+}
+
+/**
+ * Makes sure of the disk of a DataServer that is about to start.
+ *
+ * @throws TfsError REFUSED: it is not formatted, read-only, of another cluster, or another DataServer's
+ */
+export async function takeDisk(disk: Disk, { path, clusterUuid, server }: MountOwner): Promise<void> {
+  const identity = await readIdentity(disk, path);
   if (identity === undefined) {
     throw refused(
       `${path} is not a formatted mount. If the disk of DataServer ${server} is not mounted, mount it; ` +
@@ -98,14 +125,12 @@ export async function openMount({ path, clusterUuid, server }: MountOwner): Prom
   if (identity.server !== server) {
     throw refused(`${path} is the disk of DataServer ${identity.server}, not of DataServer ${server}`);
   }
-  const disk = await NodeDisk.open(path);
   // Derived data may have been removed by hand; what holds pictures may not.
   await disk.mkdir('kv');
   await disk.mkdir('spare');
   await disk.mkdir('surplus');
   await disk.mkdir('trash');
   await checkWritable(disk, path);
-  return { disk };
 }
 
 /** Without a new incarnation on the disk a process could not even be told from its predecessor. */
@@ -127,10 +152,15 @@ async function checkWritable(disk: Disk, path: string): Promise<void> {
 /** @returns 0 before the first start @throws TfsError CORRUPT, IO */
 export async function readIncarnation(disk: Disk): Promise<number> {
   const stored = (await readDurable(disk, INCARNATION_FILE)) ?? { incarnation: 0 };
-  return z.object({ incarnation: z.number().int() }).parse(stored).incarnation;
+  return zIncarnationFile.parse(stored).incarnation;
 }
 
-/** Grows the mount's incarnation by one, durably, before anybody hears of it. */
+/**
+ * Grows the mount's incarnation by one, durably, before anybody hears of it. On a full disk it takes of the space that is
+ * kept for deletions: a DataServer that could not start would not even be read from.
+ *
+ * @throws TfsError REFUSED where the last one cannot be told; DISK_FULL, IO, READ_ONLY
+ */
 export async function nextIncarnation(disk: Disk): Promise<Incarnation> {
   let last: number;
   try {
@@ -143,7 +173,12 @@ export async function nextIncarnation(disk: Disk): Promise<Incarnation> {
     );
   }
   const next = incarnationOf(last + 1);
-  await writeDurable(disk, INCARNATION_FILE, { incarnation: next });
+  try {
+    await writeDurable(disk, INCARNATION_FILE, { incarnation: next });
+  } catch (error) {
+    if (!isTfsError(error, 'DISK_FULL') || !(await releaseReserve(disk))) throw error;
+    await writeDurable(disk, INCARNATION_FILE, { incarnation: next });
+  }
   return next;
 }
 

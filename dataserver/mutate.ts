@@ -1,6 +1,7 @@
 import { TfsError } from '../common/errors.ts';
 import { OpType } from '../common/format/ops.ts';
 import { compareVersions } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import {
   decodeMutate,
   encodeCheckReply,
@@ -53,10 +54,16 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
     // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer, and
     // where another configuration has begun meanwhile it need not be part of that, so it is looked for again.
     if (!isSo) await ops.mutate(block, OP_OF[kind], fileId, opId);
-    else if (version === undefined || compareVersions(version, await ops.confirm(block)) !== 0) continue;
+    else if (version === undefined || compareVersions(version, await ops.confirm(block)) !== 0) {
+      mark('mutate-looked-again');
+      continue;
+    }
     const nameFlags = await store.check(block, fileId);
     // A purge was ordered before it.
-    if (kind === Mutation.UNDELETE && (nameFlags & NameFlag.PURGED) !== 0) throw gone();
+    if (kind === Mutation.UNDELETE && (nameFlags & NameFlag.PURGED) !== 0) {
+      mark('undelete-behind-purge');
+      throw gone();
+    }
     return { header: encodeCheckReply({ nameFlags, provisional: false }) };
   }
   throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {

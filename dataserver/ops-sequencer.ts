@@ -1,11 +1,11 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import {
   encodeOpBodies,
+  erasableSlots,
   type MutationType,
   nameFlagsOf,
   type OpsState,
   OpType,
-  purgeableSlots,
 } from '../common/format/ops.ts';
 import {
   type BlockId,
@@ -16,13 +16,16 @@ import {
   type Slot,
   type Version,
 } from '../common/ids.ts';
-import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS, PURGE_SLOTS_PER_OP_MAX } from '../common/limits.ts';
+import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import { BlockState, decodeOpsReply, encodeOps, NameFlag, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Unplaced } from './block/ops-log.ts';
-import type { BlockStore, Faults } from './block/store.ts';
+import type { BlockInfo, BlockStore, Faults } from './block/store.ts';
 import type { Directory } from './directory.ts';
+import { dueSlots } from './due-slots.ts';
 
 export interface OpsSequencerDeps {
   readonly server: ServerId;
@@ -41,14 +44,16 @@ export interface OpsSequencerDeps {
     failed: readonly ServerId[],
     renew?: boolean,
   ) => Promise<unknown>;
+  /** A member holds what only this server can have given out, and its own log lacks it: this disk was set back. */
+  readonly onSetBack: (error: TfsError) => void;
   readonly faults?: Faults | undefined;
 }
 
 export interface PurgeAsk {
-  /** How long names may be undeleted; 0 for an erasure. */
+  /** How long names may be undeleted. */
   readonly windowMs: number;
-  /** These alone, as far as they are due; all that are due when absent. */
-  readonly slots?: ReadonlySet<Slot>;
+  /** An erasure: of these alone, without regard to that time, see {@link erasableSlots}. */
+  readonly erase?: ReadonlyMap<Slot, number>;
   /** 16 bytes, never used before. */
   readonly opId: Buffer;
 }
@@ -77,6 +82,8 @@ interface Waiting {
 interface Lane {
   waiting: Waiting[];
   running: boolean;
+  /** In this life of the process every other member has said that its log holds no more than the own one. */
+  isCompared: boolean;
   /** Newest op that each member is known to hold. */
   readonly confirmed: Map<ServerId, number>;
 }
@@ -88,8 +95,6 @@ const CHANGE_MS_MAX = 1_000;
 const CHANGE_LOOK_MS = 25;
 /** Rounds of "you are behind, here is more" with one member before it counts as failed. */
 const PUSH_ROUNDS_MAX = 4;
-/** Idle lanes that are remembered; one that was dropped costs its members one question more. */
-const LANES_KEPT_MAX = 4096;
 
 /**
  * The operations of the blocks that this DataServer sequences. For each block one lane: number the ops, make them
@@ -122,8 +127,10 @@ export class OpsSequencer {
     if (this.#deps.faults?.has('ack-alias-of-purged')) return aliasId;
     // In the log it is, but behind a purge it made no name.
     const flags = nameFlagsOf(await this.#deps.store.opsState(block), aliasId) ?? NameFlag.PURGED;
-    if ((flags & NameFlag.PURGED) !== 0)
+    if ((flags & NameFlag.PURGED) !== 0) {
+      mark('alias-behind-purge');
       throw new TfsError('GONE', `block ${block}: the record of slot ${alias.target} takes no second name`);
+    }
     return aliasId;
   }
 
@@ -169,7 +176,7 @@ export class OpsSequencer {
     return new Promise((resolve, reject) => {
       let lane = this.#lanes.get(block);
       if (lane === undefined) {
-        lane = { waiting: [], running: false, confirmed: new Map() };
+        lane = { waiting: [], running: false, isCompared: false, confirmed: new Map() };
         this.#lanes.set(block, lane);
       }
       lane.waiting.push({ content, earlier: undefined, resolve, reject });
@@ -180,7 +187,7 @@ export class OpsSequencer {
   async #run(block: BlockId, lane: Lane): Promise<void> {
     lane.running = true;
     // A turn of the event loop, so that ops which arrived together share an fdatasync.
-    await new Promise<void>((resolve) => setImmediate(resolve));
+    await new Promise<void>((resolve) => this.#deps.clock.soon(resolve));
     while (lane.waiting.length > 0) {
       const batch = lane.waiting.splice(0, batchLength(lane.waiting));
       try {
@@ -194,7 +201,7 @@ export class OpsSequencer {
       }
     }
     lane.running = false;
-    if (this.#lanes.size > LANES_KEPT_MAX) this.#lanes.delete(block);
+    if (this.#lanes.size > tunable.opsLanesKeptMax) this.#lanes.delete(block);
   }
 
   /**
@@ -204,6 +211,12 @@ export class OpsSequencer {
    */
   async #perform(block: BlockId, lane: Lane, batch: readonly Waiting[]): Promise<Version> {
     const { faults, store } = this.#deps;
+    if (!lane.isCompared) {
+      // Before a place in the order is given out: on a disk that was set back it may be taken, and whoever holds
+      // another operation in it would take the new one for done.
+      await this.#push(block, lane);
+      lane.isCompared = true;
+    }
     for (let left = TRIES_MAX; left > 0; left--) {
       const version = await this.#append(block, batch);
       if (faults?.has('ack-under-next-version')) {
@@ -213,6 +226,7 @@ export class OpsSequencer {
       await this.#push(block, lane);
       const now = store.info(block)?.version;
       if (now !== undefined && compareVersions(now, version) === 0) return version;
+      mark('ops-later-version');
     }
     throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {
       retryAfterMs: 250,
@@ -239,7 +253,10 @@ export class OpsSequencer {
       // An op that is in the log already is not repeated: the request came twice.
       const key = content.opId.toString('hex');
       waiting.earlier = seen.get(key) ?? state.recentOps?.get(key)?.fileId;
-      if (waiting.earlier !== undefined) continue;
+      if (waiting.earlier !== undefined) {
+        mark('op-id-replayed');
+        continue;
+      }
       if (content.type === OpType.ALIAS) seen.set(key, content.aliasId);
       else if ('fileId' in content) seen.set(key, content.fileId);
       fresh.push(content);
@@ -250,18 +267,18 @@ export class OpsSequencer {
   }
 
   /** The purge that is due by what the log holds now: nothing can come between this and its place in the log. */
-  #due(block: BlockId, state: OpsState, { windowMs, slots, opId }: PurgeAsk): Unplaced[] {
+  #due(block: BlockId, state: OpsState, { windowMs, erase, opId }: PurgeAsk): Unplaced[] {
     const { store, clock, faults } = this.#deps;
     const info = store.info(block);
     if (info?.state !== BlockState.SEALED)
       throw new TfsError('CONFLICT', `block ${block} is not sealed here: nothing of it is purged`);
     const names = faults?.has('purge-ignores-alias') ? { ...state, aliases: undefined } : state;
-    const due = purgeableSlots(names, clock.now(), windowMs).filter(
-      (slot) => slot < info.slots && (slots?.has(slot) ?? true),
-    );
+    const all =
+      erase === undefined ? dueSlots(names, clock.now(), windowMs, faults) : erasableSlots(names, erase);
+    const due = all.filter((slot) => slot < info.slots);
     const ops: Unplaced[] = [];
-    for (let at = 0; at < due.length; at += PURGE_SLOTS_PER_OP_MAX)
-      ops.push({ type: OpType.PURGE_INTENT, slots: due.slice(at, at + PURGE_SLOTS_PER_OP_MAX), opId });
+    for (let at = 0; at < due.length; at += tunable.purgeSlotsPerOpMax)
+      ops.push({ type: OpType.PURGE_INTENT, slots: due.slice(at, at + tunable.purgeSlotsPerOpMax), opId });
     return ops;
   }
 
@@ -301,7 +318,7 @@ export class OpsSequencer {
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     if (info.opsPrimary !== server) throw this.#notMine(block, info.opsPrimary);
-    if (info.members.length < minWrite)
+    if (info.members.length < minWrite && !this.#deps.faults?.has('ack-below-min-write'))
       throw new TfsError(
         'UNAVAILABLE',
         `block ${block} has ${info.members.length} members that take operations, cluster.minWrite is ${minWrite}`,
@@ -334,6 +351,7 @@ export class OpsSequencer {
     for (let round = 0; round < PUSH_ROUNDS_MAX; round++) {
       const info = store.info(block);
       if (info === undefined) break;
+      const { version } = info;
       const ops = after < info.seq ? await store.opsAfter(block, after) : [];
       const header = encodeOps({ block, version: info.version, firstSeq: after + 1 });
       try {
@@ -363,13 +381,9 @@ export class OpsSequencer {
         const seq = isTfsError(error, 'OPS_GAP') ? error.details?.['seq'] : undefined;
         if (typeof seq !== 'number') throw error;
         // The own log is written first, so nobody can be ahead of it unless this disk has gone back in time.
-        if (seq > info.seq) {
-          throw new TfsError(
-            'CORRUPT',
-            `DataServer ${member} holds operation ${seq} of block ${block}, this disk only ${info.seq}: it has lost writes that it had confirmed. Stop this DataServer and replace its disk.`,
-            { cause: error },
-          );
-        }
+        if (seq > info.seq && compareVersions(info.version, version) === 0)
+          throw this.#setBack(info, member, seq);
+        mark('ops-gap-filled');
         after = seq;
       }
     }
@@ -377,6 +391,17 @@ export class OpsSequencer {
       'OPS_GAP',
       `DataServer ${member} does not catch up with the operations of block ${block}`,
     );
+  }
+
+  /** @returns what to answer; this server ends, because whatever else its disk says may be as old */
+  #setBack({ block, seq: own }: BlockInfo, member: ServerId, seq: number): TfsError {
+    mark('sequencer-set-back');
+    const message =
+      `DataServer ${member} holds operation ${seq} of block ${block}, this disk, which gave it out, only ${own}: it was ` +
+      'set back to an older copy, or has lost writes that it had confirmed. Replace it, or empty it, and give the mount a ' +
+      'new id; the other replicas have what it held.';
+    this.#deps.onSetBack(new TfsError('REFUSED', message));
+    return new TfsError('CORRUPT', message);
   }
 
   #hasFailed(member: ServerId): boolean {

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { isTfsError, type TfsError, toTfsError } from '../common/errors.ts';
 import { DISK_SLOW_MS, DISK_STEADY_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
@@ -6,6 +7,11 @@ import type { Disk, DiskFile } from '../common/seams/disk.ts';
 
 const PROBE_FILE = 'probe.bin';
 const PROBE_EVERY_MS = 1000;
+const PROBE_BYTES = 512;
+/** Twice the same, in sectors of their own: one that is damaged must not make the disk look younger. */
+const COPIES_AT: readonly number[] = [0, 4096];
+const AGE_AT = 8;
+const CRC_AT = PROBE_BYTES - 4;
 /** A probe that takes longer means the disk hangs, whatever it says later. */
 const HUNG_AFTER_MS = 5000;
 /** One long probe among these is no sign: it may have met a burst. */
@@ -13,6 +19,8 @@ const SMOOTHED = 3;
 
 export interface DiskHealth {
   readonly healthy: boolean;
+  /** A probe was refused, or this is another disk; not only that one has not ended yet. */
+  readonly failed: boolean;
   /** Of the last probe that ended, or of the one that has not yet, milliseconds. */
   readonly probeMs: number;
   /** Most of the last probes took long. */
@@ -31,11 +39,18 @@ export interface ProbeDeps {
   readonly onLost: (error: TfsError) => void;
 }
 
-/** Finds out once a second whether the disk still takes writes: 512 bytes and an fdatasync, for real. */
+/**
+ * Finds out once a second whether the disk still takes writes: 512 bytes, twice, and an fdatasync, for real.
+ *
+ * What it writes is the age of the disk: in how many of those seconds it was in service. NameServers remember the age
+ * that they were told last; a disk that is younger was set back to an older copy.
+ */
 export class DiskProbe {
   readonly #deps: ProbeDeps;
-  readonly #block = Buffer.alloc(512);
+  readonly #block = Buffer.alloc(PROBE_BYTES);
   #file: DiskFile | undefined;
+  #age: number;
+  #isInService = false;
   #timer: Timer | undefined;
   #startedAt: number | undefined;
   #recentMs: number[] = [];
@@ -46,12 +61,15 @@ export class DiskProbe {
   #doubtedAt: number | undefined;
   #inFlight: Promise<void> | undefined;
 
-  private constructor(deps: ProbeDeps) {
+  private constructor(deps: ProbeDeps, age: number) {
     this.#deps = deps;
+    this.#age = age;
   }
 
+  /** @throws TfsError IO when the disk cannot be read */
   static async open(deps: ProbeDeps): Promise<DiskProbe> {
-    const probe = new DiskProbe(deps);
+    const probe = new DiskProbe(deps, await readAge(deps.disk));
+    // The age that was found is durable before anybody is told of it: a killed process may have left it in the page cache.
     await probe.#probe();
     probe.#timer = deps.clock.every(PROBE_EVERY_MS, () => {
       // A hung probe is not joined by a second one: it would only take another thread.
@@ -66,9 +84,9 @@ export class DiskProbe {
     const pendingMs = this.#startedAt === undefined ? 0 : this.#deps.clock.monotonic() - this.#startedAt;
     const isHung = pendingMs > HUNG_AFTER_MS || this.#doubtedAt !== undefined;
     const lastMs = this.#recentMs.at(-1) ?? 0;
+    const refused = this.#lost?.message ?? this.#failure;
     const failure =
-      this.#lost?.message ??
-      this.#failure ??
+      refused ??
       (isHung
         ? 'the disk hangs: a write has not ended for seconds; it is used again when it does. Look at the kernel log and at the controller'
         : undefined);
@@ -76,10 +94,24 @@ export class DiskProbe {
     const reason = failure ?? (slow ? slowReason(median(this.#recentMs)) : undefined);
     return {
       healthy: failure === undefined,
+      failed: refused !== undefined,
       probeMs: Math.max(lastMs, isHung ? pendingMs : 0),
       slow,
       ...(reason === undefined ? {} : { reason }),
     };
+  }
+
+  /** In seconds of service, as it is on the disk durably. */
+  get age(): number {
+    return this.#age;
+  }
+
+  /**
+   * A NameServer has taken the disk for what it says it is: from now on it grows older. Not before, or a disk that was set
+   * back would catch up while it waits for a NameServer.
+   */
+  inService(): void {
+    this.#isInService = true;
   }
 
   /** A write took too long: until a probe shows otherwise the disk hangs. */
@@ -122,16 +154,38 @@ export class DiskProbe {
   }
 
   async #write(): Promise<void> {
-    const { disk, clock } = this.#deps;
+    const { clock } = this.#deps;
+    const age = this.#age + (this.#isInService ? 1 : 0);
     try {
-      this.#file ??= await disk.open(PROBE_FILE, 'create');
+      this.#file ??= await this.#open();
       this.#block.writeDoubleLE(clock.now(), 0);
-      await this.#file.write([this.#block], 0);
+      this.#block.writeUIntLE(age, AGE_AT, 6);
+      this.#block.writeUInt32LE(crc32(this.#block.subarray(0, CRC_AT)), CRC_AT);
+      for (const at of COPIES_AT) await this.#file.write([this.#block], at);
       await this.#file.datasync();
+      this.#age = age;
     } catch (error) {
       // A full disk is in order: it only has no room.
       if (!isTfsError(error, 'DISK_FULL')) throw error;
     }
+  }
+
+  async #open(): Promise<DiskFile> {
+    const { disk } = this.#deps;
+    try {
+      return await disk.open(PROBE_FILE, 'write');
+    } catch (error) {
+      if (!isTfsError(error, 'NOT_FOUND')) throw error;
+    }
+    const file = await disk.open(PROBE_FILE, 'create');
+    try {
+      // Its name, too, is told of.
+      await disk.syncDirectory('');
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    return file;
   }
 
   #note(tookMs: number): void {
@@ -145,6 +199,22 @@ export class DiskProbe {
     if (isSlow) this.#deps.log.warn({ probeMs: Math.round(usualMs) }, slowReason(usualMs));
     else this.#deps.log.info({ probeMs: Math.round(usualMs) }, 'the disk is as fast as it should be again');
   }
+}
+
+/** @returns 0 for a disk that was never in service, or was served by a version that wrote no age */
+async function readAge(disk: Disk): Promise<number> {
+  let bytes: Buffer;
+  try {
+    bytes = await disk.readFile(PROBE_FILE);
+  } catch (error) {
+    if (isTfsError(error, 'NOT_FOUND')) return 0;
+    throw error;
+  }
+  const ages = COPIES_AT.map((at) => bytes.subarray(at, at + PROBE_BYTES))
+    .filter((copy) => copy.length === PROBE_BYTES)
+    .filter((copy) => copy.readUInt32LE(CRC_AT) === crc32(copy.subarray(0, CRC_AT)))
+    .map((copy) => copy.readUIntLE(AGE_AT, 6));
+  return Math.max(0, ...ages);
 }
 
 const slowReason = (ms: number): string =>

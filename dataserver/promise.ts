@@ -1,8 +1,10 @@
 import { z } from 'zod';
 import { isTfsError, TfsError } from '../common/errors.ts';
 import { epochOf, type ServerId, serverId } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import type { Disk } from '../common/seams/disk.ts';
 import { compareReigns, type Reign, zReign } from '../common/wire/control.ts';
+import type { Faults } from './block/store.ts';
 import { readDurable, writeDurable } from './durable-file.ts';
 
 const PROMISE_FILE = 'promise.tfs';
@@ -29,23 +31,25 @@ export class PromiseKeeper {
   /** Frees some space on a full disk, if it can: whoever cannot promise obeys nobody, and could not even delete. */
   makeRoom: (() => Promise<boolean>) | undefined;
   readonly #disk: Disk;
+  readonly #faults: Faults | undefined;
   #kept: Kept;
   #writing: Promise<void> = Promise.resolve();
   readonly #running = new Set<Promise<unknown>>();
 
-  private constructor(disk: Disk, kept: Kept) {
+  private constructor(disk: Disk, kept: Kept, faults: Faults | undefined) {
     this.#disk = disk;
     this.#kept = kept;
+    this.#faults = faults;
   }
 
-  static async open(disk: Disk): Promise<PromiseKeeper> {
+  static async open(disk: Disk, faults?: Faults): Promise<PromiseKeeper> {
     const stored = await readDurable(disk, PROMISE_FILE);
     const reign = { epoch: epochOf(0), nameserver: 0 };
     if (stored === undefined)
-      return new PromiseKeeper(disk, { reign, members: new Set(), removed: new Set() });
+      return new PromiseKeeper(disk, { reign, members: new Set(), removed: new Set() }, faults);
     const file = zFile.parse(stored);
     const [members, removed] = [new Set(file.members), new Set(file.removed)];
-    return new PromiseKeeper(disk, { reign: file.reign, members, removed });
+    return new PromiseKeeper(disk, { reign: file.reign, members, removed }, faults);
   }
 
   get reign(): Reign {
@@ -134,13 +138,15 @@ export class PromiseKeeper {
     const mine = this.#kept.reign;
     const order = compareReigns(reign, mine);
     if (order < 0) {
+      mark('promise-refused');
       throw new TfsError(
         'STALE_EPOCH',
         `epoch ${reign.epoch} of NameServer ${reign.nameserver} is over: epoch ${mine.epoch} of NameServer ${mine.nameserver} was promised`,
         { details: { epoch: mine.epoch, nameserver: mine.nameserver } },
       );
     }
-    if (order > 0) await this.#store({ ...this.#kept, reign });
+    if (order > 0 && this.#faults?.has('promise-in-memory')) this.#kept = { ...this.#kept, reign };
+    else if (order > 0) await this.#store({ ...this.#kept, reign });
   }
 
   #serially<T>(work: () => Promise<T>): Promise<T> {

@@ -1,9 +1,10 @@
 import { isTfsError, TfsError } from '../common/errors.ts';
 import { checkPayload, recordSpan } from '../common/format/record.ts';
 import { fileId } from '../common/ids.ts';
-import { SUPERBLOCK_BYTES, UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX } from '../common/limits.ts';
+import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
-import { decodePut, encodePutReply, type PutReply } from '../common/wire/messages.ts';
+import { tunable } from '../common/tunables.ts';
+import { decodePut, encodePutReply, isPrivate, type PutReply } from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
 import type { Deduplicator } from './dedup.ts';
 import type { DigestIndex } from './digest-index.ts';
@@ -46,13 +47,13 @@ export class PutService {
       throw new TfsError('TOO_LARGE', `${size} bytes do not fit a block of ${this.#deps.blockBytes}`);
     }
     // Refused before a session is touched: overload must not look like a failure of the write set.
-    if (this.#bytesInFlight + size > UPLOAD_BYTES_IN_FLIGHT_DATASERVER_MAX && this.#bytesInFlight > 0) {
+    if (this.#bytesInFlight + size > tunable.uploadBytesInFlightMax && this.#bytesInFlight > 0) {
       throw new TfsError('OVERLOADED', 'this DataServer has as many bytes in flight as it takes', {
         retryAfterMs: 200,
       });
     }
     // With the content: an opId that is used for two contents must not give one the name of the other.
-    const opKey = request.opId.toString('latin1') + request.sha1.toString('latin1');
+    const opKey = `${request.opId.toString('latin1')}${request.sha1.toString('latin1')}${isPrivate(request.mediaType)}`;
     let outcome = this.#inFlight.get(opKey);
     if (outcome === undefined) {
       const record: NewRecord = { ...request, payload };

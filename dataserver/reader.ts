@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { isTfsError, TfsError } from '../common/errors.ts';
 import type { BlockId } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import {
   BlockFlag,
   BlockState,
@@ -10,7 +11,7 @@ import {
   encodeReadReply,
 } from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
-import type { BlockStore } from './block/store.ts';
+import type { BlockStore, Faults } from './block/store.ts';
 import type { NameServers } from './nameservers.ts';
 import type { ReadClock } from './scrub/read-times.ts';
 
@@ -22,8 +23,15 @@ export class Reader {
   readonly #store: BlockStore;
   readonly #nameservers: NameServers;
   readonly #reads: ReadClock;
+  readonly #faults: Faults | undefined;
 
-  constructor(deps: { store: BlockStore; nameservers: NameServers; reads: ReadClock }) {
+  constructor(deps: {
+    store: BlockStore;
+    nameservers: NameServers;
+    reads: ReadClock;
+    faults?: Faults | undefined;
+  }) {
+    this.#faults = deps.faults;
     this.#store = deps.store;
     this.#nameservers = deps.nameservers;
     this.#reads = deps.reads;
@@ -37,6 +45,8 @@ export class Reader {
       this.#reads.end(begunAtMs);
       const { header, payload } = found;
       const whole = payload.length === header.size;
+      const provisional = !this.isCurrent(block);
+      if (provisional) mark('answer-provisional');
       return {
         header: encodeReadReply({
           size: header.size,
@@ -48,7 +58,7 @@ export class Reader {
           mtimeMs: header.mtimeMs,
           mediaType: header.mediaType,
           nameFlags: found.nameFlags,
-          provisional: !this.isCurrent(block),
+          provisional,
           alias: found.alias,
           sha1: header.sha1,
         }),
@@ -88,7 +98,8 @@ export class Reader {
   /** What may be said of an error: "not there" and "gone for good" only by a replica that is current. */
   honest(error: unknown, block: BlockId): unknown {
     const isFinal = isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
-    if (!isFinal || this.isCurrent(block)) return error;
+    if (!isFinal || this.isCurrent(block) || this.#faults?.has('stale-says-not-found')) return error;
+    mark('answer-dont-know');
     return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, {
       cause: error,
       retryAfterMs: 500,

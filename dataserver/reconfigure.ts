@@ -3,7 +3,6 @@ import { beginConfiguration, decodeOpBodies, encodeOpBodies, type Op, OpType } f
 import { type BlockId, compareVersions, type ServerId, type Version } from '../common/ids.ts';
 import { RECONFIGURE_STEP_MS_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
-import type { Clock } from '../common/seams/clock.ts';
 import {
   type Configure,
   decodeControl,
@@ -28,7 +27,6 @@ export interface ReconfigureDeps {
   readonly promise: PromiseKeeper;
   readonly directory: Pick<Directory, 'learn'>;
   readonly ops: OpsSequencer;
-  readonly clock: Clock;
   readonly log: Log;
   readonly faults?: Faults | undefined;
 }
@@ -142,7 +140,7 @@ export class Reconfigurer {
 
   /** The operation that begins the new version, from the logs of all its members. */
   async #begin({ block, reign, version, members }: Configure, others: readonly Member[]): Promise<Op> {
-    const { store, peers, clock, server } = this.#deps;
+    const { store, peers, server } = this.#deps;
     // This one first: as long as it takes older operations nothing has changed.
     const own = { server, ops: await store.prepareOps(block, version) };
     const logs = await this.#each(block, others, async ({ id, address }) => {
@@ -155,7 +153,8 @@ export class Reconfigurer {
       version,
       members: members.map(({ id }) => id),
       opsPrimary: server,
-      atMs: clock.now(),
+      atMs: store.opsNow,
+      tombstonesWin: this.#deps.faults?.has('tombstone-always-wins') ?? false,
     });
   }
 

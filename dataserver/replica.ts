@@ -2,8 +2,10 @@ import { isTfsError, TfsError } from '../common/errors.ts';
 import { type Op as BlockOp, decodeOpBodies, encodeOpBodies } from '../common/format/ops.ts';
 import { decodeSuperblock } from '../common/format/superblock.ts';
 import { type BlockId, compareVersions, type ServerId } from '../common/ids.ts';
-import { BATCH_BYTES_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   decodeControl,
   encodeControl,
@@ -48,7 +50,6 @@ export interface ReplicaDeps {
 
 const DONE: RpcResult = { header: EMPTY_BUFFER };
 /** Bytes asked of a source at a time while a block is repaired before its seal. */
-const FETCH_BYTES = 8 * BATCH_BYTES_MAX;
 
 /** What this DataServer does for blocks as one of their members, at the word of the primary or of the leader. */
 export class Replica {
@@ -94,6 +95,7 @@ export class Replica {
       peer.id !== String(info.opsPrimary) ||
       info.prepared !== undefined
     ) {
+      mark('ops-refused-version');
       throw new TfsError(
         'STALE_EPOCH',
         `operations on block ${block} under version (${version.epoch}, ${version.n}) from DataServer ${peer.id}: this replica holds (${info.version.epoch}, ${info.version.n}) of DataServer ${info.opsPrimary}`,
@@ -212,6 +214,7 @@ export class Replica {
       complete: order.complete,
       lost: order.lost ?? 0,
       mayLose: order.mayLose,
+      mayLoseUnread: order.mayLoseUnread,
     };
     await this.#complete(order, wanted);
     const { digest, length, slots, lost } = await store.seal(order.block, wanted);
@@ -235,10 +238,11 @@ export class Replica {
     while (missing.length > 0) {
       const sources = new Set(order.sources.filter((source) => source.id !== server));
       const asked = sources.size;
+      const unsure = new Set<Member>();
       let fetched = 0;
-      for (const span of missing) fetched += await this.#fetch(block, sources, span);
+      for (const span of missing) fetched += await this.#fetch(block, { sources, unsure }, span);
       if (fetched > 0) missing = await store.missingFor(block, wanted);
-      else if (sources.size < asked)
+      else if (sources.size < asked || (unsure.size > 0 && !order.mayLoseUnread))
         throw new TfsError(
           'UNAVAILABLE',
           `block ${block}: ${bytesIn(missing)} bytes are missing, and not all sources could be asked`,
@@ -246,23 +250,31 @@ export class Replica {
       else break;
     }
     const after = bytesIn(missing);
-    if (before > after) log.info({ block, bytes: before - after }, 'completed before the seal');
+    if (before > after) {
+      mark('seal-record-fetched');
+      log.info({ block, bytes: before - after }, 'completed before the seal');
+    }
     if (after > 0) log.error({ block, bytes: after }, 'records verify on no replica that answers');
   }
 
   /**
    * Fetches one span, from whoever has the next record of it. Where nobody has, it goes on at the next that anyone has.
    *
-   * @param sources those that cannot help are taken out
+   * @param asked of the sources those that cannot help are taken out; unsure are those whose disk failed to read some of it
    * @returns bytes that were filled
    */
-  async #fetch(block: BlockId, sources: Set<Member>, { start, end }: Span): Promise<number> {
+  async #fetch(
+    block: BlockId,
+    { sources, unsure }: { readonly sources: Set<Member>; readonly unsure: Set<Member> },
+    { start, end }: Span,
+  ): Promise<number> {
     let filled = 0;
     for (let at = start; at < end; ) {
       let next = end;
       const from = at;
       for (const source of [...sources]) {
         const found = await this.#fetchFrom(block, source, { start: at, end });
+        if (found?.unread) unsure.add(source);
         if (found === undefined) sources.delete(source);
         else if (found.offset === at) {
           at += found.bytes;
@@ -280,10 +292,10 @@ export class Replica {
     block: BlockId,
     source: Member,
     { start, end }: Span,
-  ): Promise<{ offset: number; bytes: number } | undefined> {
+  ): Promise<{ offset: number; bytes: number; unread: boolean } | undefined> {
     const { store, peers, log } = this.#deps;
     const generation = store.info(block)?.generation ?? 0;
-    const length = Math.min(end - start, FETCH_BYTES);
+    const length = Math.min(end - start, tunable.fetchBytes);
     try {
       const ask = encodeControl({ block, generation, offset: start, length, sound: true });
       const { header, payload } = await peers.call(
@@ -293,11 +305,11 @@ export class Replica {
         undefined,
         RPC_MS_DEFAULT,
       );
-      const { offset = start } = decodeControl(zReadRawReply, header, 'answer to READ_RAW');
-      if (payload.length === 0) return { offset: Math.min(end, start + length), bytes: 0 };
-      if (offset > start) return { offset, bytes: 0 };
+      const { offset = start, unread } = decodeControl(zReadRawReply, header, 'answer to READ_RAW');
+      if (payload.length === 0) return { offset: Math.min(end, start + length), bytes: 0, unread };
+      if (offset > start) return { offset, bytes: 0, unread };
       await store.fill(block, start, payload);
-      return { offset: start, bytes: payload.length };
+      return { offset: start, bytes: payload.length, unread };
     } catch (error) {
       if (!isTfsError(error)) throw error;
       log.info(

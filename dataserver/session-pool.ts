@@ -1,18 +1,19 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { type BlockId, formatHostPort, type HostPort, type ServerId } from '../common/ids.ts';
-import { OPEN_BLOCK_AGE_MS_MAX, REAPPEND_MS_MAX } from '../common/limits.ts';
+import { REAPPEND_MS_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Timer } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import { type EndSession, zEmpty } from '../common/wire/control.ts';
 import { Op } from '../common/wire/messages.ts';
+import type { Faults } from './block/store.ts';
 import { type OpenBlockDeps, openBlock } from './open-block.ts';
-import { type NewRecord, type SessionEnd, type Stored, WriteSession } from './session.ts';
+import { type NewRecord, type SessionDeps, type SessionEnd, type Stored, WriteSession } from './session.ts';
 
 const MAINTAIN_MS = 500;
 /** A session with less room than this share of its block counts as nearly full: the next one is opened already. */
 const NEARLY_FULL = 0.12;
-/** About a third of a batch on the wire and another one waiting. */
-const SHORT_BACKLOG_BYTES = 384 * 1024;
 const OPEN_RETRY_MS_MIN = 100;
 const OPEN_RETRY_MS_MAX = 1000;
 
@@ -25,6 +26,8 @@ export interface SessionPoolDeps extends OpenBlockDeps {
   readonly unfit: () => TfsError | undefined;
   /** The own disk did not store a batch in time. */
   readonly onDiskLate: () => void;
+  readonly faults?: Faults;
+  readonly onOwn?: NonNullable<SessionDeps['onOwn']>;
 }
 
 /**
@@ -86,6 +89,7 @@ export class SessionPool {
           return await session.append(record);
         } catch (error) {
           if (!isTfsError(error, 'SESSION_ENDED')) throw error;
+          mark('record-stored-again');
           last = error;
         }
       }
@@ -108,10 +112,13 @@ export class SessionPool {
    * answers again, nobody knows. Every session with it ends now, and not one after the other as their batches fail.
    */
   peerLost(address: HostPort): void {
+    if (this.#deps.faults?.has('session-outlives-connection')) return;
     for (const session of [...this.#sessions])
       for (const member of session.spec.others)
-        if (formatHostPort(member.address) === formatHostPort(address))
+        if (formatHostPort(member.address) === formatHostPort(address)) {
+          mark('session-ended-connection-lost');
           session.end('member', [member.id], new TfsError('CONNECTION_LOST', formatHostPort(address)));
+        }
   }
 
   /** The leader has fenced the block: nothing that is given to its session now could become durable. */
@@ -147,7 +154,7 @@ export class SessionPool {
         continue;
       }
       if (best === undefined || session.backlogBytes < best.backlogBytes) best = session;
-      if (best.backlogBytes < SHORT_BACKLOG_BYTES) break;
+      if (best.backlogBytes < tunable.shortBacklogBytes) break;
     }
     if (full !== undefined && (best === undefined || full.roomBytes < full.spec.blockBytes * NEARLY_FULL)) {
       if (full.backlogBytes === 0) full.end('full');
@@ -161,7 +168,7 @@ export class SessionPool {
     const now = clock.monotonic();
     if (unfit() !== undefined) this.endAll('io');
     for (const session of [...this.#sessions]) {
-      if (now - session.openedAtMs > OPEN_BLOCK_AGE_MS_MAX) session.end('age');
+      if (now - session.openedAtMs > tunable.openBlockAgeMsMax) session.end('age');
     }
     const roomy = this.#sessions.filter((session) => session.roomBytes >= blockBytes * NEARLY_FULL).length;
     if (unfit() === undefined && now >= this.#openNotBeforeMs) {
@@ -217,6 +224,9 @@ export class SessionPool {
 
   #onEnd({ session, reason, failed, error }: SessionEnd): void {
     const { spec } = session;
+    if (reason === 'io') mark('session-ended-own-disk');
+    if (reason === 'fenced') mark('session-ended-fenced');
+    if (reason === 'age') mark('session-ended-age');
     if (reason === 'io' && isTfsError(error, 'DEADLINE')) this.#deps.onDiskLate();
     this.#sessions = this.#sessions.filter((other) => other !== session);
     for (const member of spec.others) {
@@ -288,6 +298,7 @@ export class SessionPool {
   }
 
   #giveUp(last: TfsError | undefined): TfsError {
+    mark('retry-elsewhere');
     const why = last ?? this.#openError;
     const message = `no block can take the picture now${why ? `: ${why.message}` : ''}`;
     return new TfsError('RETRY_ELSEWHERE', message, {

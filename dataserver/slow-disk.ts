@@ -3,6 +3,7 @@ import type { ServerId } from '../common/ids.ts';
 import { SLOW_DISK_LEAVES_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockStore } from './block/store.ts';
 import type { DiskProbe } from './probe.ts';
@@ -10,8 +11,6 @@ import type { PromiseKeeper } from './promise.ts';
 import type { SessionPool } from './session-pool.ts';
 
 const LOOK_EVERY_MS = 500;
-/** A disk that is slow now and then must not end sessions all the time. */
-const AGAIN_AFTER_MS = 60_000;
 
 export interface SlowDiskDeps {
   readonly server: ServerId;
@@ -56,7 +55,7 @@ export class SlowDisk {
       return;
     }
     this.#slowSince ??= now;
-    if (now - this.#slowSince < SLOW_DISK_LEAVES_MS || now - this.#leftAt < AGAIN_AFTER_MS) return;
+    if (now - this.#slowSince < SLOW_DISK_LEAVES_MS || now - this.#leftAt < tunable.slowDiskAgainMs) return;
     this.#leftAt = now;
     this.#leave();
   }

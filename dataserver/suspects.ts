@@ -1,7 +1,7 @@
 import { isTfsError } from '../common/errors.ts';
 import type { HostPort, Millis, ServerId } from '../common/ids.ts';
-import { SUSPECT_LINK_MS } from '../common/limits.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import { EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 
@@ -33,7 +33,7 @@ export class Suspects {
 
   /** @param error why the peer failed: a missed deadline makes it slow, anything else lost */
   suspect(id: ServerId, address: HostPort, error: unknown): void {
-    const until = (this.#clock.monotonic() + SUSPECT_LINK_MS) as Millis;
+    const until = (this.#clock.monotonic() + tunable.suspectLinkMs) as Millis;
     this.#byId.set(id, { address, slow: isTfsError(error, 'DEADLINE'), until, answers: 0 });
     this.#timer ??= this.#clock.every(PING_EVERY_MS, () => this.#look());
     this.#ping(id);

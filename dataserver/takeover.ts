@@ -1,6 +1,7 @@
 import { TfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import { SEQUENCER_PING_MS_MAX } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import { EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { BlockStore } from './block/store.ts';
@@ -50,6 +51,7 @@ export class Takeover {
     await requestConfiguration(block, [opsPrimary]);
     const now = store.info(block)?.opsPrimary ?? opsPrimary;
     if (now !== server) throw elsewhere(block, now);
+    mark('sequencer-taken-over');
   }
 
   async #lives(server: ServerId): Promise<boolean> {

@@ -31,11 +31,13 @@ interface Told {
   readonly spaceSurvey: SpaceSurvey;
 }
 
-function toldOf({ scrubber, spaceSurvey }: Told): Pick<Heartbeat, 'scrub' | 'scrubbed' | 'use'> {
+function toldOf({ scrubber, spaceSurvey }: Told): Pick<Heartbeat, 'scrub' | 'scrubbed' | 'overdue' | 'use'> {
   const { latest } = spaceSurvey;
+  const { overdue } = scrubber;
   return {
     scrub: scrubber.figures,
     scrubbed: scrubber.scrubbed,
+    ...(overdue.length === 0 ? {} : { overdue }),
     ...(latest === undefined ? {} : { use: latest }),
   };
 }
@@ -64,7 +66,7 @@ export class UplinkReport implements UplinkSource {
   }
 
   register(): Register {
-    const { options, incarnation, promise } = this.#parts;
+    const { options, incarnation, promise, probe } = this.#parts;
     return {
       clusterUuid: options.clusterUuid,
       server: options.server,
@@ -78,6 +80,7 @@ export class UplinkReport implements UplinkSource {
       blockBytes: options.blockBytes,
       space: this.#measured(),
       promise: promise.reign,
+      diskAge: probe.age,
       knownMembers: [...new Set([options.server, ...promise.members, ...this.#writeSets()])].filter(
         (id) => !promise.isRemoved(id),
       ),
@@ -87,12 +90,14 @@ export class UplinkReport implements UplinkSource {
   }
 
   heartbeat(): Omit<Heartbeat, 'sequence' | 'promise' | 'echo'> {
-    const { options, incarnation, store, suspects } = this.#parts;
+    const { options, incarnation, store, suspects, probe } = this.#parts;
     const totals = store.totals();
     return {
       server: options.server,
       incarnation,
       digest: store.digest,
+      wallMs: options.clock.now(),
+      diskAge: probe.age,
       space: this.#measured(),
       io: this.io,
       suspects: suspects.all,
@@ -109,7 +114,7 @@ export class UplinkReport implements UplinkSource {
   /** What the disk is fit for. Of several reasons the one that a person has to act on first. */
   get io(): Heartbeat['io'] {
     const { options, store, probe } = this.#parts;
-    const { healthy, slow, probeMs, reason } = probe.health;
+    const { healthy, failed, slow, probeMs, reason } = probe.health;
     const { freeBytes } = this.#space;
     const full = freeBytes < options.blockBytes;
     const failure = store.readOnly;
@@ -118,6 +123,7 @@ export class UplinkReport implements UplinkSource {
       (healthy && full ? fullReason(freeBytes, options.blockBytes) : reason);
     return {
       healthy,
+      failed,
       readOnly: failure !== undefined,
       probeMs,
       slow,

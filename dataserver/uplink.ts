@@ -10,6 +10,7 @@ import {
 import { FAREWELL_MS_MAX, HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   compareReigns,
   type Heartbeat,
@@ -21,13 +22,7 @@ import {
   zHeartbeatReply,
   zRegisterReply,
 } from '../common/wire/control.ts';
-import {
-  BLOCK_ENTRIES_PER_FRAME_MAX,
-  type BlockEntry,
-  BlockState,
-  encodeBlockEntries,
-  Op,
-} from '../common/wire/messages.ts';
+import { type BlockEntry, BlockState, encodeBlockEntries, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Nonces } from './nonces.ts';
 import type { PromiseKeeper } from './promise.ts';
@@ -63,8 +58,12 @@ export interface UplinkDeps {
   readonly log: Log;
   readonly promise: PromiseKeeper;
   readonly source: UplinkSource;
+  /** The NameServer has taken this server for what it says it is. */
+  readonly onRegistered: () => void;
   /** A new leader has been found. */
   readonly onLeader: () => void;
+  /** What time it is where the leader is, ms since 1970. */
+  readonly onTime: (wallMs: number) => void;
   /** The NameServer will never take this server as it is. */
   readonly onRefused: (error: TfsError) => void;
 }
@@ -199,11 +198,11 @@ export class Uplink {
     const promised = promise.reign;
     // Changes from here on are in the dirty set as well as, perhaps, in the report: the later word wins.
     const entries = source.entries();
-    const pages = Math.max(1, Math.ceil(entries.length / BLOCK_ENTRIES_PER_FRAME_MAX));
+    const pages = Math.max(1, Math.ceil(entries.length / tunable.reportEntriesPerFrameMax));
     for (let page = 0; page < pages; page++) {
       const part = entries.slice(
-        page * BLOCK_ENTRIES_PER_FRAME_MAX,
-        (page + 1) * BLOCK_ENTRIES_PER_FRAME_MAX,
+        page * tunable.reportEntriesPerFrameMax,
+        (page + 1) * tunable.reportEntriesPerFrameMax,
       );
       await peers.callControl(
         address,
@@ -223,6 +222,7 @@ export class Uplink {
       );
     }
     this.#registered = true;
+    this.#deps.onRegistered();
     this.#contact(leads, reply.reign, sentAt);
     // Nothing is confirmed before the first beat.
     this.#isHurried = true;
@@ -276,6 +276,7 @@ export class Uplink {
       await promise.learnMembers(reply.members, reply.removed);
       if (!reply.leader) return false;
       await promise.accept(reply.reign);
+      if (reply.wallMs !== undefined) this.#deps.onTime(reply.wallMs);
     } catch (error) {
       const failure = toTfsError(error);
       // A disk that takes no writes can promise nothing. What it holds is reported all the same, and may be read.

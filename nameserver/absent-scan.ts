@@ -1,9 +1,8 @@
 import type { BlockId, ServerId } from '../common/ids.ts';
-import type { BlockMap } from './block-map.ts';
+import { type BlockMap, PAGES } from './block-map.ts';
 import { type BlockPage, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { Replica, stateOf } from './replica-word.ts';
 
-const PAGES = 0x1_0000;
 const SERVER_IDS = 0x1_0000;
 /** A page of 65 536 blocks takes about a millisecond. */
 const PAGES_PER_STEP = 8;
@@ -30,10 +29,11 @@ export class AbsentScan {
   step(): void {
     const isPresent = new Uint8Array(SERVER_IDS);
     for (const server of this.#present()) isPresent[server] = 1;
-    for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
+    for (let scanned = 0; scanned < PAGES_PER_STEP; this.#next++) {
+      this.#next = this.#map.nextPage(this.#next);
+      if (this.#next === PAGES) break;
       if (this.found.size >= FOUND_MAX) return;
-      const page = this.#map.page(this.#next);
-      if (page === undefined) continue;
+      const page = this.#map.page(this.#next)!;
       this.#scan(page, isPresent);
       scanned++;
     }

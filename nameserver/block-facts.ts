@@ -1,7 +1,8 @@
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
 import { SUPERBLOCK_BYTES } from '../common/limits.ts';
+import { tunable } from '../common/tunables.ts';
 import type { BlockState } from '../common/wire/messages.ts';
-import { type BlockPage, DEAD_UNIT_BYTES, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { type BlockPage, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
 
 export interface ReplicaFacts {
@@ -69,7 +70,7 @@ export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<Ser
     version: { epoch: page.epoch(row) as Epoch, n: page.n[row]! },
     opsPrimary,
     targetReplicas: page.target(row),
-    deadBytes: page.dead[row]! * DEAD_UNIT_BYTES,
+    deadBytes: page.dead[row]! * tunable.deadUnitBytes,
     replicas,
   };
 }

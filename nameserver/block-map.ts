@@ -1,8 +1,9 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
+import { tunable } from '../common/tunables.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, isGood, locateIn, type Whereabouts } from './block-facts.ts';
-import { BlockPage, DEAD_UNIT_BYTES, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { BlockPage, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import {
   generationsBehind,
   isStale,
@@ -38,7 +39,8 @@ export interface BlockCounts {
   suspect: number;
 }
 
-const PAGES = 0x1_0000;
+/** Numbers of pages: the upper half of a block id. */
+export const PAGES = 0x1_0000;
 
 const pageOf = (block: number): number => block >>> 16;
 const rowOf = (block: number): number => block & 0xffff;
@@ -51,11 +53,15 @@ export class BlockMap {
   readonly counts: BlockCounts = { total: 0, open: 0, sealed: 0, awaitingSeal: 0, suspect: 0 };
   /** Blocks that are not sealed on all members: few, because only OPEN blocks become them. */
   readonly unsettled = new Set<BlockId>();
+  /** Servers whose replicas, where they are not sealed, nobody waits for. */
+  readonly #unsealing = new Set<ServerId>();
   /** Blocks with a replica that is suspect or quarantined. */
   readonly suspect = new Set<BlockId>();
   /** Blocks that were compacted, with a replica that was not. */
   readonly outdated = new Set<BlockId>();
   readonly #pages = new Array<BlockPage | undefined>(PAGES).fill(undefined);
+  /** Their numbers, lowest first: most of all that there could be never are. Made anew when one comes, never changed. */
+  #usedPages: readonly number[] = [];
   readonly #digests = new TableDigests();
   /** Blocks whose replicas are sealed at different lengths, and at which; hardly ever any. */
   readonly #sealedAt = new Map<BlockId, Map<ServerId, number>>();
@@ -146,6 +152,24 @@ export class BlockMap {
   /** The server is gone for good, with all it held; a member of a block stays one that has not reported it. */
   lose(server: ServerId): void {
     this.#eachWordOf(server, (page, row, i) => this.#forgetReplica(page, row, i));
+  }
+
+  /**
+   * Whether replicas that the server has not sealed are waited for. Where they are not, a block that others have sealed is
+   * as good as sealed; where they are again, they are sealed too.
+   *
+   * @returns blocks that are another whole than before
+   */
+  waitForSeals(server: ServerId, isWaitedFor: boolean): number {
+    if (isWaitedFor !== this.#unsealing.has(server)) return 0;
+    if (isWaitedFor) this.#unsealing.delete(server);
+    else this.#unsealing.add(server);
+    let changed = 0;
+    this.#eachWordOf(server, (page, row, i) => {
+      const state = stateOf(page.word(row, i));
+      if (state !== 0 && state !== BlockState.SEALED && this.#reclassify(page, row, false)) changed++;
+    });
+    return changed;
   }
 
   /** @returns blocks with a replica on `server` and no good copy on a server that is not `away` */
@@ -271,9 +295,21 @@ export class BlockMap {
     return this.#pages[number];
   }
 
+  /** @returns the number of the first page in use from there on; {@link PAGES} where there is none */
+  nextPage(from: number): number {
+    const used = this.#usedPages;
+    let [low, high] = [0, used.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (used[middle]! < from) low = middle + 1;
+      else high = middle;
+    }
+    return used[low] ?? PAGES;
+  }
+
   /** Pages in use, lowest first. */
   *pages(): Generator<BlockPage> {
-    for (const page of this.#pages) if (page !== undefined) yield page;
+    for (const number of this.#usedPages) yield this.#pages[number]!;
   }
 
   /** The columns of a page that is to be filled from a checkpoint; end with {@link loaded}. */
@@ -308,6 +344,7 @@ export class BlockMap {
     if (page === undefined) {
       page = new BlockPage(number, this.#digests);
       this.#pages[number] = page;
+      this.#usedPages = [...this.#usedPages, number].sort((a, b) => a - b);
     }
     page.reserve(rowOf(block));
     return page;
@@ -449,6 +486,7 @@ export class BlockMap {
   #reclassify(page: BlockPage, row: number, isOpening: boolean): boolean {
     const before = page.state[row]!;
     let reported = 0;
+    let waitedFor = 0;
     let suspect = 0;
     let outdated = 0;
     for (let i = 0; i < page.wordCount(row); i++) {
@@ -456,8 +494,12 @@ export class BlockMap {
       outdated |= word & Replica.OUTDATED;
       if (word & (Replica.SUSPECT | Replica.QUARANTINED)) suspect = SUSPECT_BIT;
       // Members or not: whatever was not sealed yet has to be. But one that cannot be read never can.
-      if ((word & Replica.QUARANTINED) === 0) reported |= 1 << stateOf(word);
+      if ((word & Replica.QUARANTINED) !== 0) continue;
+      reported |= 1 << stateOf(word);
+      if (stateOf(word) === BlockState.SEALED || !this.#unsealing.has(serverOf(word)))
+        waitedFor |= 1 << stateOf(word);
     }
+    if ((waitedFor & ~1) === 1 << BlockState.SEALED) reported = waitedFor;
     const stillOpening = isOpening || (before & ~SUSPECT_BIT) === Whole.OPENING;
     const block = idOf(page.number, row);
     if (outdated !== 0) this.outdated.add(block);
@@ -540,7 +582,7 @@ const isSealed = (word: number): boolean =>
   stateOf(word) === BlockState.SEALED && (word & Replica.QUARANTINED) === 0;
 
 const deadUnits = ({ deadBytes }: BlockEntry): number =>
-  Math.min(0xffff, Math.floor(deadBytes / DEAD_UNIT_BYTES));
+  Math.min(0xffff, Math.floor(deadBytes / tunable.deadUnitBytes));
 
 /**
  * No member of the block, of the newest generation, and of another length: it was made under an earlier leader, of whom

@@ -27,7 +27,6 @@ export type Whole = (typeof Whole)[keyof typeof Whole];
 
 /** Beside the {@link Whole} in the state column: some replica is suspect or quarantined. */
 export const SUSPECT_BIT = 0x80;
-export const DEAD_UNIT_BYTES = 64 * 1024;
 
 export const idOf = (page: number, row: number): BlockId => (page * COUNTERS_PER_SERIES + row) as BlockId;
 
@@ -49,7 +48,7 @@ export class BlockPage {
   epochHigh = new Uint16Array(0);
   n = new Uint16Array(0);
   generation = new Uint16Array(0);
-  /** Dead bytes in units of {@link DEAD_UNIT_BYTES}. */
+  /** Dead bytes in units of `deadUnitBytes` of tunables.ts. */
   dead = new Uint16Array(0);
   /** {@link Whole}, and {@link SUSPECT_BIT}. */
   state = new Uint8Array(0);

@@ -1,4 +1,5 @@
-import { FENCE_MS_MAX, RECONFIGURE_MS_MAX, RPC_MS_DEFAULT, SEAL_MS_MAX } from '../common/limits.ts';
+import { RECONFIGURE_MS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   type Configure,
   type ConfigureReply,
@@ -34,9 +35,9 @@ export interface Commands {
 export function commandsOver(peers: Peers): Commands {
   return {
     fence: async ({ address }, order) =>
-      (await peers.callControl(address, Op.FENCE, order, zFenceReply, undefined, FENCE_MS_MAX)).message,
+      (await peers.callControl(address, Op.FENCE, order, zFenceReply, undefined, tunable.fenceMsMax)).message,
     seal: async ({ address }, order) =>
-      (await peers.callControl(address, Op.SEAL, order, zSealReply, undefined, SEAL_MS_MAX)).message,
+      (await peers.callControl(address, Op.SEAL, order, zSealReply, undefined, tunable.sealMsMax)).message,
     syncOps: async ({ address }, order) =>
       (await peers.callControl(address, Op.SYNC_OPS, order, zSyncOpsReply, undefined, RPC_MS_DEFAULT))
         .message,

@@ -1,4 +1,5 @@
-import { PREPARE_GENERATION_MS_MAX, PURGE_MS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { PURGE_MS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   type AbandonGeneration,
   type CommitGeneration,
@@ -53,7 +54,7 @@ export function compactionCommandsOver(
           order,
           zPreparedGeneration,
           undefined,
-          PREPARE_GENERATION_MS_MAX,
+          tunable.prepareGenerationMsMax,
         ),
       ),
     commit: async ({ address }, order) => {

@@ -23,6 +23,8 @@ export interface ConfigurationAsk {
   readonly minWrite: number;
   /** No configuration of fewer members, where that is more than `minWrite`. */
   readonly membersMin?: number;
+  /** Members that it is to have for a while, where that is more than the block wants: then also two in one domain. */
+  readonly wanted?: number;
   /** Begin a version even with the same members. */
   readonly renew?: boolean;
 }
@@ -49,6 +51,7 @@ export function planConfiguration({
   sight,
   minWrite,
   membersMin = 0,
+  wanted = 0,
   renew = false,
 }: ConfigurationAsk): ConfigurationPlan {
   const isUsable = ({ server, state }: ReplicaFacts) =>
@@ -68,8 +71,9 @@ export function planConfiguration({
     const isReturned = replica.stale || !replica.member;
     const { domain, drained } = sight(server);
     // Unless operations would have to wait without it.
-    if (chosen.length >= (drained ? minWrite : facts.targetReplicas)) continue;
-    if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || domains.has(domain)) continue;
+    if (chosen.length >= (drained ? minWrite : Math.max(wanted, facts.targetReplicas))) continue;
+    const isInItsWay = domains.has(domain) && wanted <= facts.targetReplicas;
+    if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
     domains.add(domain);
     chosen.push(server);
   }

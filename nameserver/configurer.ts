@@ -1,14 +1,15 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import {
-  ATTACH_RETRY_MS_MAX,
   ATTACH_RETRY_MS_MIN,
   DOUBT_MS_MAX,
   PROVISIONAL_AFTER_MS,
   RECONFIGURES_RUNNING_MAX,
 } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import type { Member, Reign, RequestCfgReply } from '../common/wire/control.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockMap } from './block-map.ts';
@@ -45,6 +46,7 @@ interface Wish {
   readonly failed: ReadonlySet<ServerId>;
   readonly renew?: boolean;
   readonly membersMin?: number;
+  readonly wanted?: number;
 }
 
 interface Attach {
@@ -108,7 +110,16 @@ export class Configurer {
    * @throws TfsError as {@link request}; UNAVAILABLE also where there is no other replica to take its place
    */
   async leaveOut(block: BlockId, server: ServerId): Promise<void> {
-    const membersMin = this.#deps.map.facts(block)?.targetReplicas ?? 0;
+    const facts = this.#deps.map.facts(block);
+    const membersMin = facts?.targetReplicas ?? 0;
+    const others = facts?.replicas.filter(
+      ({ server: other, member, stale }) => member && !stale && other !== server,
+    );
+    // The only one that holds the newest configuration: whoever is to take its place learns of it first.
+    if (others?.length === 0) {
+      const wanted = membersMin + 1;
+      await this.#change(block, { failed: NOBODY, membersMin: wanted, wanted });
+    }
     await this.#change(block, { failed: new Set([server]), membersMin });
   }
 
@@ -142,7 +153,10 @@ export class Configurer {
     const attach = this.#attach.get(block) ?? { dueAtMs: now, attempts: 0 };
     this.#attach.set(block, attach);
     if (attach.dueAtMs > now) return;
-    const delayMs = Math.min(ATTACH_RETRY_MS_MAX, ATTACH_RETRY_MS_MIN * 2 ** Math.min(attach.attempts, 16));
+    const delayMs = Math.min(
+      tunable.attachRetryMsMax,
+      ATTACH_RETRY_MS_MIN * 2 ** Math.min(attach.attempts, 16),
+    );
     attach.attempts++;
     attach.dueAtMs = now + delayMs;
     const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
@@ -185,8 +199,12 @@ export class Configurer {
       sight: (server) => this.#sight(block, server, reign),
     });
     if (plan.kind === 'keep') return;
-    if (plan.kind === 'refuse') throw unavailable(plan.why);
+    if (plan.kind === 'refuse') {
+      mark('configuration-refused');
+      throw unavailable(plan.why);
+    }
     if (plan.kind === 'wait') {
+      mark('configuration-waits');
       this.#doubt(block, plan.doubt);
       throw unavailable(
         `server ${plan.doubt.join(', ')} is left out of block ${block} as soon as it cannot think itself current any more`,
@@ -210,6 +228,10 @@ export class Configurer {
       );
     }
     this.stats.configured++;
+    const before = facts.replicas.filter(({ member }) => member);
+    if (before.some(({ server }) => !members.includes(server))) mark('configured-without-member');
+    if (members.some((server) => !before.some((one) => one.server === server && !one.stale)))
+      mark('replica-attached');
     this.#tried.delete(block);
     // Sealed by all of its members now, where it was not by all of its write set: which makes the seal complete.
     const stateOf = (server: ServerId) => facts.replicas.find((one) => one.server === server)?.state;

@@ -1,15 +1,15 @@
 import { toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import {
-  DIGEST_CHECK_AGAIN_MS,
-  DIGEST_CHECK_AGAIN_MS_MAX,
   DIGEST_CHECKS_RUNNING_MAX,
   DIGEST_CHECKS_WAITING_MAX,
   DISAGREEING_BLOCKS_MAX,
   RPC_MS_DEFAULT,
 } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   type BlockDigestsReply,
   type Member,
@@ -67,7 +67,7 @@ export class DigestCheck {
   noted(blocks: readonly BlockId[]): void {
     const now = this.#deps.clock.monotonic();
     for (const [block, atMs] of this.#checkedAtMs) {
-      if (now - atMs < DIGEST_CHECK_AGAIN_MS) break;
+      if (now - atMs < tunable.digestCheckAgainMs) break;
       this.#checkedAtMs.delete(block);
     }
     for (const block of blocks)
@@ -119,6 +119,8 @@ export class DigestCheck {
         this.#disagreeing.set(block, { againAtMs: 0, looks: 0 });
       this.#lookAgain(block, this.#deps.clock.monotonic());
     }
+    if (found.seals) mark('digests-disagree-records');
+    if (found.ops) mark('digests-disagree-ops');
     if (found.seals) seal(block, 'its replicas are sealed differently');
     if (!found.ops) return;
     try {
@@ -135,7 +137,8 @@ export class DigestCheck {
   #lookAgain(block: BlockId, nowMs: number): void {
     const known = this.#disagreeing.get(block);
     if (known === undefined) return;
-    known.againAtMs = nowMs + Math.min(DIGEST_CHECK_AGAIN_MS_MAX, DIGEST_CHECK_AGAIN_MS * 2 ** known.looks);
+    known.againAtMs =
+      nowMs + Math.min(tunable.digestCheckAgainMsMax, tunable.digestCheckAgainMs * 2 ** known.looks);
     known.looks = Math.min(known.looks + 1, 16);
   }
 

@@ -2,14 +2,15 @@ import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import {
   DROP_LOOKS_PER_TURN_MAX,
-  DROP_RETRY_MS_MAX,
   DROP_RETRY_MS_MIN,
   DROPS_PER_SERVER_MAX,
   DROPS_RUNNING_MAX,
   DROPS_WAITING_MAX,
 } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import type { Drop, Member, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Configurer } from './configurer.ts';
@@ -28,6 +29,8 @@ export interface DropperDeps extends DropSight {
   readonly reign: () => Reign | undefined;
   /** Undefined while the server cannot be commanded. */
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Known servers of which this leader does not know all that they hold. */
+  readonly missing: () => readonly ServerId[];
   /** Whether every block is known: nothing is let go of without. */
   readonly isViewComplete: () => boolean;
 }
@@ -145,6 +148,7 @@ export class Dropper {
     if (plan.kind === 'leave-out') {
       await configurer.leaveOut(block, plan.server);
       this.stats.leftOut++;
+      mark('block-left-out');
     } else if (plan.kind === 'drop') {
       // Time may have passed: what was counted then must still be there.
       const again = renew === undefined ? plan : this.#plan(block);
@@ -154,6 +158,7 @@ export class Dropper {
       await Promise.all(plan.servers.map((server) => this.#drop(block, server, 'retired')));
       map.forget(block);
       this.stats.retired++;
+      mark('block-retired');
       log.info({ block, servers: plan.servers }, 'a block that held nothing is gone');
     }
   }
@@ -179,9 +184,14 @@ export class Dropper {
     const { generation, version } = facts;
     // Whatever becomes of the order, nobody counts this copy: it is outside of the configuration. Should it come into one
     // again while the order is on its way, its server refuses, because the order names an older one.
-    const { dropped } = await commands.drop(to, { block, reign: under, generation, version, reason });
+    const order = { block, reign: under, generation, version, reason };
+    const { dropped } = await commands.drop(
+      to,
+      reason === 'retired' ? { ...order, missing: [...this.#deps.missing()] } : order,
+    );
     map.absent(block, server);
     this.stats.dropped++;
+    mark('block-dropped');
     log.info({ block, server, reason, dropped }, 'a replica that its block does not need was let go of');
   }
 
@@ -198,7 +208,7 @@ export class Dropper {
       this.stats.failures++;
     }
     const retryMs = DROP_RETRY_MS_MIN * 2 ** Math.min(Math.max(0, waiting.attempts - 1), 16);
-    waiting.dueAtMs = clock.monotonic() + Math.min(DROP_RETRY_MS_MAX, retryMs);
+    waiting.dueAtMs = clock.monotonic() + Math.min(tunable.dropRetryMsMax, retryMs);
     // The first time it may only be in use: repaired, or compacted.
     const isRefused = plan.kind === 'drop' && failure.code === 'CONFLICT' && waiting.attempts > 1;
     waiting.renew = isRefused ? plan.server : undefined;

@@ -2,11 +2,12 @@ import {
   DRAW_AGAIN_MS,
   LOCK_TTL_MS,
   SELF_PROMOTE_MS,
-  SELF_PROMOTE_MS_MAX,
   START_WAIT_MS,
   TELL_PEER_MS,
   UNABLE_MS_MAX,
 } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
+import { tunable } from '../common/tunables.ts';
 
 /**
  * Who tries to lead: a pure machine, an event in, the next state and what to do out. It decides nothing about safety:
@@ -190,13 +191,16 @@ function peerAnswered(state: Election, answer: PeerSight | 'silent', { nowMs, is
   if (!state.hasLock) {
     if (leads) return { next: follow(state, nowMs), effects: [] };
     const hasWaited = nowMs - state.leaderlessSinceMs >= state.patienceMs;
-    return hasWaited ? draw(state) : { next: { ...state, role: 'standby' }, effects: [] };
+    if (!hasWaited) return { next: { ...state, role: 'standby' }, effects: [] };
+    mark('election-self-promoted');
+    return draw(state);
   }
   // A leader that is not able is not disturbed by one that would do no better.
   const isServed = leads && (able || !isAble);
   // After a restart of the leader it is the other one, which knows more, that is to go on.
   const isHotter = able && !isAble && nowMs < state.yieldsUntilMs;
   if (!isServed && !isHotter) return draw(state);
+  mark('election-lock-returned');
   return { next: { ...follow(state, nowMs), hasLock: false }, effects: ['release lock'] };
 }
 
@@ -205,7 +209,9 @@ function wouldBeBetter(state: Election, answer: PeerSight | 'silent', { nowMs, i
   const hasSettled = nowMs - state.ledSinceMs >= START_WAIT_MS;
   // A moment of load is none to change the leader for.
   const isUnable = !isAble && nowMs - (state.unableSinceMs ?? nowMs) >= UNABLE_MS_MAX;
-  return hasSettled && isUnable && answer !== 'silent' && answer.able && !answer.leads;
+  const isBetter = hasSettled && isUnable && answer !== 'silent' && answer.able && !answer.leads;
+  if (isBetter) mark('election-handed-over');
+  return isBetter;
 }
 
 const follow = (state: Election, nowMs: number): Election => ({
@@ -218,8 +224,11 @@ const draw = (state: Election): Step => ({ next: { ...state, role: 'drawing' }, 
 
 function deposed(state: Election, nowMs: number): Step {
   if (state.role !== 'leading') return { next: state, effects: [] };
+  mark('election-deposed');
   // Two that cannot see each other would else take the lead from one another every few seconds.
-  const patienceMs = state.hasLock ? state.patienceMs : Math.min(SELF_PROMOTE_MS_MAX, state.patienceMs * 2);
+  const patienceMs = state.hasLock
+    ? state.patienceMs
+    : Math.min(tunable.selfPromoteMsMax, state.patienceMs * 2);
   const next = { ...follow(state, nowMs), patienceMs, hasLock: false, notBeforeMs: nowMs };
   if (!state.isAlone) return { next, effects: ['resign', 'release lock'] };
   const again = draw(next);

@@ -1,8 +1,7 @@
 import type { BlockId } from '../common/ids.ts';
-import type { BlockMap } from './block-map.ts';
+import { type BlockMap, PAGES } from './block-map.ts';
 import { idOf } from './block-page.ts';
 
-const PAGES = 0x1_0000;
 /** A page of 65 536 blocks takes less than a millisecond. */
 const PAGES_PER_STEP = 8;
 const FOUND_MAX = 1024;
@@ -11,17 +10,18 @@ const FOUND_MAX = 1024;
 export class EmptyScan {
   /** Found on the way round; whoever looks at them takes out what is not so any more. */
   readonly found = new Set<BlockId>();
-  readonly #map: Pick<BlockMap, 'page'>;
+  readonly #map: Pick<BlockMap, 'page' | 'nextPage'>;
   #next = 0;
 
-  constructor(map: Pick<BlockMap, 'page'>) {
+  constructor(map: Pick<BlockMap, 'page' | 'nextPage'>) {
     this.#map = map;
   }
 
   step(): void {
-    for (let scanned = 0; this.#next < PAGES && scanned < PAGES_PER_STEP; this.#next++) {
-      const page = this.#map.page(this.#next);
-      if (page === undefined) continue;
+    for (let scanned = 0; scanned < PAGES_PER_STEP; this.#next++) {
+      this.#next = this.#map.nextPage(this.#next);
+      if (this.#next === PAGES) break;
+      const page = this.#map.page(this.#next)!;
       for (let row = 0; row < page.rows; row++) {
         if (this.found.size >= FOUND_MAX) return;
         if (page.has(row) && page.isEmpty(row)) this.found.add(idOf(page.number, row));

@@ -16,6 +16,7 @@ import {
   zServersDrained,
   zServersRemoved,
 } from '../common/wire/control.ts';
+import { zClearTraces, zEraseRecords } from '../common/wire/erase.ts';
 import { zEndJob, zTakeJob } from '../common/wire/jobs.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import {
@@ -81,8 +82,19 @@ export function serve(server: RpcServer, nameserver: NameServer): void {
   server.handle(Op.PROMOTE, ['operator'], async ({ header }) =>
     json(await leadership.promote(decodeControl(zPromote, header, 'PROMOTE'))),
   );
-  server.handle(Op.COMPACT, ['operator', 'dataserver'], async ({ header }) =>
-    json(await nameserver.compaction.request(decodeControl(zCompact, header, 'COMPACT').block)),
+  server.handle(Op.COMPACT, ['operator', 'dataserver'], async ({ header }) => {
+    const { block, gain } = decodeControl(zCompact, header, 'COMPACT');
+    return json(
+      gain === 'noted'
+        ? await nameserver.erasure.goOn(block)
+        : await nameserver.compaction.request(block, gain),
+    );
+  });
+  server.handle(Op.ERASE_RECORDS, ['operator'], async ({ header }) =>
+    json(await nameserver.erasure.erase(decodeControl(zEraseRecords, header, 'ERASE_RECORDS'))),
+  );
+  server.handle(Op.CLEAR_ALL_TRACES, ['operator'], async ({ header }) =>
+    json(await nameserver.erasure.clearTraces(decodeControl(zClearTraces, header, 'CLEAR_ALL_TRACES'))),
   );
   server.handle(Op.REMOVE_SERVER, ['operator'], async ({ header }) =>
     json(await removal.remove(decodeControl(zRemoveServer, header, 'REMOVE_SERVER'))),

@@ -1,6 +1,7 @@
 import { assert, TfsError, toTfsError } from '../common/errors.ts';
 import { LOCK_EVERY_MS, LOCK_TTL_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
 import type { LockStore } from '../common/seams/lock-store.ts';
 import {
@@ -267,11 +268,12 @@ export class Leadership {
     const { keeper, log } = this.#deps;
     this.#drawError = undefined;
     try {
-      do this.#drawn = await keeper.draw();
-      while (
-        // Something higher was heard while it was stored.
-        compareReigns(this.#drawn, keeper.highest) < 0
-      );
+      this.#drawn = await keeper.draw();
+      // Something higher was heard while it was stored.
+      while (compareReigns(this.#drawn, keeper.highest) < 0) {
+        mark('reign-drawn-again');
+        this.#drawn = await keeper.draw();
+      }
       this.#apply({ kind: 'drawn' });
     } catch (error) {
       this.#drawError = error;

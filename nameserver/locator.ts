@@ -1,7 +1,9 @@
 import type { BlockId } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import type { Reign } from '../common/wire/control.ts';
 import { type LocateReply, LocateState, type Location } from '../common/wire/messages.ts';
 import type { BlockMap } from './block-map.ts';
+import type { NameServerFaults } from './faults.ts';
 
 export interface LocatorDeps {
   readonly map: BlockMap;
@@ -11,6 +13,7 @@ export interface LocatorDeps {
   readonly reign: () => Reign | undefined;
   /** Whether this NameServer led after the call, as DataServers say that were asked then. */
   readonly confirm: () => Promise<boolean>;
+  readonly faults?: NameServerFaults;
 }
 
 /**
@@ -26,7 +29,9 @@ export class Locator {
 
   /** Answers at once unless some block is not known. */
   locate(blocks: readonly BlockId[]): LocateReply | Promise<LocateReply> {
-    const { map, reign, isViewComplete } = this.#deps;
+    const { map, reign, isViewComplete, faults } = this.#deps;
+    if (reign() !== undefined && faults?.has('absent-in-safe-mode'))
+      return this.#reply(blocks, LocateState.ABSENT);
     const mayBeAbsent = reign() !== undefined && isViewComplete() && blocks.some((block) => !map.has(block));
     return mayBeAbsent ? this.#confirmed(blocks) : this.#reply(blocks, LocateState.DONT_KNOW);
   }
@@ -35,6 +40,7 @@ export class Locator {
     const isLeader = await this.#deps.confirm();
     // Looked at once more: during the round the block may have been opened, or the view lost.
     const isSure = isLeader && this.#deps.isViewComplete();
+    if (!isLeader) mark('locate-round-failed');
     return this.#reply(blocks, isSure ? LocateState.ABSENT : LocateState.DONT_KNOW);
   }
 
@@ -43,6 +49,7 @@ export class Locator {
     const locations = blocks.map((block): Location => {
       const found = map.locate(block);
       if (found !== undefined) return { block, state: LocateState.FOUND, ...found };
+      if (unknown === LocateState.DONT_KNOW) mark('locate-dont-know');
       return { block, state: unknown, opsPrimary: 0, members: [] };
     });
     return { mapVersion: mapVersion(), locations };

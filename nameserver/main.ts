@@ -57,7 +57,7 @@ await runServer({
         bytesPerSecond: config.jobs.bytesPerSecond,
         clusterBytesPerSecond: config.jobs.clusterBytesPerSecond,
       },
-      compaction: config.compaction,
+      compaction: { ...config.compaction, undeleteWindowMs: config.dataserver.undeleteWindowMs },
       address: { host: own.host, port: own.port },
       keyring: Keyring.ofSecret(await readClusterKey(config.home)),
       kv,

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { TfsError } from '../common/errors.ts';
-import { type HostPort, type Incarnation, type ServerId, serverId } from '../common/ids.ts';
+import { type BlockId, type HostPort, type Incarnation, type ServerId, serverId } from '../common/ids.ts';
 import { PROVISIONAL_AFTER_MS, SERVER_DOWN_AFTER_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
@@ -14,6 +14,7 @@ import {
   type ServerFigures,
   type ServerInfo,
 } from '../common/wire/control.ts';
+import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
 import type { Candidate } from './placement.ts';
 import {
@@ -57,21 +58,40 @@ export interface LiveMember {
    * was stopped finds old messages in its sockets.
    */
   provenAtMs: number;
+  /** Monotonic: when it last said that its disk is healthy; first, when it registered. */
+  wellAtMs: number;
   space: Register['space'];
   io: Heartbeat['io'];
   suspects: ReadonlySet<ServerId>;
   counts: { openBlocks: number; blocks: number; files: number; aliases: number; lostRecords: number };
   leaving: Heartbeat['leaving'];
   scrub: Heartbeat['scrub'];
+  /** For how many milliseconds it has not read these replicas through. */
+  overdue: ReadonlyMap<BlockId, number>;
   use: Heartbeat['use'];
+  /** By how much its clock is ahead of this one, as of its last heartbeat, ms. */
+  clockAheadMs: number;
+  /** The highest that its disk has shown. What a restart of the NameServer forgets of it, servers that run show again. */
+  diskAge: number | undefined;
 }
 
 const zKnown = z.array(z.number().transform(serverId));
 const NOT_PROBED: Heartbeat['io'] = { healthy: true, readOnly: false, probeMs: 0 };
 const NO_COUNTS = { openBlocks: 0, blocks: 0, files: 0, aliases: 0, lostRecords: 0 };
+const NOTHING_OVERDUE: LiveMember['overdue'] = new Map();
 const NO_SPACE = { totalBytes: 0, freeBytes: 0, usedBytes: 0 };
+/** In seconds of service: what a NameServer may forget of it where the DataServer dies before the NameServer starts again. */
+const DISK_AGE_KEPT_EVERY = 60;
 /** Says "nowhere" on the wire, where an address needs a port. */
 const NOWHERE: HostPort = { host: 'unknown', port: 1 };
+
+export interface MembersDeps {
+  readonly store: NameStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly configured: readonly ConfiguredMember[];
+  readonly faults?: NameServerFaults;
+}
 
 /** The DataServers of the cluster: which are known, which are alive, what each last said of itself. */
 export class Members {
@@ -81,6 +101,7 @@ export class Members {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #configured: ReadonlyMap<ServerId, ConfiguredMember>;
+  readonly #faults: NameServerFaults;
   readonly #records: Map<ServerId, MemberRecord>;
   readonly #known: Set<ServerId>;
   readonly #removed: Set<ServerId>;
@@ -92,7 +113,7 @@ export class Members {
   #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(
-    deps: { store: NameStore; clock: Clock; random: Random; configured: readonly ConfiguredMember[] },
+    deps: MembersDeps,
     records: readonly MemberRecord[],
     { known, removed }: { readonly known: readonly ServerId[]; readonly removed: readonly ServerId[] },
   ) {
@@ -100,6 +121,7 @@ export class Members {
     this.#clock = deps.clock;
     this.#openedAtMs = deps.clock.monotonic();
     this.#random = deps.random;
+    this.#faults = deps.faults ?? NO_FAULTS;
     this.#configured = new Map(deps.configured.map((member) => [member.id, member]));
     this.#records = new Map(records.map((record) => [record.id, record]));
     this.#removed = new Set(removed);
@@ -108,12 +130,7 @@ export class Members {
     this.noticeStates();
   }
 
-  static async open(deps: {
-    readonly store: NameStore;
-    readonly clock: Clock;
-    readonly random: Random;
-    readonly configured: readonly ConfiguredMember[];
-  }): Promise<Members> {
+  static async open(deps: MembersDeps): Promise<Members> {
     const records: MemberRecord[] = [];
     for await (const record of deps.store.readAll(MEMBER_RANGE, zMemberRecord as z.ZodType<MemberRecord>))
       records.push(record);
@@ -130,6 +147,10 @@ export class Members {
   /** Taken out of the cluster, for good: whoever still names them changes nothing. Lowest first. */
   get removed(): ServerId[] {
     return [...this.#removed].sort((a, b) => a - b);
+  }
+
+  isRemoved(server: ServerId): boolean {
+    return this.#removed.has(server);
   }
 
   /**
@@ -169,18 +190,29 @@ export class Members {
             `out of mounts[] in config.json. Pictures that only ${register.mount} has: tfs salvage. To use the disk ` +
             'again, empty it and give it an "id" that was never used',
         );
-      const before = this.#records.get(server);
+      const before = this.#withAge(server);
       const heardAgoMs = this.heardAgoMs(server);
-      checkRegistration(register, { clusterUuid, before: before && { record: before, heardAgoMs } });
+      try {
+        checkRegistration(register, {
+          clusterUuid,
+          before: before && { record: before, heardAgoMs },
+          faults: this.#faults,
+        });
+      } catch (error) {
+        // It may come again after a restart of this process, to be refused again.
+        await this.#keepAge(server);
+        throw error;
+      }
       const nonces = withNonce(before?.nonces, register.nonce, this.#random.bytes(4));
-      const record = recordOf(register, nonces);
+      const record = recordOf(register, nonces, before?.diskAge);
       await this.#store.write(memberKey(server), record, `the registration of server ${server}`);
       this.#records.set(server, record);
       this.#known.add(server);
       // The same process again: its disk is as it was.
       const known = this.#live.get(server);
       const now = this.#clock.monotonic();
-      const io = known?.record.incarnation === record.incarnation ? known.io : NOT_PROBED;
+      const isSame = known?.record.incarnation === record.incarnation;
+      const { io, wellAtMs } = isSame ? known : { io: NOT_PROBED, wellAtMs: now };
       const live: LiveMember = {
         record,
         table: new TableStream(),
@@ -193,13 +225,17 @@ export class Members {
         toldEpoch: -1,
         heardAtMs: now,
         provenAtMs: Number.NEGATIVE_INFINITY,
+        wellAtMs,
         space: register.space,
         io,
         suspects: new Set(),
         counts: NO_COUNTS,
         leaving: undefined,
         scrub: undefined,
+        overdue: NOTHING_OVERDUE,
         use: undefined,
+        clockAheadMs: known?.clockAheadMs ?? 0,
+        diskAge: record.diskAge,
       };
       const isChanged =
         before === undefined ||
@@ -330,6 +366,12 @@ export class Members {
     return Math.min(this.heardAgoMs(server), this.#clock.monotonic() - this.#openedAtMs);
   }
 
+  /** For how long it has been saying that its disk is not healthy; 0 where it is. */
+  unwellMs(server: ServerId): number {
+    const live = this.#live.get(server);
+    return live === undefined || live.io.healthy ? 0 : this.#clock.monotonic() - live.wellAtMs;
+  }
+
   /** How old what the server last said may be. Infinity when that is not known. */
   provenAgoMs(server: ServerId): number {
     const live = this.#live.get(server);
@@ -445,7 +487,32 @@ export class Members {
       suspects: [...(live?.suspects ?? [])],
       leaving: live?.leaving !== undefined,
       drained: this.isDrained(id),
+      clockAheadMs: live?.clockAheadMs ?? 0,
     };
+  }
+
+  /** A heartbeat told how long its disk was in service. Kept durably when that has become much longer. */
+  heardAge(live: LiveMember, diskAge: number): void {
+    if (diskAge <= (live.diskAge ?? 0)) return;
+    live.diskAge = diskAge;
+    const { id } = live.record;
+    if (diskAge - (this.#records.get(id)?.diskAge ?? 0) < DISK_AGE_KEPT_EVERY) return;
+    // What could not be kept is tried again at the next.
+    this.#serially(() => this.#keepAge(id)).catch(() => undefined);
+  }
+
+  async #keepAge(server: ServerId): Promise<void> {
+    const record = this.#withAge(server);
+    if (record === undefined || record.diskAge === this.#records.get(server)?.diskAge) return;
+    await this.#store.write(memberKey(server), record, `the age of the disk of server ${server}`);
+    this.#records.set(server, record);
+  }
+
+  /** What is known of it durably, with the age that its last heartbeat told. */
+  #withAge(server: ServerId): MemberRecord | undefined {
+    const record = this.#records.get(server);
+    const diskAge = this.#live.get(server)?.diskAge;
+    return record === undefined || diskAge === undefined ? record : { ...record, diskAge };
   }
 
   #serially<T>(work: () => Promise<T>): Promise<T> {

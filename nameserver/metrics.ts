@@ -1,3 +1,4 @@
+import { JOB_KINDS } from '../common/jobs.ts';
 import type { Metrics } from '../common/metrics.ts';
 import type { ServerInfo } from '../common/wire/control.ts';
 import type { NameServer } from './nameserver.ts';
@@ -19,6 +20,11 @@ export function observe(metrics: Metrics, server: NameServer): void {
   );
   ofServers('tfs_nameserver_server_writable', '1 while its disk takes new blocks', ({ state, io }) =>
     state === 'up' && io.healthy && !io.readOnly && io.full !== true ? 1 : 0,
+  );
+  ofServers(
+    'tfs_nameserver_server_clock_ahead_seconds',
+    'By how much the clock of the DataServer is ahead of that of this NameServer',
+    ({ clockAheadMs }) => clockAheadMs / 1000,
   );
   gauge(
     'tfs_nameserver_writable_domains',
@@ -146,6 +152,15 @@ export function observe(metrics: Metrics, server: NameServer): void {
     jobs.dispatcher === undefined || jobs.dispatcher.trouble !== undefined ? 0 : 1,
   );
   gauge('tfs_nameserver_jobs_running', 'Jobs under way on DataServers', () => jobs.desk.grants.size);
+  metrics.observedBy('tfs_nameserver_jobs_running_by_kind', 'Jobs under way, by their kind', 'kind', () =>
+    JOB_KINDS.map((kind) => [
+      kind,
+      [...jobs.desk.grants.all()].filter((grant) => grant.kind === kind).length,
+    ]),
+  );
+  metrics.observedBy('tfs_nameserver_jobs_paused', '1 where an operator has stopped that kind', 'kind', () =>
+    JOB_KINDS.map((kind) => [kind, jobs.pauses.isPaused(kind) ? 1 : 0]),
+  );
   gauge(
     'tfs_nameserver_jobs_parked',
     'Jobs that failed several times on a DataServer and are left alone there for a while',

@@ -33,6 +33,9 @@ import { Drains } from './drains.ts';
 import { dropCommandsOver } from './drop-commands.ts';
 import { Dropper } from './dropper.ts';
 import { EmptyScan } from './empty-scan.ts';
+import { Erasure } from './erasure.ts';
+import { ErasureList } from './erasure-list.ts';
+import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 import { serve } from './handlers.ts';
 import { Jobs } from './jobs/jobs.ts';
 import { Pauses } from './jobs/pauses.ts';
@@ -47,6 +50,7 @@ import { OpsSync } from './ops-sync.ts';
 import { otherOver, tellDrainedOver, tellRemovedOver } from './other-nameserver.ts';
 import { Overview } from './overview.ts';
 import { PairHealth } from './pair-health.ts';
+import { whyLost } from './planner/sight-of.ts';
 import { askPromiseOver, PromiseRounds } from './promise-rounds.ts';
 import { Registry } from './registry.ts';
 import { ReignKeeper } from './reign.ts';
@@ -58,6 +62,7 @@ import { SEAL_TIMES, type SealTimes } from './seal-decision.ts';
 import { Series } from './series.ts';
 import { ShortCount } from './short-count.ts';
 import { Sweep } from './sweep.ts';
+import { traceCommandsOver } from './trace-commands.ts';
 import { View } from './view.ts';
 
 export interface NameServerOptions {
@@ -92,6 +97,7 @@ export interface NameServerOptions {
   /** Where work goes that can wait, and how fast it may be done; without it none is. The queues are the caller's. */
   readonly jobs?: Rates & { readonly queues: JobQueues };
   readonly compaction?: CompactionSettings;
+  readonly faults?: NameServerFaults;
 }
 
 interface Parts {
@@ -134,6 +140,7 @@ export class NameServer {
   readonly dropper: Dropper;
   readonly jobs: Jobs;
   readonly compaction: Compaction;
+  readonly erasure: Erasure;
   readonly leadership: Leadership;
   readonly rounds: PromiseRounds;
   readonly #options: NameServerOptions;
@@ -154,11 +161,23 @@ export class NameServer {
    * @throws TfsError CONFLICT when the port is taken; IO, DISK_FULL
    */
   static async open(options: NameServerOptions): Promise<NameServer> {
-    const { kv, clock, log, id, configured, minWrite, net, random, keyring, rival } = options;
+    const {
+      kv,
+      clock,
+      log,
+      id,
+      configured,
+      minWrite,
+      net,
+      random,
+      keyring,
+      rival,
+      faults = NO_FAULTS,
+    } = options;
     const store = new NameStore(kv);
     const map = new BlockMap();
     const checkpoint = new Checkpoint({ kv, map, log });
-    const members = await Members.open({ store, clock, random, configured });
+    const members = await Members.open({ store, clock, random, configured, faults });
     const keeper = await ReignKeeper.open(store, { nameserver: id, log });
     const peers = Peers.open({ net, clock, random, keyring, role: 'nameserver', id: String(id) });
     const leadership: Leadership = new Leadership({
@@ -176,7 +195,14 @@ export class NameServer {
     });
     const missing = () => members.missing(leadership.reign);
     const view = await View.open({ store, log, minWrite, missing });
-    const series = await Series.open({ store, nameserver: id, clock, log, whoIsMissing: () => view.gap });
+    const series = await Series.open({
+      store,
+      nameserver: id,
+      clock,
+      log,
+      whoIsMissing: () => view.gap,
+      faults,
+    });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
     const pauses = await Pauses.open(store, log);
     const mapVersion = new MapVersion(() => keeper.highest.epoch);
@@ -214,7 +240,7 @@ export class NameServer {
 
   private constructor(parts: Parts) {
     const { options, map, members, leadership, series, view, peers } = parts;
-    const { clock, random, log, replicas, minWrite, clusterUuid } = options;
+    const { clock, random, log, replicas, minWrite, clusterUuid, faults = NO_FAULTS } = options;
     this.#options = options;
     this.map = map;
     this.members = members;
@@ -236,11 +262,20 @@ export class NameServer {
       reign,
       reachable: (server: ServerId, at: Reign) => members.reachable(server, at),
     };
-    this.sealer = new SealCoordinator({ ...orders, times: options.sealTimes ?? SEAL_TIMES });
-    this.opsSync = new OpsSync(orders);
+    const { deadMs = DEAD_MS, sealTimes = { ...SEAL_TIMES, deadMs } } = options;
+    this.sealer = new SealCoordinator({
+      ...orders,
+      isRemoved: (server) => members.isRemoved(server),
+      times: sealTimes,
+      faults,
+    });
+    this.opsSync = new OpsSync({
+      ...orders,
+      renew: (block) => this.configurer.request(block, [], true),
+    });
     this.configurer = new Configurer({
       ...orders,
-      minWrite,
+      minWrite: faults.has('configure-below-min-write') ? 1 : minWrite,
       address: (server) => members.address(server),
       domainOf: (server) => members.domainOf(server),
       isDrained: (server) => members.isDrained(server),
@@ -270,31 +305,53 @@ export class NameServer {
       commands: dropCommandsOver(peers, (error) => leadership.refused(error)),
       configurer: this.configurer,
       empty: this.#empty.found,
+      missing: () => members.missing(leadership.reign),
       isViewComplete: () => view.isComplete(),
-      isCurrent: (server) => leadership.reign !== undefined && members.isHeld(server, leadership.reign),
+      isCurrent: (server) =>
+        leadership.reign !== undefined &&
+        (members.isHeld(server, leadership.reign) ||
+          (faults.has('drop-counts-unpromised') && members.get(server)?.table.isCurrent === true)),
       canWrite: (server) => members.canWrite(server),
       isDrained: (server) => members.isDrained(server),
       domainOf: (server) => members.domainOf(server),
       usedPercent: (server) => members.usedPercent(server),
     });
+    this.compaction = new Compaction({
+      ...orders,
+      ...options.compaction,
+      commands: compactionCommandsOver(peers, (error) => leadership.refused(error)),
+      isPaused: () => parts.pauses.isPaused('compact'),
+      isQueued: () => this.jobs.isQueued,
+      isViewComplete: () => view.isComplete(),
+      isCurrent: (server) => this.#isCurrent(server),
+      canWrite: (server) => members.canWrite(server),
+    });
+    const erasures = new ErasureList(clock);
     this.jobs = new Jobs({
       ...orders,
       ...options.jobs,
       pauses: parts.pauses,
       commands: repairs,
       members,
+      faults,
       isCurrent: (server) => this.#isCurrent(server),
       deadMs: options.deadMs ?? DEAD_MS,
+      garbage: this.compaction,
+      erasures,
       isViewComplete: () => view.isComplete(),
       seal: (block, why) => this.sealer.enqueue(block, why),
     });
-    this.compaction = new Compaction({
+    this.erasure = new Erasure({
       ...orders,
-      ...options.compaction,
-      commands: compactionCommandsOver(peers, (error) => leadership.refused(error)),
-      isViewComplete: () => view.isComplete(),
-      isCurrent: (server) => this.#isCurrent(server),
-      canWrite: (server) => members.canWrite(server),
+      members,
+      compaction: this.compaction,
+      list: erasures,
+      isLed: () => leadership.reign !== undefined,
+      isQueued: () => this.jobs.isQueued,
+      isPaused: () => parts.pauses.isPaused('purge'),
+      commands: traceCommandsOver(peers, (error) => leadership.refused(error)),
+      requireReign: () => leadership.require(),
+      seal: (block, why) => this.sealer.enqueue(block, why),
     });
     this.rounds = new PromiseRounds({
       members,
@@ -369,6 +426,7 @@ export class NameServer {
       isViewComplete: () => view.isComplete(),
       reign,
       confirm: () => this.rounds.confirm(),
+      faults,
     });
     this.#overview = new Overview({
       ...options,
@@ -468,6 +526,7 @@ export class NameServer {
       this.dropper.close(),
       this.jobs.close(),
       this.compaction.close(),
+      this.erasure.close(),
     ];
     await this.#server?.drain();
     // What they still wait for fails now.
@@ -494,6 +553,7 @@ export class NameServer {
     this.view.notice().catch((error: unknown) => log.error({ err: error }, 'the view could not be noted'));
     this.jobs.pump();
     if (!this.leads) return;
+    this.#noticeLost();
     this.#sweep.run(clock.monotonic());
     this.sealer.pump();
     this.opsSync.pump();
@@ -505,6 +565,19 @@ export class NameServer {
     this.#empty.step();
     this.dropper.pump();
     this.compaction.pump();
+    this.erasure.pump();
+  }
+
+  /** What a DataServer was writing that is given up since, or whose disk has failed, the others have sealed without it. */
+  #noticeLost(): void {
+    const { deadMs = DEAD_MS, log } = this.#options;
+    const { members, map } = this;
+    for (const server of members.known) {
+      const why = whyLost(server, { members, deadMs });
+      const blocks = map.waitForSeals(server, why === undefined);
+      if (blocks > 0)
+        log.info({ server, blocks, why }, 'blocks go on with or without what a DataServer was writing');
+    }
   }
 
   /** Whether this NameServer leads, and knows all that the server holds, which obeys it. */

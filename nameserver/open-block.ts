@@ -1,13 +1,9 @@
 import { assert, TfsError } from '../common/errors.ts';
 import type { ServerId, Version } from '../common/ids.ts';
-import {
-  ELIGIBLE_HEARTBEAT_AGE_MS_MAX,
-  PROMISE_ROUND_MS_MAX,
-  START_WAIT_MS,
-  UNSETTLED_BLOCKS_PER_SERVER_MAX,
-} from '../common/limits.ts';
+import { ELIGIBLE_HEARTBEAT_AGE_MS_MAX, PROMISE_ROUND_MS_MAX, START_WAIT_MS } from '../common/limits.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import type { Random } from '../common/seams/random.ts';
+import { tunable } from '../common/tunables.ts';
 import type { OpenBlock, OpenBlockReply, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Members } from './members.ts';
@@ -121,10 +117,10 @@ export class BlockOpener {
 
   #checkBacklog(primary: ServerId): void {
     const { map } = this.#deps;
-    if (map.unsettled.size < UNSETTLED_BLOCKS_PER_SERVER_MAX) return;
+    if (map.unsettled.size < tunable.unsettledBlocksPerServerMax) return;
     let own = 0;
     for (const block of map.unsettled) if (map.locate(block)?.opsPrimary === primary) own++;
-    if (own >= UNSETTLED_BLOCKS_PER_SERVER_MAX)
+    if (own >= tunable.unsettledBlocksPerServerMax)
       throw new TfsError('OVERLOADED', `${own} blocks of server ${primary} are not sealed yet`, {
         retryAfterMs: 1000,
       });

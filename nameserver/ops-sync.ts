@@ -1,8 +1,10 @@
-import { toTfsError } from '../common/errors.ts';
+import { isTfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import { OPS_BEHIND_MS, OPS_SYNCS_RUNNING_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import type { Member, Reign } from '../common/wire/control.ts';
 import type { BlockFacts } from './block-facts.ts';
 import type { BlockMap } from './block-map.ts';
@@ -16,6 +18,8 @@ export interface OpsSyncDeps {
   /** Undefined while this NameServer does not lead. */
   readonly reign: () => Reign | undefined;
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Gives the block a new configuration, of the same members if nothing speaks against it. */
+  readonly renew: (block: BlockId) => Promise<unknown>;
 }
 
 /**
@@ -28,6 +32,8 @@ export class OpsSync {
   readonly #deps: OpsSyncDeps;
   /** When to look at the block, monotonic. */
   readonly #due = new Map<BlockId, number>();
+  /** Blocks that needed a new configuration, and when one is asked for again at the earliest: each takes a number. */
+  readonly #renewals = new Map<BlockId, { readonly delayMs: number; readonly dueAtMs: number }>();
   readonly #running = new Set<Promise<void>>();
   #closed = false;
 
@@ -54,7 +60,10 @@ export class OpsSync {
       if (dueAtMs > now) continue;
       this.#due.delete(block);
       const facts = this.#deps.map.facts(block);
-      if (facts === undefined) continue;
+      if (facts === undefined) {
+        this.#renewals.delete(block);
+        continue;
+      }
       const run = this.#syncBlock(facts, reign).finally(() => {
         this.#running.delete(run);
         this.pump();
@@ -82,6 +91,15 @@ export class OpsSync {
     }
   }
 
+  #mayRenew(block: BlockId): boolean {
+    const now = this.#deps.clock.monotonic();
+    const last = this.#renewals.get(block);
+    if (last !== undefined && now < last.dueAtMs) return false;
+    const delayMs = Math.min(tunable.attachRetryMsMax, 2 * (last?.delayMs ?? OPS_BEHIND_MS / 2));
+    this.#renewals.set(block, { delayMs, dueAtMs: now + delayMs });
+    return true;
+  }
+
   async #sync(
     facts: BlockFacts,
     { to, from, reign }: { to: Member; from: Member; reign: Reign },
@@ -92,6 +110,7 @@ export class OpsSync {
       const { seq } = await commands.syncOps(to, { block, reign, from });
       this.stats.syncs++;
       map.caughtUp(block, to.id, seq);
+      this.#renewals.delete(block);
       if (map.facts(block)?.replicas.some(({ server, behind }) => server === to.id && behind))
         this.noted(block);
     } catch (error) {
@@ -99,9 +118,22 @@ export class OpsSync {
       const reason = toTfsError(error).message;
       log.debug({ block, server: to.id, from: from.id, reason }, 'a replica could not fetch operations yet');
       this.noted(block);
+      if (!isBetweenConfigurations(error) || !this.#mayRenew(block)) return;
+      // No operation may come any more that would need the next configuration; so it is asked for here.
+      mark('ops-sync-renewed');
+      await this.#deps.renew(block).catch((failure: unknown) => {
+        log.debug({ block, reason: toTfsError(failure).message }, 'a configuration could not be renewed yet');
+      });
     }
   }
 }
+
+/**
+ * One that was begun, and that not all have: who holds it, or waits for it, takes no operations of the one before, and the
+ * other way about. The next one brings them together, whoever leads.
+ */
+const isBetweenConfigurations = (error: unknown): boolean =>
+  isTfsError(error, 'CONFLICT') || (isTfsError(error, 'STALE_EPOCH') && error.details?.['n'] !== undefined);
 
 /** The sequencer, or whoever has more than it. */
 function sourceOf({ opsPrimary, replicas }: BlockFacts): ServerId | undefined {

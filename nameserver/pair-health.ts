@@ -1,12 +1,8 @@
 import type { Incarnation, ServerId } from '../common/ids.ts';
-import {
-  PAIR_FAILURES_PER_MINUTE_MAX,
-  PAIR_HOLD_MS_MAX,
-  PAIR_HOLD_MS_MIN,
-  PAIR_RESTARTS_MAX,
-  PAIR_RESTARTS_MS,
-} from '../common/limits.ts';
+import { PAIR_FAILURES_PER_MINUTE_MAX, PAIR_RESTARTS_MAX } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -50,10 +46,11 @@ export class PairHealth {
     this.#noticeRestart(pair, primary, member, now);
     pair.failedAtMs = [...pair.failedAtMs.filter((at) => now - at < MINUTE_MS), now];
     if (pair.failedAtMs.length < PAIR_FAILURES_PER_MINUTE_MAX || now < pair.heldUntilMs) return;
-    if (now - pair.heldUntilMs > PAIR_HOLD_MS_MAX) pair.holds = 0;
-    pair.heldUntilMs = now + Math.min(PAIR_HOLD_MS_MAX, PAIR_HOLD_MS_MIN * 2 ** pair.holds++);
+    if (now - pair.heldUntilMs > tunable.pairHoldMsMax) pair.holds = 0;
+    pair.heldUntilMs = now + Math.min(tunable.pairHoldMsMax, tunable.pairHoldMsMin * 2 ** pair.holds++);
     pair.failedAtMs = [];
     this.stats.holds++;
+    mark('pair-held');
   }
 
   /** Whether no block is to be placed on both, if there are others. */
@@ -92,7 +89,7 @@ export class PairHealth {
     const incarnations = this.#incarnations(a, b);
     if (incarnations === pair.incarnations) return;
     pair.incarnations = incarnations;
-    pair.restartedAtMs = [...pair.restartedAtMs.filter((at) => now - at < PAIR_RESTARTS_MS), now];
+    pair.restartedAtMs = [...pair.restartedAtMs.filter((at) => now - at < tunable.pairRestartsMs), now];
     if (pair.restartedAtMs.length > PAIR_RESTARTS_MAX) return;
     pair.failedAtMs = [];
     pair.heldUntilMs = Math.min(pair.heldUntilMs, now);

@@ -1,7 +1,8 @@
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { DRIFT_REPORT_MS_MIN } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   compareReigns,
   type Heartbeat,
@@ -58,7 +59,8 @@ export class Registry {
 
   /** @throws TfsError REFUSED when the server may not join as what it says it is; IO, DISK_FULL */
   async register(message: Register): Promise<RegisterReply> {
-    const { members, removal, clusterUuid, series, view, replicas, minWrite, log, onMapChange } = this.#deps;
+    const { members, removal, clusterUuid, series, view, replicas, minWrite, clock, log, onMapChange } =
+      this.#deps;
     const { server } = message;
     const wasTold = this.#wasTold(members.get(server));
     const { live, isChanged } = await members.register(message, clusterUuid);
@@ -82,6 +84,7 @@ export class Registry {
       replicas,
       minWrite,
       token: members.token(),
+      wallMs: clock.now(),
       ...(nonce === undefined ? {} : { nonce }),
     };
   }
@@ -102,6 +105,7 @@ export class Registry {
     if (!message.last) return;
     const gone = map.endReport(server);
     if (gone > 0) {
+      mark('report-missing-blocks');
       this.stats.lostReplicas += gone;
       log.error(
         { server, blocks: gone },
@@ -114,9 +118,11 @@ export class Registry {
 
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
-    const { members, map, leadership, view, sealer, log, onMapChange } = this.#deps;
+    const { members, map, leadership, view, sealer, clock, log, onMapChange } = this.#deps;
     const {
       server,
+      wallMs,
+      diskAge = 0,
       space,
       io,
       suspects,
@@ -129,6 +135,7 @@ export class Registry {
       scrub,
       use,
       scrubbed = [],
+      overdue = [],
     } = message;
     const wasAway = members.stateOf(server) !== 'up';
     const live = members.hear(server, message.incarnation, message);
@@ -139,11 +146,15 @@ export class Registry {
       leaving,
       space,
       io,
+      wellAtMs: io.healthy ? live.heardAtMs : live.wellAtMs,
+      clockAheadMs: wallMs === undefined ? 0 : wallMs - clock.now(),
       scrub,
+      overdue: new Map(overdue.map(({ block, ageMs }) => [block, ageMs])),
       use,
       suspects: new Set(suspects),
       counts: { openBlocks, blocks, files, aliases, lostRecords },
     });
+    members.heardAge(live, diskAge);
     const isInStep = live.table.beat(message.sequence);
     const taking = isInStep ? this.#take(server, entries) : undefined;
     // Before anything is waited for: the digest is that of the table with these entries.
@@ -170,6 +181,7 @@ export class Registry {
       members: members.known,
       removed: members.removed,
       token: members.token(),
+      wallMs: clock.now(),
       confirmed,
       stale: confirmed ? [...stale] : [],
     };
@@ -198,9 +210,10 @@ export class Registry {
     const server = record.id;
     if (!table.compare(digest === map.digestOf(server))) return false;
     const now = clock.monotonic();
-    if (now - (this.#comparedAtMs.get(server) ?? Number.NEGATIVE_INFINITY) < DRIFT_REPORT_MS_MIN)
+    if (now - (this.#comparedAtMs.get(server) ?? Number.NEGATIVE_INFINITY) < tunable.driftReportMsMin)
       return false;
     this.#comparedAtMs.set(server, now);
+    mark('report-drifted');
     log.warn({ server }, 'the table of a DataServer is not what it reported: asking for all of it');
     table.reset();
     return true;

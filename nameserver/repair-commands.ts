@@ -1,5 +1,6 @@
 import type { BlockId } from '../common/ids.ts';
-import { REPAIR_MS_MAX, RPC_MS_DEFAULT } from '../common/limits.ts';
+import { RPC_MS_DEFAULT } from '../common/limits.ts';
+import { tunable } from '../common/tunables.ts';
 import {
   type BlockHeadReply,
   type Member,
@@ -24,8 +25,9 @@ export function repairCommandsOver(peers: Peers, onFailure: (error: unknown) => 
   return {
     repair: async ({ address }, order) => {
       try {
-        return (await peers.callControl(address, Op.REPAIR, order, zRepairReply, undefined, REPAIR_MS_MAX))
-          .message;
+        return (
+          await peers.callControl(address, Op.REPAIR, order, zRepairReply, undefined, tunable.repairMsMax)
+        ).message;
       } catch (error) {
         onFailure(error);
         throw error;

@@ -1,8 +1,6 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import {
-  REPAIR_LOST_RETRY_MS,
-  REPAIR_RETRY_MS_MAX,
   REPAIR_RETRY_MS_MIN,
   REPAIR_TASKS_MAX,
   REPAIRED_QUIET_MS,
@@ -12,6 +10,7 @@ import {
 } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import type { Member, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { RepairCommands } from './repair-commands.ts';
@@ -153,12 +152,12 @@ export class Repairer {
       task.lost = await this.#repair(task, plan, reign);
       task.attempts = 0;
       // The report of the replica itself says whether it is good now.
-      task.dueAtMs = clock.monotonic() + (task.lost > 0 ? REPAIR_LOST_RETRY_MS : REPAIRED_QUIET_MS);
+      task.dueAtMs = clock.monotonic() + (task.lost > 0 ? tunable.repairLostRetryMs : REPAIRED_QUIET_MS);
     } catch (error) {
       task.attempts++;
       this.stats.failures++;
       const retryMs = REPAIR_RETRY_MS_MIN * 2 ** Math.min(task.attempts, 16);
-      task.dueAtMs = clock.monotonic() + Math.min(REPAIR_RETRY_MS_MAX, retryMs);
+      task.dueAtMs = clock.monotonic() + Math.min(tunable.repairRetryMsMax, retryMs);
       const failure = toTfsError(error);
       this.#complain(task, failure);
       if (failure.code === 'CONFLICT') this.#deps.seal(task.block, 'its replicas are sealed differently');

@@ -1,13 +1,14 @@
 import { compareSeals } from '../common/format/seal-rank.ts';
 import type { Epoch, ServerId } from '../common/ids.ts';
 import { DEAD_MS, SEAL_PATIENCE_MS } from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
 import type { FenceReply, SealFact } from '../common/wire/control.ts';
-import { NO_FAULTS, type SealFaults } from './seal-faults.ts';
+import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 
 /** One server that may hold the block, and what it said when it was fenced. */
 export type Asked =
   | { readonly server: ServerId; readonly reply: FenceReply }
-  /** @param silentForMs since when it has left this question unanswered */
+  /** @param silentForMs since when it has left this question unanswered; Infinity for one that was taken out of the cluster */
   | { readonly server: ServerId; readonly reply?: undefined; readonly silentForMs: number };
 
 export interface SealTimes {
@@ -26,7 +27,7 @@ export interface SealQuestion {
   /** Of the leader that decides. */
   readonly epoch: Epoch;
   readonly times?: SealTimes;
-  readonly faults?: SealFaults;
+  readonly faults?: NameServerFaults;
 }
 
 export interface SealOrder {
@@ -42,6 +43,8 @@ export interface SealOrder {
   readonly lost: number;
   /** What verifies on no holder may be sealed as lost. */
   readonly mayLose: boolean;
+  /** So may what is there, and its disk fails to read: that has been tried for so long that it will not come back. */
+  readonly mayLoseUnread: boolean;
   /** Members that hold the block and can be sealed, the best copy first; each is a source for the others. */
   readonly holders: readonly ServerId[];
   /** Holders that have exactly this SEAL already. */
@@ -89,7 +92,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
   const missing = asked.filter(({ reply }) => reply === undefined).map(({ server }) => server);
   const forMs = timeLeft(question, usable);
   if (forMs > 0) return { kind: 'wait', missing, forMs };
-  if (known.length === 0 && missing.length === 0) return { kind: 'forget' };
+  if (known.length === 0 && isDenied(question)) return { kind: 'forget' };
   if (usable.length === 0) return { kind: 'wait', missing, forMs: Number.POSITIVE_INFINITY };
 
   const adopted = adoptedOf(usable);
@@ -97,6 +100,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
   const lengths = usable.map(({ reply }) => Math.max(reply.validLength, reply.provenLength));
   const length =
     adopted?.length ?? (faults.has('seal-at-minimum') ? Math.min(...lengths) : Math.max(...lengths));
+  markDecision({ question, usable, missing, adopted, heals, length });
   const contradicting = heals ? [] : usable.filter(({ reply }) => contradicts(reply, adopted));
   const holders = usable
     .filter((each) => !contradicting.includes(each))
@@ -112,6 +116,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
     complete: adopted?.complete ?? false,
     lost: heals ? 0 : (adopted?.lost ?? 0),
     mayLose: allGivenUp(question),
+    mayLoseUnread: allGivenUp(question) && question.waitedMs >= (question.times ?? SEAL_TIMES).deadMs,
     holders: holders.map(({ server }) => server),
     sealed: heals
       ? []
@@ -135,6 +140,14 @@ function timeLeft({ asked, waitedMs, times = SEAL_TIMES }: SealQuestion, usable:
   const isSure = usable.some(({ reply }) => reply.clean || reply.seal !== undefined);
   return Math.max(0, isSure ? Math.min(untilDeadMs, times.patienceMs - waitedMs) : untilDeadMs);
 }
+
+/**
+ * Whether everyone who will ever answer has said that the block is not there: what was acknowledged in it would be on any
+ * one of them. A server that was taken out of the cluster is not let in again, whatever it holds.
+ */
+const isDenied = ({ asked }: SealQuestion): boolean =>
+  asked.every((each) => each.reply !== undefined || each.silentForMs === Number.POSITIVE_INFINITY) &&
+  (asked.length === 0 || asked.some(({ reply }) => reply !== undefined));
 
 /** Nobody who has not answered is expected to come back with what the others lack. */
 const allGivenUp = ({ asked, times = SEAL_TIMES }: SealQuestion): boolean =>
@@ -160,6 +173,25 @@ function hasLost(adopted: SealFact, usable: readonly Known[]): boolean {
           end <= reply.validLength && !reply.holes.some((hole) => hole.start <= start && hole.end >= end),
       ),
   );
+}
+
+/** Which of the rare cases this is. */
+function markDecision(facts: {
+  readonly question: SealQuestion;
+  readonly usable: readonly Known[];
+  readonly missing: readonly ServerId[];
+  readonly adopted: SealFact | undefined;
+  readonly heals: boolean;
+  readonly length: number;
+}): void {
+  const { question, usable, missing, adopted, heals, length } = facts;
+  if (adopted !== undefined && adopted.epoch !== question.epoch) mark('seal-adopted');
+  if (adopted?.complete && missing.length > 0) mark('seal-adopted-complete');
+  if (heals) mark('seal-heals-lost');
+  if (missing.length > 0) mark('seal-without-missing');
+  if (usable.every(({ reply }) => !reply.clean && reply.seal === undefined)) mark('seal-none-clean');
+  if (adopted === undefined && usable.every(({ reply }) => reply.validLength < length))
+    mark('seal-by-watermark');
 }
 
 function contradicts(reply: FenceReply, adopted: SealFact | undefined): boolean {

@@ -24,9 +24,13 @@ export interface SealRound {
  */
 export async function sealHolders(round: SealRound): Promise<{ readonly lost: number }> {
   const { map, block, decision, reign } = round;
-  const { sealed, length, slots, epoch, complete, mayLose, digest } = decision;
+  const { sealed, length, slots, epoch, complete, mayLose, mayLoseUnread, digest } = decision;
   const holders = decision.holders.map((server) => round.members.get(server)!);
-  const order: Seal = { block, reign, length, slots, epoch, complete, mayLose, sources: holders };
+  const order: Seal = {
+    ...{ block, reign, length, slots, epoch },
+    ...{ complete, mayLose, mayLoseUnread },
+    sources: holders,
+  };
   if (digest !== undefined) Object.assign(order, { digest, lost: decision.lost });
   let rest = holders.filter(({ id }) => !sealed.includes(id));
   let lost = 0;

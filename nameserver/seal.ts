@@ -1,18 +1,15 @@
 import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
-import {
-  SEAL_CONTRADICTED_RETRY_MS,
-  SEAL_RETRY_MS_MAX,
-  SEAL_RETRY_MS_MIN,
-  SEALS_RUNNING_MAX,
-} from '../common/limits.ts';
+import { SEAL_RETRY_MS_MIN } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
 import type { Member, Reign } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Commands } from './commands.ts';
+import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 import { type Asked, decideSeal, SEAL_TIMES, type SealTimes } from './seal-decision.ts';
-import { NO_FAULTS, type SealFaults } from './seal-faults.ts';
 import { sealHolders } from './seal-holders.ts';
 
 export interface SealDeps {
@@ -24,8 +21,10 @@ export interface SealDeps {
   readonly reign: () => Reign | undefined;
   /** Undefined while the server cannot be commanded. */
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
+  /** Whether an operator has taken the server out of the cluster: it is not waited for. Nobody is when absent. */
+  readonly isRemoved?: (server: ServerId) => boolean;
   readonly times?: SealTimes;
-  readonly faults?: SealFaults;
+  readonly faults?: NameServerFaults;
 }
 
 interface Task {
@@ -48,6 +47,8 @@ interface Task {
   /** What was said already. */
   readonly alarms: Set<string>;
   contradicted: boolean;
+  /** The map had it. */
+  known: boolean;
 }
 
 /** Not done; what it waits for is named. */
@@ -119,6 +120,7 @@ export class SealCoordinator {
         silentSinceMs: new Map(),
         alarms: new Set(),
         contradicted: false,
+        known: false,
       });
     }
     this.pump();
@@ -140,7 +142,7 @@ export class SealCoordinator {
     if (this.#closed || this.#deps.reign() === undefined) return;
     const now = this.#deps.clock.monotonic();
     for (const task of this.#tasks.values()) {
-      if (this.#running.size >= SEALS_RUNNING_MAX) return;
+      if (this.#running.size >= tunable.sealsRunningMax) return;
       if (task.running || task.dueAtMs > now) continue;
       task.running = true;
       const run = this.#run(task).finally(() => {
@@ -170,7 +172,7 @@ export class SealCoordinator {
       this.stats.retries++;
       const { waitsFor, within } = error instanceof Unfinished ? error : { waitsFor: [], within: {} };
       task.waitsFor = waitsFor;
-      const backoffMs = Math.min(within.msMax ?? SEAL_RETRY_MS_MAX, backoffMsOf(task.attempts));
+      const backoffMs = Math.min(within.msMax ?? tunable.sealRetryMsMax, backoffMsOf(task.attempts));
       task.dueAtMs = clock.monotonic() + Math.max(backoffMs, within.msMin ?? 0);
       const facts = { block: task.block, why: task.why, attempts: task.attempts, reason: failure.message };
       if (failure.code === 'INTERNAL') log.error({ ...facts, err: error }, 'a seal failed; trying again');
@@ -186,10 +188,15 @@ export class SealCoordinator {
     if (reign === undefined) throw new Unfinished('this NameServer does not lead');
     if (task.epoch !== reign.epoch) {
       // What was tried in an earlier reign says nothing of the time since: nobody was asked meanwhile.
+      if (task.epoch >= 0) mark('seal-under-later-leader');
       task.epoch = reign.epoch;
       task.firstAtMs = clock.monotonic();
       task.silentSinceMs.clear();
     }
+    // Sealed by an earlier turn, and gone since: if a replica turns up after all, its state says what is wanted.
+    const isThere = map.facts(block) !== undefined;
+    if (task.known && !isThere && task.holders.length === 0) return;
+    if (isThere) task.known = true;
     const { asked, members } = await this.#fenceAll(task, reign);
     const waitedMs = clock.monotonic() - task.firstAtMs;
     const decision = decideSeal({ asked, waitedMs, epoch: reign.epoch, times, faults });
@@ -198,6 +205,7 @@ export class SealCoordinator {
       throw new Unfinished(`waits for server ${missing.join(', ')}`, missing, { msMax: forMs });
     }
     if (decision.kind === 'forget') {
+      mark('seal-forgotten');
       const wasReported = map.facts(block)?.replicas.some((replica) => replica.state !== 0) ?? false;
       if (wasReported) log.error({ block }, 'no member holds a block that was there before');
       map.forget(block);
@@ -223,15 +231,16 @@ export class SealCoordinator {
       this.#alarm(task, `${lost} records verify on no replica: they are sealed as lost`);
     }
     task.contradicted = contradicting.length > 0;
+    if (task.contradicted) mark('seal-contradicted');
     if (task.contradicted)
       throw new Unfinished(`server ${contradicting.join(', ')} contradicts what was sealed`, contradicting, {
-        msMin: SEAL_CONTRADICTED_RETRY_MS,
+        msMin: tunable.sealContradictedRetryMs,
       });
     // Who is away shows up again by its state. Who is there and cannot answer is asked again, not too often.
     const ailing = missing.filter((server) => this.#deps.reachable(server, reign) !== undefined);
     if (ailing.length > 0)
       throw new Unfinished(`server ${ailing.join(', ')} could not be fenced`, ailing, {
-        msMin: SEAL_RETRY_MS_MAX,
+        msMin: tunable.sealRetryMsMax,
       });
   }
 
@@ -280,6 +289,7 @@ export class SealCoordinator {
         log.debug({ block, server, reason: toTfsError(error).message }, 'a member could not be fenced');
       }
     }
+    if (this.#deps.isRemoved?.(server) === true) return { server, silentForMs: Number.POSITIVE_INFINITY };
     const sinceMs = silentSinceMs.get(server) ?? askedAtMs;
     silentSinceMs.set(server, sinceMs);
     return { server, silentForMs: clock.monotonic() - sinceMs };
@@ -287,4 +297,4 @@ export class SealCoordinator {
 }
 
 const backoffMsOf = (attempts: number): number =>
-  Math.min(SEAL_RETRY_MS_MAX, SEAL_RETRY_MS_MIN * 2 ** Math.min(attempts, 16));
+  Math.min(tunable.sealRetryMsMax, SEAL_RETRY_MS_MIN * 2 ** Math.min(attempts, 16));

@@ -1,14 +1,12 @@
 import { z } from 'zod';
 import { TfsError } from '../common/errors.ts';
 import { type BlockId, blockId } from '../common/ids.ts';
-import {
-  COUNTER_RESERVE,
-  COUNTERS_PER_SERIES,
-  NEW_SERIES_PER_HOUR_MAX,
-  SERIES_MAX,
-} from '../common/limits.ts';
+import { COUNTERS_PER_SERIES, NEW_SERIES_PER_HOUR_MAX, SERIES_MAX } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
+import { tunable } from '../common/tunables.ts';
+import type { NameServerFaults } from './faults.ts';
 import { type NameStore, SERIES_KEY } from './name-store.ts';
 
 const zSeries = z.object({
@@ -30,6 +28,7 @@ export interface SeriesDeps {
   readonly log: Log;
   /** Undefined when every id that was ever used has been heard of, else who is missing for that. */
   readonly whoIsMissing: () => string | undefined;
+  readonly faults?: NameServerFaults;
 }
 
 /**
@@ -71,10 +70,12 @@ export class Series {
    *   store is older than the ids (a restored copy). The series is given up then.
    */
   heard(page: number, counter: number): boolean {
+    if (this.#deps.faults?.has('series-from-store-alone')) return true;
     const series = page >>> 1;
     if (series > this.#stored.highest) this.#stored = { ...this.#stored, highest: series };
     const isMine = page === this.#page && this.#stored.series !== 0;
     if (!isMine || counter < this.#stored.reserved) return true;
+    mark('series-given-up');
     this.#deps.log.error(
       { series, counter, reserved: this.#stored.reserved },
       'a block id is newer than the state of this NameServer: its directory is an old copy; taking a new series',
@@ -98,7 +99,7 @@ export class Series {
   }
 
   get #isUsedUp(): boolean {
-    return this.#stored.series === 0 || this.#next >= COUNTERS_PER_SERIES;
+    return this.#stored.series === 0 || this.#next >= tunable.countersPerSeries;
   }
 
   get #page(): number {
@@ -116,7 +117,7 @@ export class Series {
   }
 
   async #reserve(): Promise<void> {
-    const reserved = Math.min(COUNTERS_PER_SERIES, this.#next + COUNTER_RESERVE);
+    const reserved = Math.min(tunable.countersPerSeries, this.#next + tunable.counterReserve);
     await this.#keep({ ...this.#stored, reserved });
   }
 
@@ -135,8 +136,10 @@ export class Series {
         'UNAVAILABLE',
         `all ${SERIES_MAX} series of block ids are used up: start another cluster`,
       );
-    if (!(await this.#keep({ series, reserved: COUNTER_RESERVE, highest: series }))) return;
+    const reserved = Math.min(tunable.countersPerSeries, tunable.counterReserve);
+    if (!(await this.#keep({ series, reserved, highest: series }))) return;
     this.#next = 0;
+    mark('series-drawn');
     const now = clock.monotonic();
     this.#drawnAtMs = [...this.#drawnAtMs.filter((at) => now - at < HOUR_MS), now];
     const facts = { series, inTheLastHour: this.#drawnAtMs.length };

@@ -1,9 +1,8 @@
 import type { ServerId } from '../common/ids.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { type CopyCounts, countCopies, noCopies } from './block-facts.ts';
-import type { BlockMap } from './block-map.ts';
+import { type BlockMap, PAGES } from './block-map.ts';
 
-const PAGES = 0x1_0000;
 const SERVER_IDS = 0x1_0000;
 /** A page of 65 536 blocks takes a millisecond or two. */
 const PAGES_PER_STEP = 8;
@@ -55,9 +54,10 @@ export class ShortCount {
     if (this.#next === 0) this.#sumFromMs = clock.monotonic();
     const isAway = new Uint8Array(SERVER_IDS);
     for (const server of away()) isAway[server] = 1;
-    for (let counted = 0; this.#next < PAGES && counted < PAGES_PER_STEP; this.#next++) {
-      const page = map.page(this.#next);
-      if (page === undefined) continue;
+    for (let counted = 0; counted < PAGES_PER_STEP; this.#next++) {
+      this.#next = map.nextPage(this.#next);
+      if (this.#next === PAGES) break;
+      const page = map.page(this.#next)!;
       countCopies(page, isAway, this.#sum);
       counted++;
     }

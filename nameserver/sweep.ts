@@ -1,10 +1,6 @@
 import type { BlockId, ServerId } from '../common/ids.ts';
-import {
-  OPEN_BLOCK_AGE_MS_MAX,
-  OPENING_MS_MAX,
-  PRIMARY_SILENT_MS_MAX,
-  SMALL_BLOCK_MS,
-} from '../common/limits.ts';
+import { mark } from '../common/marks.ts';
+import { tunable } from '../common/tunables.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockFacts } from './block-facts.ts';
 import { Whole } from './block-page.ts';
@@ -13,8 +9,6 @@ import { Whole } from './block-page.ts';
 export const ODD_MS_MIN = 1_500;
 /** A primary that creates a block reports it within this. */
 export const PRIMARY_ABSENT_MS_MAX = 10_000;
-/** A primary ends its sessions by itself at their age; this is for one that does not. */
-export const OPEN_MS_MAX = OPEN_BLOCK_AGE_MS_MAX + 3_600_000;
 
 export interface Watched {
   readonly whole: Whole;
@@ -34,7 +28,7 @@ export interface Sight {
   readonly isLeaving: (server: ServerId) => boolean;
   /** Whether a new block of this primary would get all its replicas. */
   readonly isFullSetPossible: (primary: ServerId) => boolean;
-  /** Default {@link PRIMARY_SILENT_MS_MAX}. */
+  /** Default that of tunables.ts. */
   readonly primarySilentMsMax?: number;
 }
 
@@ -50,7 +44,7 @@ export function look(
   sight: Sight,
 ): { readonly watched: Watched; readonly seal: string | undefined } {
   const { nowMs, isCurrent, isLeaving, isFullSetPossible } = sight;
-  const { primarySilentMsMax = PRIMARY_SILENT_MS_MAX } = sight;
+  const { primarySilentMsMax = tunable.primarySilentMsMax } = sight;
   const sinceMs = before?.whole === facts.whole ? before.sinceMs : nowMs;
   const forMs = nowMs - sinceMs;
   const members = facts.replicas.filter((replica) => replica.member);
@@ -70,7 +64,7 @@ export function look(
       case Whole.UNSEALED:
         return forMs >= ODD_MS_MIN && isThereToSeal() ? 'not all of its replicas are sealed' : undefined;
       case Whole.OPENING:
-        return forMs >= OPENING_MS_MAX && members.every(({ server }) => isCurrent(server))
+        return forMs >= tunable.openingMsMax && members.every(({ server }) => isCurrent(server))
           ? 'nobody reports it'
           : undefined;
       case Whole.OPEN:
@@ -93,15 +87,18 @@ export function look(
     const primary = members.find(({ server }) => server === opsPrimary);
     const isLeft = primary?.state !== BlockState.OPEN && primary && isCurrent(primary.server);
     if (isLeft && forMs >= PRIMARY_ABSENT_MS_MAX) return 'its primary does not have it';
-    if (silentSinceMs !== undefined && nowMs - silentSinceMs >= primarySilentMsMax)
+    if (silentSinceMs !== undefined && nowMs - silentSinceMs >= primarySilentMsMax) {
+      mark('sweep-primary-silent');
       return 'its primary is away';
+    }
     // The damage is made good from the other members when it is sealed, and only then.
     if (facts.replicas.some(({ server, good, state }) => !good && state !== 0 && isCurrent(server)))
       return 'a replica of it is damaged';
-    if (forMs >= OPEN_MS_MAX) return 'it has been open for too long';
-    return fullSinceMs !== undefined && nowMs - fullSinceMs >= SMALL_BLOCK_MS
-      ? 'it has fewer replicas than are possible now'
-      : undefined;
+    if (forMs >= tunable.openBlockAgeMsMax + tunable.openBlockOverdueMs)
+      return 'it has been open for too long';
+    if (fullSinceMs === undefined || nowMs - fullSinceMs < tunable.smallBlockMs) return undefined;
+    mark('sweep-small-block');
+    return 'it has fewer replicas than are possible now';
   }
 }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { ServerId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
+import { mark } from '../common/marks.ts';
 import { type NameStore, WHOLE_KEY } from './name-store.ts';
 
 const zWhole = z.object({ whole: z.boolean() });
@@ -23,6 +24,7 @@ export interface ViewDeps {
 export class View {
   readonly #deps: ViewDeps;
   #whole: boolean;
+  #wasComplete = false;
   #writing: Promise<void> = Promise.resolve();
 
   private constructor(deps: ViewDeps, whole: boolean) {
@@ -56,14 +58,19 @@ export class View {
 
   /** To be called now and then: notes durably that everyone has been heard. */
   async notice(): Promise<void> {
-    if (this.#whole || !this.isComplete()) return;
+    const isComplete = this.isComplete();
+    if (isComplete !== this.#wasComplete) mark(isComplete ? 'safe-mode-left' : 'safe-mode-entered');
+    this.#wasComplete = isComplete;
+    if (this.#whole || !isComplete) return;
     await this.#set(true);
     this.#deps.log.info('every known DataServer has reported');
   }
 
   /** The store turned out to be older than the cluster. */
   async doubt(): Promise<void> {
-    if (this.#whole) await this.#set(false);
+    if (!this.#whole) return;
+    mark('view-doubted');
+    await this.#set(false);
   }
 
   #set(whole: boolean): Promise<void> {

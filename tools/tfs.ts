@@ -8,6 +8,7 @@ import { register as registerCompact } from './commands/compact.ts';
 import { register as registerDoctor } from './commands/doctor.ts';
 import { register as registerDrain } from './commands/drain.ts';
 import { register as registerDump } from './commands/dump.ts';
+import { register as registerErase } from './commands/erase.ts';
 import { register as registerFormat } from './commands/format.ts';
 import { register as registerFsck } from './commands/fsck.ts';
 import { register as registerGet } from './commands/get.ts';
@@ -16,12 +17,15 @@ import { register as registerJobs } from './commands/jobs.ts';
 import { register as registerMutations } from './commands/mutate.ts';
 import { register as registerPlan } from './commands/plan.ts';
 import { register as registerPromote } from './commands/promote.ts';
+import { register as registerPurge } from './commands/purge.ts';
 import { register as registerPut } from './commands/put.ts';
 import { register as registerRemoveServer } from './commands/remove-server.ts';
 import { register as registerSalvage } from './commands/salvage.ts';
 import { register as registerScrub } from './commands/scrub.ts';
+import { register as registerSign } from './commands/sign.ts';
 import { register as registerStat } from './commands/stat.ts';
 import { register as registerStatus } from './commands/status.ts';
+import { register as registerToken } from './commands/token.ts';
 import { register as registerVerify } from './commands/verify.ts';
 import { register as registerWhy } from './commands/why.ts';
 
@@ -50,11 +54,15 @@ for (const register of [
   registerPlan,
   registerWhy,
   registerCompact,
+  registerErase,
+  registerPurge,
   registerPromote,
   registerAdd,
   registerDrain,
   registerRemoveServer,
   registerFormat,
+  registerToken,
+  registerSign,
   registerVerify,
   registerScrub,
   registerFsck,

@@ -4,7 +4,7 @@ import { TfsError, toTfsError } from '../../common/errors.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import type { ErrorLog } from './error-log.ts';
-import { errorReply, mustClose } from './error-reply.ts';
+import { type ErrorReply, errorReply, mustClose } from './error-reply.ts';
 import { linger } from './linger.ts';
 import { requestIdOf } from './request-id.ts';
 
@@ -13,10 +13,13 @@ export interface ApplicationParts {
   readonly errors: ErrorLog;
   readonly clock: Clock;
   readonly log: Log;
+  /** What an error is answered with; JSON when absent. */
+  readonly reply?: (error: TfsError, requestId: string, closing: boolean) => ErrorReply;
 }
 
 /** The koa application around the routes: a request id for each request, and the one catch. */
-export function application({ router, errors, clock, log }: ApplicationParts): ReturnType<Koa['callback']> {
+export function application(parts: ApplicationParts): ReturnType<Koa['callback']> {
+  const { router, errors, clock, log, reply: replyTo = errorReply } = parts;
   const koa = new Koa();
   koa.use(async (ctx, next) => {
     const requestId = requestIdOf(ctx.req);
@@ -29,7 +32,7 @@ export function application({ router, errors, clock, log }: ApplicationParts): R
       errors.note(thrown, requestId);
       const closing = mustClose(ctx.req);
       if (closing) linger(ctx.req, clock);
-      const reply = errorReply(toTfsError(thrown), requestId, closing);
+      const reply = replyTo(toTfsError(thrown), requestId, closing);
       ctx.status = reply.status;
       ctx.set(reply.headers);
       ctx.body = reply.body;

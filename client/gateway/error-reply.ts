@@ -33,7 +33,7 @@ export function errorReply(error: TfsError, requestId: string, closing: boolean)
   };
   const status = error.httpStatus;
   if (status === 401) headers['WWW-Authenticate'] = 'Bearer realm="tfs"';
-  if (status === 503) headers['Retry-After'] = retryAfter(error);
+  if (status === 503 || status === 429) headers['Retry-After'] = retryAfter(error);
   const allow = error.details?.['allow'];
   if (status === 405 && typeof allow === 'string') headers['Allow'] = allow;
   const size = error.details?.['size'];
@@ -70,12 +70,17 @@ const retryAfter = (error: TfsError): string =>
 /** Whether an answer now leaves part of the request unread. Bodies that have arrived are no reason to close. */
 export const mustClose = (request: IncomingMessage): boolean => !request.complete;
 
-/** Ends the response with the error; where its beginning has left already, the connection is cut instead. */
+/**
+ * Ends the response with the error; where its beginning has left already, the connection is cut instead.
+ *
+ * @param more headers in a flat list, in place of the usual ones of these names
+ */
 export function sendError(
   request: IncomingMessage,
   response: ServerResponse,
   thrown: unknown,
   requestId: string,
+  more: (error: TfsError) => readonly string[] = () => [],
 ): TfsError {
   const error = toTfsError(thrown);
   if (response.headersSent) {
@@ -84,7 +89,10 @@ export function sendError(
     return error;
   }
   const reply = errorReply(error, requestId, mustClose(request));
-  response.writeHead(reply.status, reply.headers);
+  const headers: Record<string, string> = { ...reply.headers };
+  const others = more(error);
+  for (let i = 0; i + 1 < others.length; i += 2) headers[others[i]!] = others[i + 1]!;
+  response.writeHead(reply.status, headers);
   response.end(request.method === 'HEAD' ? undefined : reply.body);
   return error;
 }

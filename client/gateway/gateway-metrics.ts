@@ -78,6 +78,10 @@ export class GatewayMetrics {
     this.#metrics.observed(name, help, value);
   }
 
+  counted(name: string, help: string, value: () => number): void {
+    this.#metrics.counted(name, help, value);
+  }
+
   close(): void {
     this.#metrics.close();
   }

@@ -3,6 +3,8 @@ import { Server as NetServer } from 'node:net';
 import { TfsError } from '../../common/errors.ts';
 import { formatHostPort, type HostPort } from '../../common/ids.ts';
 import {
+  HOT_PICTURE_CHECK_MS,
+  HOT_PICTURE_SWEEP_MS,
   HTTP_HEADER_BYTES_MAX,
   HTTP_HEADERS_MS_MAX,
   HTTP_IDLE_MS_MAX,
@@ -11,24 +13,32 @@ import {
   URL_BYTES_MAX,
 } from '../../common/limits.ts';
 import type { Log } from '../../common/log.ts';
-import type { Clock } from '../../common/seams/clock.ts';
+import type { Clock, Timer } from '../../common/seams/clock.ts';
 import type { Token } from '../../common/secrets.ts';
 import type { Status } from '../../common/wire/control.ts';
 import type { TfsClient } from '../client.ts';
 import { application } from './application.ts';
 import { Tokens } from './auth.ts';
+import { CacheRules } from './cache-rules.ts';
+import { ChangedPictures } from './changed-pictures.ts';
 import { answerClientError } from './client-error.ts';
 import { ErrorLog } from './error-log.ts';
 import { mustClose, sendError } from './error-reply.ts';
+import { ForgetChanged } from './forget-changed.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import { HotPictures } from './hot-pictures.ts';
+import { Images, type ImagesOptions } from './images/open-images.ts';
 import { linger } from './linger.ts';
+import { PictureSender } from './picture-sender.ts';
+import type { Purger } from './purge/purger.ts';
 import { noteExpectContinue } from './receive-body.ts';
 import { requestIdOf } from './request-id.ts';
 import { routes } from './routes.ts';
 import { PictureServer } from './serve-pictures.ts';
+import { TfsRest } from './tfs-rest/tfs-rest.ts';
 import { Uploads } from './upload.ts';
 import { UploadGate, type UploadGateOptions } from './upload-gate.ts';
+import { UploadLimits } from './upload-limits.ts';
 
 export interface GatewayOptions {
   /** Port 0 takes a free one. */
@@ -46,13 +56,31 @@ export interface GatewayOptions {
   /** Pictures kept in memory. */
   readonly hotBytesMax: number;
   readonly publicUrl?: string;
+  /** The REST interface of TFS, which is there where a token is an appkey. */
+  readonly tfsRest?: { readonly list: readonly string[]; readonly requestsPerRefresh: number };
+  readonly images: ImagesOptions;
+  /** Tells caches in front. */
+  readonly purger?: Pick<Purger, 'changed' | 'status'>;
   /** A request whose headers have not arrived after this is 408. */
   readonly headersMsMax?: number;
   /** Bounds on uploads, where they are not the usual ones. */
   readonly uploads?: Omit<UploadGateOptions, 'clock'>;
+  /** Counts what is uploaded with each token; by itself when absent. */
+  readonly limits?: UploadLimits;
+}
+
+/** What pictures are read and renditions are made with. */
+interface Reading {
+  readonly errors: ErrorLog;
+  readonly rules: CacheRules;
+  readonly hot: HotPictures;
+  readonly sender: PictureSender;
+  readonly images: Images;
 }
 
 const CONNECTIONS_CHECK_MS = 2_000;
+const CHANGES_EVERY_MS = 30_000;
+const PURGE_AGAIN_MS = HOT_PICTURE_CHECK_MS + 100;
 /** While draining, idle connections get this long to be told "Connection: close" with an answer. */
 const DRAIN_IDLE_MS = 1_000;
 const DRAIN_FORCE_MS = STOP_MS_MAX - 3_000;
@@ -67,25 +95,73 @@ export class Gateway {
   readonly #options: GatewayOptions;
   readonly #server: Server;
   readonly #gate: UploadGate;
-  readonly #errors: ErrorLog;
   readonly #startedAtMs: number;
   #address: HostPort | undefined;
   #draining = false;
+  readonly #sweep: Timer;
+  readonly #images: Images;
+  readonly #forgetting: ForgetChanged;
 
   /** @throws TfsError CONFLICT when the port is taken */
   static async open(options: GatewayOptions): Promise<Gateway> {
-    const gateway = new Gateway(options);
-    await gateway.#listen();
+    const { client, clock, log, metrics, hotBytesMax, images: imagesOptions } = options;
+    const errors = new ErrorLog(log, clock);
+    const rules = new CacheRules(imagesOptions.config);
+    const hot = new HotPictures(client, clock, rules, hotBytesMax);
+    const sender = new PictureSender({
+      rules,
+      metrics,
+      onError: (error, requestId) => errors.note(error, requestId),
+    });
+    const onTold = (name: string) => hot.forget(name);
+    const images = await Images.open(imagesOptions, {
+      client,
+      clock,
+      hot,
+      log,
+      metrics,
+      rules,
+      sender,
+      onTold,
+    });
+    const gateway = new Gateway(options, { errors, rules, hot, sender, images });
+    try {
+      await gateway.#listen();
+    } catch (error) {
+      await gateway.#forgetting.close();
+      await images.close();
+      throw error;
+    }
     return gateway;
   }
 
-  private constructor(options: GatewayOptions) {
+  private constructor(options: GatewayOptions, { errors, rules, hot, sender, images }: Reading) {
     this.#options = options;
+    this.#images = images;
     const { client, clock, metrics, tokens, pictureBytesMax, anyType, publicUrl } = options;
     this.#startedAtMs = clock.now();
-    this.#errors = new ErrorLog(options.log, clock);
     this.#gate = UploadGate.open({ clock, ...options.uploads });
-    const hot = new HotPictures(client, clock, options.hotBytesMax);
+    const changes = new ChangedPictures();
+    changes.onChange((name) => {
+      hot.forget(name);
+      // A cache in front that is told before the other workers know would be given the picture once more by them.
+      void images.changed(name).then(() => {
+        options.purger?.changed(name);
+        // A gateway on another machine may have answered for a second more, and a cache kept that.
+        if (options.purger !== undefined) clock.after(PURGE_AGAIN_MS, () => options.purger?.changed(name));
+      });
+    });
+    this.#forgetting = ForgetChanged.open({
+      ...{ client, clock, log: options.log, everyMs: CHANGES_EVERY_MS },
+      forget: (name) => {
+        hot.forget(name);
+        images.forget(name);
+      },
+    });
+    this.#sweep = clock.every(HOT_PICTURE_SWEEP_MS, () => {
+      hot.sweep();
+      images.sweep();
+    });
     metrics.observed('tfs_gateway_cache_bytes', 'Pictures held in memory', () => hot.bytes);
     metrics.observed(
       'tfs_gateway_uploads_in_flight_bytes',
@@ -98,23 +174,49 @@ export class Gateway {
     metrics.observed('tfs_gateway_writable', '1 while the cluster looks as if it takes uploads', () =>
       client.isWritable ? 1 : 0,
     );
-    const onError = (error: unknown, requestId: string) => this.#errors.note(error, requestId);
-    const pictures = new PictureServer({ client, hot, metrics, onError });
-    const uploads = new Uploads({ client, gate: this.#gate, metrics, clock, pictureBytesMax, anyType });
+    const { urls, server } = images;
+    const pictures = new PictureServer({
+      ...{ client, clock, hot, metrics, sender, rules, urls, images: server },
+      isPrivate: options.images.config.signedOriginals,
+    });
+    const limits = options.limits ?? new UploadLimits({ clock });
+    metrics.observed(
+      'tfs_gateway_limits_alone',
+      'Uploads counted without Redis, since the start',
+      () => limits.countedAlone,
+    );
+    const gate = this.#gate;
+    const { decoders } = images;
+    const uploads = new Uploads({
+      ...{ client, gate, limits, decoders, metrics, clock, pictureBytesMax, anyType },
+    });
+    const known = new Tokens(tokens);
     const router = routes({
       client,
-      hot,
+      changes,
+      rules,
+      isPrivate: options.images.config.signedOriginals,
       metrics,
       uploads,
-      tokens: new Tokens(tokens),
+      tokens: known,
       publicUrl: publicUrl?.replace(/\/$/, ''),
       health: () => this.health(),
     });
     const { log } = options;
-    const others = application({ router, errors: this.#errors, clock, log });
+    const others = application({ router, errors, clock, log });
+    const tfsRest =
+      options.tfsRest !== undefined && known.hasAppkeys
+        ? new TfsRest({
+            ...{ client, changes, metrics, uploads, errors, clock, log },
+            ...options.tfsRest,
+            ofAppkey: (appkey) => known.ofAppkey(appkey),
+            server: `gateway-${options.id}`,
+          })
+        : undefined;
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       if (this.#draining) response.shouldKeepAlive = false;
       if (request.url!.charCodeAt(0) !== SLASH) request.url = originForm(request.url!);
+      if (tfsRest?.handle(request, response)) return;
       if (request.url!.length > URL_BYTES_MAX) this.#refuse(request, response, tooLong());
       else if (!pictures.handle(request, response)) others(request, response);
     };
@@ -139,6 +241,11 @@ export class Gateway {
     });
   }
 
+  /** Has decoders ready before somebody waits for them. */
+  warm(): void {
+    this.#images.warm();
+  }
+
   get address(): HostPort {
     return this.#address!;
   }
@@ -156,13 +263,19 @@ export class Gateway {
       state,
       startedAtMs: this.#startedAtMs,
       version: this.#options.version,
-      details: { ready: map !== undefined && !this.#draining, writable, servers: map?.servers.length ?? 0 },
+      details: {
+        ready: map !== undefined && !this.#draining,
+        writable,
+        servers: map?.servers.length ?? 0,
+        ...this.#options.purger?.status,
+      },
     };
   }
 
   /** Takes no new connections, lets those that are open finish their requests, then ends the rest. */
   async close(): Promise<void> {
     this.#draining = true;
+    this.#sweep.cancel();
     const { clock } = this.#options;
     const closed = new Promise<void>((resolve) => {
       // Not http's own close: that cuts idle connections at once, and with them requests that are on their way.
@@ -174,6 +287,8 @@ export class Gateway {
     idle.cancel();
     force.cancel();
     this.#gate.close();
+    await this.#forgetting.close();
+    await this.#images.close();
   }
 
   #refuse(request: IncomingMessage, response: ServerResponse, error: TfsError): void {
@@ -186,6 +301,7 @@ export class Gateway {
     return new Promise((resolve, reject) => {
       this.#server.once('error', (cause: NodeJS.ErrnoException) => {
         this.#gate.close();
+        this.#sweep.cancel();
         reject(listenError(address, cause));
       });
       this.#server.listen({ host: address.host, port: address.port, backlog: 1024 }, () => {

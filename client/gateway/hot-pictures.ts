@@ -1,29 +1,19 @@
 import { LRUCache } from 'lru-cache';
-import { isTfsError, TfsError } from '../../common/errors.ts';
 import type { Millis } from '../../common/ids.ts';
-import { HOT_PICTURE_CHECK_MS, WHOLE_READ_BYTES_MAX } from '../../common/limits.ts';
+import { HOT_PICTURE_UNCHECKED_MS_MAX, WHOLE_READ_BYTES_MAX } from '../../common/limits.ts';
 import type { Clock } from '../../common/seams/clock.ts';
-import { NameFlag } from '../../common/wire/messages.ts';
 import type { TfsClient } from '../client.ts';
 import type { Picture } from '../picture.ts';
 import type { PictureKey } from '../reader.ts';
-import { type PictureHead, pictureHead } from './picture-head.ts';
+import type { CacheRules } from './cache-rules.ts';
+import { type OriginalHead, pictureHead } from './picture-head.ts';
+import { Coalesced, type Vouched, Vouching } from './vouching.ts';
 
 /** A picture in memory, ready to be sent. */
-export interface HotPicture extends PictureHead {
-  readonly key: PictureKey;
+export interface HotPicture extends OriginalHead, Vouched {
   readonly payload: Buffer;
-  /** Monotonic time at which the flags seen last were asked for. */
-  checkedAt: Millis;
-  checking: Pending<boolean> | undefined;
 }
 
-interface Pending<T> {
-  readonly startedAt: Millis;
-  readonly promise: Promise<T>;
-}
-
-const UNREADABLE = NameFlag.DELETED | NameFlag.HIDDEN | NameFlag.PURGED;
 /** Head, headers and the cache's own book-keeping: what an entry costs besides its payload. */
 const ENTRY_BYTES = 1024;
 
@@ -34,13 +24,20 @@ const ENTRY_BYTES = 1024;
 export class HotPictures {
   readonly #client: TfsClient;
   readonly #clock: Clock;
+  readonly #rules: CacheRules;
   readonly #cache: LRUCache<string, HotPicture> | undefined;
-  readonly #loading = new Map<string, Pending<Picture>>();
+  readonly #loading: Coalesced<Picture>;
+  readonly #vouching: Vouching<HotPicture>;
 
   /** @param bytesMax 0 keeps nothing */
-  constructor(client: TfsClient, clock: Clock, bytesMax: number) {
+  constructor(client: TfsClient, clock: Clock, rules: CacheRules, bytesMax: number) {
     this.#client = client;
+    this.#rules = rules;
     this.#clock = clock;
+    this.#loading = new Coalesced(clock);
+    this.#vouching = new Vouching(client, clock, (name, picture) => {
+      if (this.#cache?.peek(name) === picture) this.#cache.delete(name);
+    });
     if (bytesMax > 0)
       this.#cache = new LRUCache({
         maxSize: bytesMax,
@@ -63,50 +60,12 @@ export class HotPictures {
   }
 
   isFresh(picture: HotPicture): boolean {
-    return this.#clock.monotonic() - picture.checkedAt <= HOT_PICTURE_CHECK_MS;
+    return this.#vouching.isFresh(picture);
   }
 
-  /**
-   * Asks for the flags again, once for all who wait.
-   *
-   * @returns whether a replica that is current vouches for it; if not, it is asked for again the next time
-   * @throws TfsError NOT_FOUND when it must not be shown; 503
-   */
+  /** As {@link Vouching.recheck}. */
   recheck(name: string, picture: HotPicture): Promise<boolean> {
-    const now = this.#clock.monotonic();
-    const { checking } = picture;
-    if (checking === undefined || !this.#isYoung(checking, now)) return this.#startCheck(name, picture, now);
-    return checking.promise.catch((error: unknown) => {
-      if (!isAbsence(error)) throw error;
-      const newer = picture.checking;
-      return newer !== undefined && newer.startedAt >= now
-        ? newer.promise
-        : this.#startCheck(name, picture, this.#clock.monotonic());
-    });
-  }
-
-  #startCheck(name: string, picture: HotPicture, now: Millis): Promise<boolean> {
-    const promise = this.#recheck(name, picture, now);
-    const mine: Pending<boolean> = { startedAt: now, promise };
-    picture.checking = mine;
-    const done = () => {
-      if (picture.checking === mine) picture.checking = undefined;
-    };
-    promise.then(done, done);
-    return promise;
-  }
-
-  async #recheck(name: string, picture: HotPicture, askedAt: Millis): Promise<boolean> {
-    try {
-      const { nameFlags, provisional } = await this.#client.check(picture.key);
-      if ((nameFlags & UNREADABLE) !== 0) throw new TfsError('NOT_FOUND', 'there is no such picture');
-      if (!provisional && askedAt > picture.checkedAt) picture.checkedAt = askedAt;
-      return !provisional;
-    } catch (error) {
-      // What cannot be checked stays: the bytes are right whenever somebody can vouch for the name again.
-      if (isTfsError(error, 'NOT_FOUND') && this.#cache?.peek(name) === picture) this.#cache.delete(name);
-      throw error;
-    }
+    return this.#vouching.recheck(name, picture);
   }
 
   /**
@@ -114,49 +73,34 @@ export class HotPictures {
    * but a "not there" of a moment before it asked. What fits is kept.
    */
   load(name: string, key: PictureKey): Promise<Picture> {
-    const now = this.#clock.monotonic();
-    const loading = this.#loading.get(name);
-    if (loading === undefined || !this.#isYoung(loading, now)) return this.#startLoad(name, key, now);
-    return loading.promise.catch((error: unknown) => {
-      if (!isAbsence(error)) throw error;
-      const newer = this.#loading.get(name);
-      return newer !== undefined && newer.startedAt >= now
-        ? newer.promise
-        : this.#startLoad(name, key, this.#clock.monotonic());
-    });
-  }
-
-  /** One that was asked long ago, and waits for a server that hangs, may have been answered before a delete. */
-  #isYoung({ startedAt }: Pending<unknown>, now: Millis): boolean {
-    return now - startedAt <= HOT_PICTURE_CHECK_MS;
-  }
-
-  #startLoad(name: string, key: PictureKey, now: Millis): Promise<Picture> {
-    const mine: Pending<Picture> = { startedAt: now, promise: this.#client.get(key) };
-    this.#loading.set(name, mine);
-    const done = () => {
-      const current = this.#loading.get(name) === mine;
-      if (current) this.#loading.delete(name);
-      return current;
-    };
-    mine.promise.then(
+    return this.#loading.get(
+      name,
+      () => this.#client.get(key),
       // Forgotten meanwhile: it may have been deleted, so it is answered to those who asked before, and not kept.
-      (picture) => done() && this.#keep(name, key, picture, now),
-      done,
+      (picture, askedAt) => this.#keep(name, key, picture, askedAt),
     );
-    return mine.promise;
+  }
+
+  /**
+   * Lets go of pictures of which nobody has asked for a while whether they may be shown: they may have been erased, and the
+   * bytes of those are to be nowhere. To be called now and then.
+   */
+  sweep(): void {
+    const now = this.#clock.monotonic();
+    for (const [name, { checkedAt }] of this.#cache?.entries() ?? [])
+      if (now - checkedAt > HOT_PICTURE_UNCHECKED_MS_MAX) this.#cache?.delete(name);
   }
 
   /** Its state changes: what is known of it does not count any more. */
   forget(name: string): void {
-    this.#loading.delete(name);
+    this.#loading.forget(name);
     this.#cache?.delete(name);
   }
 
   #keep(name: string, key: PictureKey, picture: Picture, askedAt: Millis): void {
     if (this.#cache === undefined || !picture.isWhole || picture.facts.provisional) return;
     this.#cache.set(name, {
-      ...pictureHead(picture.facts),
+      ...pictureHead(picture.facts, name, this.#rules),
       key,
       payload: owned(picture.first),
       checkedAt: askedAt,
@@ -164,9 +108,6 @@ export class HotPictures {
     });
   }
 }
-
-/** Said of the moment it was asked: since then an undelete, or a reveal, may have been acknowledged. */
-const isAbsence = (error: unknown): boolean => isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
 
 /** A slice of a larger read would keep all of it in memory. */
 const owned = (bytes: Buffer): Buffer =>

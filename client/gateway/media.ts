@@ -1,4 +1,6 @@
-import { MediaType } from '../../common/wire/messages.ts';
+import { kindOf, MediaType } from '../../common/wire/messages.ts';
+
+export { isPrivate, kindOf } from '../../common/wire/messages.ts';
 
 interface MediaRow {
   readonly mime: string;
@@ -21,13 +23,13 @@ const TABLE: Readonly<Record<MediaType, MediaRow>> = {
   [MediaType.ICO]: { mime: 'image/x-icon', extensions: ['.ico'] },
 };
 
-/** @param mediaType as stored; a number this version does not know is bytes of no known kind */
+/** @param mediaType as stored, private or not; a number this version does not know is bytes of no known kind */
 export const mimeOf = (mediaType: number): string =>
-  (TABLE[mediaType as MediaType] ?? TABLE[MediaType.UNKNOWN]).mime;
+  (TABLE[kindOf(mediaType)] ?? TABLE[MediaType.UNKNOWN]).mime;
 
 export const extensionsOf = (mediaType: number): readonly string[] =>
-  (TABLE[mediaType as MediaType] ?? TABLE[MediaType.UNKNOWN]).extensions;
+  (TABLE[kindOf(mediaType)] ?? TABLE[MediaType.UNKNOWN]).extensions;
 
 /** Kinds that a browser may run as a document with scripts, or may guess to be one. */
 export const needsSandbox = (mediaType: number): boolean =>
-  mediaType === MediaType.SVG || mimeOf(mediaType) === TABLE[MediaType.UNKNOWN].mime;
+  kindOf(mediaType) === MediaType.SVG || mimeOf(mediaType) === TABLE[MediaType.UNKNOWN].mime;

@@ -24,13 +24,13 @@ export function idempotencyKeyOf(headers: IncomingHttpHeaders): string | undefin
 }
 
 /**
- * First 16 bytes of SHA-256(token id ‖ key ‖ part index u32 ‖ sha1): a key is scoped to one client and one content, so
- * that a key used twice by mistake never answers with another picture.
+ * First 16 bytes of SHA-256(token id ‖ key ‖ part index u32 ‖ sha1 ‖ "private" if it is): a key is scoped to one client and
+ * one content, so that a key used twice by mistake never answers with another picture.
  */
-export function putOpId(token: Token, key: string, part: number, sha1: Buffer): Buffer {
+export function putOpId(token: Token, key: string, part: number, sha1: Buffer, isPrivate = false): Buffer {
   const index = Buffer.allocUnsafe(4);
   index.writeUInt32LE(part);
-  return opId(token, key, [index, sha1]);
+  return opId(token, key, [index, sha1, Buffer.from(isPrivate ? 'private' : '')]);
 }
 
 /** As {@link putOpId}, with the kind of the operation and the name instead of a content. */

@@ -1,13 +1,15 @@
 import { suffixHash } from '../../common/name.ts';
 import type { ReadReply } from '../../common/wire/messages.ts';
+import type { CacheRules } from './cache-rules.ts';
+import { NOT_TO_BE_KEPT } from './cache-rules.ts';
 import type { Validators } from './conditions.ts';
 import { extensionsOf, mimeOf, needsSandbox } from './media.ts';
 
 /** All that HTTP says about a picture, made once. */
 export interface PictureHead extends Validators {
-  readonly mediaType: number;
-  readonly suffixHash: number;
   readonly cacheControl: string;
+  /** Headers of every answer for it, a 304 too. */
+  readonly always: readonly string[];
   /**
    * Headers of a 200 as a flat list, the form that node:http writes fastest. The last value is the request id: it is
    * set just before the list is used, which is in one go.
@@ -15,38 +17,64 @@ export interface PictureHead extends Validators {
   readonly headers: string[];
 }
 
-/** A name's content never changes, so a cache may keep it for ever; the gateway's own limit is a year. */
-const CACHE_CONTROL = 'public, max-age=31536000, immutable';
-/** No replica could confirm that the picture is not deleted: good enough to show once, not to keep for a year. */
-const CACHE_CONTROL_PROVISIONAL = 'no-store';
+/** As {@link PictureHead}, of what is stored. */
+export interface OriginalHead extends PictureHead {
+  readonly mediaType: number;
+  readonly suffixHash: number;
+}
+
 /** An SVG is a document: without this its scripts would run with the rights of the site that serves it. */
 const SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox";
 
-export function pictureHead(facts: ReadReply): PictureHead {
-  const etag = `"${facts.sha1.toString('hex')}"`;
-  const lastModified = new Date(facts.mtimeMs).toUTCString();
-  const cacheControl = facts.provisional ? CACHE_CONTROL_PROVISIONAL : CACHE_CONTROL;
+interface HeadParts extends Validators {
+  readonly mime: string;
+  readonly cacheControl: string;
+  readonly always: readonly string[];
+  readonly isSandboxed: boolean;
+}
+
+/** @param lastModified none when empty */
+export function headOf(parts: HeadParts): PictureHead {
+  const { etag, lastModified, size, mime, cacheControl, always, isSandboxed } = parts;
   const headers = [
-    ...['Content-Type', mimeOf(facts.mediaType)],
-    ...['Content-Length', String(facts.size)],
+    ...['Content-Type', mime],
+    ...['Content-Length', String(size)],
     ...['ETag', etag],
-    ...['Last-Modified', lastModified],
+    ...(lastModified === '' ? [] : ['Last-Modified', lastModified]),
     ...['Cache-Control', cacheControl],
     ...['Accept-Ranges', 'bytes'],
     ...['X-Content-Type-Options', 'nosniff'],
-    ...(needsSandbox(facts.mediaType) ? ['Content-Security-Policy', SANDBOX] : []),
+    ...always,
+    ...(isSandboxed ? ['Content-Security-Policy', SANDBOX] : []),
     ...['X-Request-Id', ''],
   ];
+  return { etag, lastModified, size, cacheControl, always, headers };
+}
+
+/** @param name 18 characters */
+export function pictureHead(facts: ReadReply, name: string, rules: CacheRules): OriginalHead {
   const { size, mediaType } = facts;
-  return { etag, lastModified, size, mediaType, suffixHash: facts.suffixHash, cacheControl, headers };
+  const head = headOf({
+    etag: `"${facts.sha1.toString('hex')}"`,
+    lastModified: new Date(facts.mtimeMs).toUTCString(),
+    size,
+    mime: mimeOf(mediaType),
+    cacheControl: facts.provisional ? NOT_TO_BE_KEPT : rules.original,
+    always: rules.always(name, false),
+    isSandboxed: needsSandbox(mediaType),
+  });
+  return { ...head, mediaType, suffixHash: facts.suffixHash };
+}
+
+/** The same picture in an answer that caches keep otherwise. */
+export function withCacheControl<T extends PictureHead>(head: T, cacheControl: string): T {
+  const headers = [...head.headers];
+  headers[headers.indexOf('Cache-Control') + 1] = cacheControl;
+  return { ...head, headers, cacheControl };
 }
 
 /** The same picture in an answer that nobody may keep. */
-export function unconfirmed(head: PictureHead): PictureHead {
-  const headers = [...head.headers];
-  headers[headers.indexOf('Cache-Control') + 1] = CACHE_CONTROL_PROVISIONAL;
-  return { ...head, headers, cacheControl: CACHE_CONTROL_PROVISIONAL };
-}
+export const unconfirmed = <T extends PictureHead>(head: T): T => withCacheControl(head, NOT_TO_BE_KEPT);
 
 /** @returns the list itself, good until it is used for another request */
 export function wholeHeaders(head: PictureHead, requestId: string): string[] {
@@ -62,11 +90,15 @@ export function partHeaders(head: PictureHead, start: number, end: number, reque
 }
 
 /** Those of a 200 that a cache updates its copy with. */
-export function notModifiedHeaders(head: PictureHead, requestId: string): string[] {
+export function notModifiedHeaders(
+  { etag, lastModified, cacheControl, always }: Omit<PictureHead, 'headers' | 'size'>,
+  requestId: string,
+): string[] {
   return [
-    ...['ETag', head.etag],
-    ...['Last-Modified', head.lastModified],
-    ...['Cache-Control', head.cacheControl],
+    ...['ETag', etag],
+    ...(lastModified === '' ? [] : ['Last-Modified', lastModified]),
+    ...['Cache-Control', cacheControl],
+    ...always,
     ...['X-Request-Id', requestId],
   ];
 }

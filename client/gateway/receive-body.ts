@@ -29,6 +29,8 @@ export async function receiveBody(
 ): Promise<Upload> {
   const declared = Number(request.headers['content-length'] ?? 0);
   if (declared > bytesMax) throw tooLarge(bytesMax);
+  // Its end would not be told any more.
+  if (request.destroyed) throw cut();
   const digests = BodyDigests.of(request.headers);
   let fail: (error: unknown) => void = ignore;
   const upload = gate.begin(declared, (error) => fail(error));

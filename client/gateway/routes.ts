@@ -2,16 +2,17 @@ import Router, { type RouterContext } from '@koa/router';
 import { type ErrorCode, TfsError, toTfsError } from '../../common/errors.ts';
 import { WHOLE_READ_BYTES_MAX } from '../../common/limits.ts';
 import { type DecodedName, NAME_LENGTH } from '../../common/name.ts';
-import { type MediaType, Mutation, NameFlag } from '../../common/wire/messages.ts';
+import { Mutation, NameFlag } from '../../common/wire/messages.ts';
 import type { TfsClient } from '../client.ts';
 import type { Picture } from '../picture.ts';
 import { sendJson } from './application.ts';
-import type { Tokens } from './auth.ts';
+import { requireAction, type Tokens } from './auth.ts';
+import type { CacheRules } from './cache-rules.ts';
+import type { ChangedPictures } from './changed-pictures.ts';
 import { dimensionsOf } from './dimensions.ts';
 import { errorBody } from './error-reply.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
-import type { HotPictures } from './hot-pictures.ts';
-import { mimeOf } from './media.ts';
+import { isPrivate, kindOf, mimeOf } from './media.ts';
 import { idempotencyKeyOf, mutationOpId } from './op-id.ts';
 import { tailMatches } from './picture-head.ts';
 import type { PartResult, StoredPicture, Uploads } from './upload.ts';
@@ -20,7 +21,10 @@ export interface RoutesParts {
   readonly client: TfsClient;
   readonly tokens: Tokens;
   readonly uploads: Uploads;
-  readonly hot: HotPictures;
+  readonly changes: ChangedPictures;
+  readonly rules: CacheRules;
+  /** Originals are for those alone who have a signature, or a token. */
+  readonly isPrivate: boolean;
   readonly metrics: GatewayMetrics;
   /** Where clients reach the gateway, without a slash at the end; from the request when absent. */
   readonly publicUrl: string | undefined;
@@ -37,7 +41,9 @@ export function routes(parts: RoutesParts): Router {
     const { req, res } = ctx;
     try {
       const token = tokens.require(req.headers);
-      const results = await uploads.receive(req, res, { token, suffix: one(ctx.query['suffix']) });
+      requireAction(token, 'upload');
+      const isPrivate = flag('private', ctx.query['private']);
+      const results = await uploads.receive(req, res, { token, suffix: one(ctx.query['suffix']), isPrivate });
       metrics.uploaded('OK');
       if (results.length === 1 && !(results[0] instanceof TfsError)) {
         const picture = results[0]!;
@@ -56,11 +62,19 @@ export function routes(parts: RoutesParts): Router {
     }
   });
 
+  // What a browser asks before a script of another origin reads a part of a picture.
+  router.options('/images/:name', (ctx) => {
+    ctx.status = 204;
+    ctx.set(parts.rules.preflight(ctx.req.headers.origin));
+  });
+
   router.get('/images/:name/metadata', async (ctx) => {
     const force = tokens.optional(ctx.req.headers) !== undefined;
     const name = client.parse(ctx.params['name']!);
     const picture = await client.get(name, { length: WHOLE_READ_BYTES_MAX, force });
     if (!tailMatches(name.tail, picture.facts)) throw notFound();
+    if ((parts.isPrivate || isPrivate(picture.facts.mediaType)) && !force)
+      throw new TfsError('FORBIDDEN', 'the metadata of a private picture is for those who have a token');
     sendJson(ctx, 200, encodeMetadata(parts, ctx, name, picture, force));
   });
 
@@ -69,6 +83,7 @@ export function routes(parts: RoutesParts): Router {
       let code: ErrorCode | 'OK' = 'OK';
       try {
         const token = tokens.require(ctx.req.headers);
+        requireAction(token, act === 'hide' || act === 'reveal' ? 'hide' : 'delete');
         const name = client.parse(ctx.params['name']!);
         const key = idempotencyKeyOf(ctx.req.headers);
         await checkTail(client, name);
@@ -76,7 +91,7 @@ export function routes(parts: RoutesParts): Router {
           await client[act](name, key === undefined ? undefined : mutationOpId(token, key, kind, name));
         } finally {
           // Also when it failed: it may have happened all the same.
-          parts.hot.forget(client.nameOf(name));
+          parts.changes.changed(client.nameOf(name));
         }
         ctx.status = 204;
       } catch (error) {
@@ -112,7 +127,7 @@ async function checkTail(client: TfsClient, name: DecodedName): Promise<void> {
 }
 
 function encodeStored(parts: RoutesParts, ctx: RouterContext, picture: StoredPicture): object {
-  const { stored, mediaType, width, height } = picture;
+  const { stored, mediaType, width, height, changed } = picture;
   return {
     name: stored.name,
     url: urlOf(parts, ctx, pathOf(parts, picture)),
@@ -122,6 +137,8 @@ function encodeStored(parts: RoutesParts, ctx: RouterContext, picture: StoredPic
     width,
     height,
     deduplicated: stored.deduplicated,
+    ...(stored.isPrivate ? { private: true } : {}),
+    ...(changed.length > 0 ? { changed } : {}),
     replicas: stored.members.length,
     // The answer is sent after every member of the write set has synced the picture to its disk, never before.
     durable: true,
@@ -141,7 +158,7 @@ function encodeMetadata(
   withState: boolean,
 ): object {
   const text = client18(parts.client, name);
-  const mediaType = facts.mediaType as MediaType;
+  const mediaType = kindOf(facts.mediaType);
   return {
     name: text,
     url: urlOf(parts, ctx, `${basePath(parts)}/images/${text}${encodeURI(name.tail)}`),
@@ -152,6 +169,7 @@ function encodeMetadata(
     ...dimensionsOf(first, mediaType),
     storedAt: new Date(facts.mtimeMs).toISOString(),
     deduplicated: facts.alias,
+    ...(isPrivate(facts.mediaType) ? { private: true } : {}),
     ...(withState
       ? {
           state: stateOf(facts.nameFlags),
@@ -188,5 +206,12 @@ function urlOf({ publicUrl }: RoutesParts, ctx: RouterContext, path: string): st
 }
 
 const one = (value: string | string[] | undefined): string => (Array.isArray(value) ? value[0] : value) ?? '';
+
+/** @throws TfsError BAD_REQUEST for anything but 1 or true, 0 or false, or nothing */
+function flag(name: string, value: string | string[] | undefined): boolean {
+  if (value === undefined || value === '0' || value === 'false') return false;
+  if (value === '1' || value === 'true') return true;
+  throw new TfsError('BAD_REQUEST', `${name} is 1 or 0, given once`);
+}
 
 const notFound = (): TfsError => new TfsError('NOT_FOUND', 'there is no such picture');

@@ -2,32 +2,49 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { TfsError } from '../../common/errors.ts';
 import { WHOLE_READ_BYTES_MAX } from '../../common/limits.ts';
 import { NAME_LENGTH } from '../../common/name.ts';
+import type { Clock } from '../../common/seams/clock.ts';
 import type { TfsClient } from '../client.ts';
-import type { Picture } from '../picture.ts';
+import type { CacheRules } from './cache-rules.ts';
 import { dispositionOf, isConditional } from './conditions.ts';
-import { sendError } from './error-reply.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
 import type { HotPicture, HotPictures } from './hot-pictures.ts';
+import type { Asked, AskedUrls } from './images/asked.ts';
+import { type ImageServer, isForFew } from './images/image-server.ts';
+import { isPrivate } from './media.ts';
 import { decoded } from './percent.ts';
 import {
-  notModifiedHeaders,
-  type PictureHead,
-  partHeaders,
+  type OriginalHead,
   pictureHead,
   tailMatches,
   unconfirmed,
-  wholeHeaders,
+  withCacheControl,
 } from './picture-head.ts';
+import { type PictureSender, unsatisfiable } from './picture-sender.ts';
 import { requestIdOf } from './request-id.ts';
 
 const PREFIX = '/images/';
 
 export interface PictureServerParts {
   readonly client: TfsClient;
+  readonly clock: Clock;
   readonly hot: HotPictures;
   readonly metrics: GatewayMetrics;
-  /** Told every error that was answered. */
-  readonly onError: (error: unknown, requestId: string) => void;
+  readonly sender: PictureSender;
+  readonly rules: CacheRules;
+  readonly urls: AskedUrls;
+  readonly images: ImageServer;
+  /** Originals are for those alone who have a signature. */
+  readonly isPrivate: boolean;
+}
+
+/** An original that is asked for. */
+interface Wanted {
+  /** 18 characters. */
+  readonly name: string;
+  /** What is behind them, as it came. */
+  readonly tail: string;
+  /** Undefined: asked for without options, as nearly all are. */
+  readonly asked: Asked | undefined;
 }
 
 /**
@@ -51,150 +68,120 @@ export class PictureServer {
     if (target === '' || target.includes('/')) return false;
 
     const requestId = requestIdOf(request);
-    const name = target.slice(0, NAME_LENGTH);
-    const hot = this.#parts.hot.get(name);
-    if (hot !== undefined && this.#parts.hot.isFresh(hot)) {
-      try {
-        this.#sendHot(request, response, hot, target.slice(NAME_LENGTH), requestId);
-      } catch (error) {
-        this.#fail(request, response, error, requestId);
-      }
-      return true;
+    let asked: Asked | undefined;
+    const fail = (error: unknown) => {
+      const name = asked?.name ?? nameIn(target);
+      const varies = asked?.varies ?? (query >= 0 && mayVary(url));
+      this.#parts.sender.fail(request, response, error, requestId, { name, varies });
+    };
+    try {
+      // An underscore may begin the suffix of a rendition. Without one, and without a query, it is an original.
+      if (query >= 0 || this.#parts.isPrivate || target.indexOf('_', NAME_LENGTH) >= 0)
+        asked = this.#parts.urls.understand(url.slice(PREFIX.length), this.#parts.clock.now());
+      const pending =
+        asked?.request.rendition === undefined
+          ? this.#original(request, response, target, asked, requestId)
+          : this.#parts.images.serve(request, response, asked, requestId);
+      pending?.catch(fail);
+    } catch (error) {
+      fail(error);
     }
-    this.#serve(request, response, target, requestId).catch((error: unknown) =>
-      this.#fail(request, response, error, requestId),
-    );
     return true;
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse, target: string, requestId: string) {
-    const { client, hot } = this.#parts;
+  #original(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: string,
+    asked: Asked | undefined,
+    requestId: string,
+  ): Promise<void> | undefined {
+    const name = target.slice(0, NAME_LENGTH);
+    const hot = this.#parts.hot.get(name);
+    if (hot === undefined || !this.#parts.hot.isFresh(hot))
+      return this.#serve(request, response, target, asked, requestId);
+    this.#sendHot(
+      request,
+      response,
+      hot,
+      { name, tail: decoded(target.slice(NAME_LENGTH)), asked },
+      requestId,
+    );
+    return undefined;
+  }
+
+  async #serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    target: string,
+    asked: Asked | undefined,
+    requestId: string,
+  ): Promise<void> {
+    const { client, hot, metrics, sender } = this.#parts;
     const text = decoded(target);
     const key = client.parse(text);
     const name = text.slice(0, NAME_LENGTH);
+    const wanted = { name, tail: key.tail, asked };
     const kept = hot.get(name);
     if (kept !== undefined) {
       const isConfirmed = await hot.recheck(name, kept);
-      this.#sendHot(
-        request,
-        response,
-        isConfirmed ? kept : { ...kept, ...unconfirmed(kept) },
-        key.tail,
-        requestId,
-      );
+      this.#sendHot(request, response, isConfirmed ? kept : unconfirmed(kept), wanted, requestId);
       return;
     }
-    this.#parts.metrics.misses++;
+    metrics.misses++;
     if (request.method === 'HEAD' || isConditional(request.headers)) {
       // The facts may be all that is wanted.
-      const facts = await client.stat(key);
-      if (!tailMatches(key.tail, facts)) throw notFound();
-      const head = pictureHead(facts);
+      const head = this.#headFor(pictureHead(await client.stat(key), name, this.#parts.rules), wanted);
       const disposition = dispositionOf(request.method, request.headers, head);
-      if (request.method === 'HEAD' || disposition.kind === 'not-modified')
-        return this.#sendHead(response, head, disposition.kind === 'not-modified', requestId);
+      if (disposition.kind === 'not-modified') return sender.notModified(request, response, head, requestId);
+      if (request.method === 'HEAD') return sender.headOnly(request, response, head, requestId);
       if (disposition.kind === 'unsatisfiable') throw unsatisfiable(head.size);
       if (disposition.kind === 'part' && head.size > WHOLE_READ_BYTES_MAX) {
         const { start, end } = disposition;
         const part = await client.get(key, { offset: start, length: end - start + 1 });
-        return this.#stream(response, 206, partHeaders(head, start, end, requestId), part);
+        return sender.stream(request, response, head, part, requestId, { start, end });
       }
     }
     const picture = await hot.load(name, key);
-    if (!tailMatches(key.tail, picture.facts)) throw notFound();
-    const head = pictureHead(picture.facts);
-    if (picture.isWhole) this.#send(request, response, head, picture.first, requestId);
-    else await this.#stream(response, 200, wholeHeaders(head, requestId), picture);
+    const head = this.#headFor(pictureHead(picture.facts, name, this.#parts.rules), wanted);
+    if (picture.isWhole) sender.send(request, response, head, picture.first, requestId);
+    else await sender.stream(request, response, head, picture, requestId);
   }
 
   #sendHot(
     request: IncomingMessage,
     response: ServerResponse,
     hot: HotPicture,
-    tail: string,
+    wanted: Wanted,
     requestId: string,
   ): void {
-    if (tail !== '' && !tailMatches(decoded(tail), hot)) throw notFound();
+    const head = this.#headFor(hot, wanted);
     this.#parts.metrics.hits++;
-    this.#send(request, response, hot, hot.payload, requestId);
+    this.#parts.sender.send(request, response, head, hot.payload, requestId);
   }
 
-  /** All of a picture is at hand. */
-  #send(
-    request: IncomingMessage,
-    response: ServerResponse,
-    head: PictureHead,
-    payload: Buffer,
-    requestId: string,
-  ): void {
-    const { metrics } = this.#parts;
-    const { method, headers } = request;
-    if (isConditional(headers)) {
-      const disposition = dispositionOf(method, headers, head);
-      if (disposition.kind === 'not-modified') {
-        this.#sendHead(response, head, true, requestId);
-        return;
-      }
-      if (disposition.kind === 'unsatisfiable') throw unsatisfiable(head.size);
-      if (disposition.kind === 'part') {
-        const { start, end } = disposition;
-        response.writeHead(206, partHeaders(head, start, end, requestId));
-        response.end(payload.subarray(start, end + 1));
-        metrics.served(206, end + 1 - start);
-        return;
-      }
+  /** @throws TfsError NOT_FOUND where the tail is another's, FORBIDDEN where a signature is missing */
+  #headFor(head: OriginalHead, { tail, asked }: Wanted): OriginalHead {
+    const own = asked === undefined ? tail : asked.request.tail;
+    if (own !== '' && !tailMatches(own, head)) throw new TfsError('NOT_FOUND', 'there is no such picture');
+    const isForSigned = this.#parts.isPrivate || isPrivate(head.mediaType);
+    const signing = asked?.request.signing;
+    if (signing === undefined || signing.size === 0) {
+      if (isForSigned) throw isForFew();
+      return head;
     }
-    response.writeHead(200, wholeHeaders(head, requestId));
-    if (method === 'HEAD') {
-      response.end();
-      metrics.served(200, 0);
-    } else {
-      response.end(payload);
-      metrics.served(200, payload.length);
-    }
-  }
-
-  #sendHead(response: ServerResponse, head: PictureHead, notModified: boolean, requestId: string): void {
-    if (notModified) response.writeHead(304, notModifiedHeaders(head, requestId));
-    else response.writeHead(200, wholeHeaders(head, requestId));
-    response.end();
-    this.#parts.metrics.served(notModified ? 304 : 200, 0);
-  }
-
-  /** @throws TfsError when no replica can go on: the caller then cuts the connection, never a short body that looks whole */
-  async #stream(response: ServerResponse, status: number, headers: string[], picture: Picture) {
-    response.writeHead(status, headers);
-    for await (const piece of picture.pieces()) {
-      if (response.destroyed) return;
-      if (!response.write(piece) && !(await drained(response))) return;
-    }
-    response.end();
-    this.#parts.metrics.served(status, picture.length);
-  }
-
-  #fail(request: IncomingMessage, response: ServerResponse, thrown: unknown, requestId: string): void {
-    this.#parts.onError(thrown, requestId);
-    const error = sendError(request, response, thrown, requestId);
-    this.#parts.metrics.served(error.httpStatus, 0);
-    if (error.code === 'CORRUPT') this.#parts.metrics.damaged();
+    const { rules, clock } = this.#parts;
+    const seconds = Number(signing.get('exp')) - clock.now() / 1000;
+    return head.cacheControl === rules.original
+      ? withCacheControl(head, rules.signed(rules.original, seconds, isForSigned))
+      : head;
   }
 }
 
-/** @returns false when the client went away */
-function drained(response: ServerResponse): Promise<boolean> {
-  return new Promise((resolve) => {
-    const onDrain = () => settle(true);
-    const onClose = () => settle(false);
-    const settle = (good: boolean) => {
-      response.off('drain', onDrain).off('close', onClose);
-      resolve(good);
-    };
-    response.on('drain', onDrain).on('close', onClose);
-    if (response.destroyed) settle(false);
-  });
-}
+const NAME = /^T[1-9][0-9A-Za-z._]{16}/;
 
-const notFound = (): TfsError => new TfsError('NOT_FOUND', 'there is no such picture');
+/** What an error is tagged with: only what looks like a name. */
+const nameIn = (target: string): string | undefined => NAME.exec(target)?.[0].slice(0, NAME_LENGTH);
 
-const unsatisfiable = (size: number): TfsError =>
-  new TfsError('RANGE_NOT_SATISFIABLE', `the picture has ${size} bytes`, { details: { size } });
+/** Of a request that was not understood: whether it could be one whose answer depends on Accept. */
+const mayVary = (url: string): boolean => /[?&](?:fm=auto|p=)/.test(url);

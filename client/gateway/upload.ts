@@ -10,32 +10,50 @@ import type { Clock } from '../../common/seams/clock.ts';
 import type { Token } from '../../common/secrets.ts';
 import { MediaType } from '../../common/wire/messages.ts';
 import type { Stored, TfsClient } from '../client.ts';
-import { type Fingerprint, Fingerprinter } from '../fingerprint.ts';
+import { Fingerprinter } from '../fingerprint.ts';
 import { type Dimensions, dimensionsOf, HEADER_BYTES_TYPICAL } from './dimensions.ts';
 import type { GatewayMetrics } from './gateway-metrics.ts';
+import type { Decoders } from './images/decoders.ts';
+import { type Change, preparePicture } from './ingest/prepare-picture.ts';
 import { mimeOf } from './media.ts';
 import { isMultipart, MultipartForm, type Part } from './multipart.ts';
 import { idempotencyKeyOf, putOpId } from './op-id.ts';
 import { receiveBody } from './receive-body.ts';
 import { sniff } from './sniff.ts';
 import type { UploadGate } from './upload-gate.ts';
+import type { UploadLimits } from './upload-limits.ts';
+import { checkType, pictureBytesMaxOf } from './upload-policy.ts';
 
 export interface UploadsParts {
   readonly client: TfsClient;
   readonly gate: UploadGate;
   readonly metrics: GatewayMetrics;
   readonly clock: Clock;
+  readonly limits: UploadLimits;
+  /** Turn pictures upright where a policy wants it. */
+  readonly decoders: Pick<Decoders, 'make'>;
   /** Bytes of one picture. */
   readonly pictureBytesMax: number;
   /** Store what is not a picture, too. */
   readonly anyType: boolean;
 }
 
+/** The convention of TFS for pictures that are not for everybody. */
+const PRIVATE_SUFFIX = /^\.tfsprivate(?:\.|$)/;
+
+interface Ask {
+  readonly token: Token;
+  readonly suffix: string;
+  readonly isPrivate?: boolean;
+}
+
 /** What the client asked for besides the bytes. */
 interface Wishes {
   readonly token: Token;
   readonly suffix: string;
+  readonly isPrivate: boolean;
   readonly key: string | undefined;
+  readonly noDedup: boolean;
 }
 
 /** A stored picture as the client is told of it. */
@@ -43,6 +61,8 @@ export interface StoredPicture extends Dimensions {
   readonly stored: Stored;
   readonly suffix: string;
   readonly mediaType: string;
+  /** In what it differs from what was sent, as the policy of the token wants it. */
+  readonly changed: readonly Change[];
 }
 
 /** One file of a form: stored, or why not. */
@@ -57,29 +77,53 @@ export class Uploads {
   }
 
   /**
-   * @param suffix to be stored with it; empty for none
+   * @param suffix to be stored with it; empty for none. ".tfsprivate", alone or with an ending, makes it private
+   * @param isPrivate served to those alone who show a signature
    * @returns one result of a raw body, or one for each file of a form. A single file that cannot be stored throws.
    * @throws TfsError for whatever is wrong with the request; nothing was stored then
    */
   async receive(
     request: IncomingMessage,
     response: ServerResponse,
-    { token, suffix }: { readonly token: Token; readonly suffix: string },
+    { token, suffix, isPrivate = false }: Ask,
   ): Promise<readonly PartResult[]> {
     checkSuffix(suffix);
-    const wishes = { token, suffix, key: idempotencyKeyOf(request.headers) };
+    const wishes = {
+      token,
+      suffix,
+      isPrivate: isPrivate || PRIVATE_SUFFIX.test(suffix),
+      noDedup: false,
+      key: idempotencyKeyOf(request.headers),
+    };
     return isMultipart(request.headers)
       ? this.#form(request, response, wishes)
       : [await this.#raw(request, response, wishes)];
   }
 
+  /**
+   * As {@link receive}, of the body as it is whatever its kind is said to be.
+   *
+   * @param ask.noDedup stores a copy of its own even where the same bytes are there
+   */
+  async receiveRaw(
+    request: IncomingMessage,
+    response: ServerResponse,
+    ask: { readonly token: Token; readonly suffix: string; readonly noDedup: boolean },
+  ): Promise<StoredPicture> {
+    checkSuffix(ask.suffix);
+    const isPrivate = PRIVATE_SUFFIX.test(ask.suffix);
+    return this.#raw(request, response, { ...ask, isPrivate, key: undefined });
+  }
+
   async #raw(request: IncomingMessage, response: ServerResponse, wishes: Wishes): Promise<StoredPicture> {
-    const { gate, pictureBytesMax } = this.#parts;
+    const { gate, limits } = this.#parts;
+    const bytesMax = pictureBytesMaxOf(wishes.token.policy, this.#parts.pictureBytesMax);
+    await limits.admit(wishes.token, Math.min(bytesMax, Number(request.headers['content-length'] ?? 0)));
     const pieces: Buffer[] = [];
     const print = new Fingerprinter();
     const upload = await receiveBody(request, response, {
       gate,
-      bytesMax: pictureBytesMax,
+      bytesMax,
       onPiece: (piece) => {
         pieces.push(piece);
         print.update(piece);
@@ -97,7 +141,9 @@ export class Uploads {
     response: ServerResponse,
     wishes: Wishes,
   ): Promise<readonly PartResult[]> {
-    const { gate, pictureBytesMax } = this.#parts;
+    const { gate, limits } = this.#parts;
+    const pictureBytesMax = pictureBytesMaxOf(wishes.token.policy, this.#parts.pictureBytesMax);
+    await limits.admit(wishes.token, 0);
     const form = MultipartForm.open(request.headers, pictureBytesMax);
     try {
       const upload = await receiveBody(request, response, {
@@ -132,32 +178,60 @@ export class Uploads {
   }
 
   /** Resolves when the picture is durable on every member of its write set: what a 201 means. */
-  async #store({ pieces, print }: Part, index: number, wishes: Wishes): Promise<StoredPicture> {
-    const { client, clock, metrics, anyType } = this.#parts;
-    if (print.size === 0) throw new TfsError('EMPTY_BODY', 'the body is empty: send the bytes of a picture');
-    const { mediaType, dimensions } = describe(pieces, print);
-    if (mediaType === MediaType.UNKNOWN && !anyType)
-      throw new TfsError(
-        'UNSUPPORTED_MEDIA',
-        'these bytes are not a picture of a kind that is stored here ' +
-          '(JPEG, PNG, GIF, WebP, AVIF, HEIC, JPEG XL, TIFF, BMP, SVG, ICO)',
-      );
+  async #store(sent: Part, index: number, wishes: Wishes): Promise<StoredPicture> {
+    const { limits, decoders, gate, anyType, pictureBytesMax } = this.#parts;
+    const { token, suffix } = wishes;
+    const { policy } = token;
+    if (sent.print.size === 0)
+      throw new TfsError('EMPTY_BODY', 'the body is empty: send the bytes of a picture');
+    const { mediaType, dimensions } = describe(sent);
+    checkType(mediaType, policy, anyType);
+    // The first picture of a request was counted before its body was read.
+    if (index > 0) await limits.another(token);
+    const { width, height } = dimensions;
+    const pixels = width === null || height === null ? undefined : width * height;
+    const bytesMax = pictureBytesMaxOf(policy, pictureBytesMax);
+    const ready = await preparePicture(sent, { mediaType, pixels }, policy, { decoders, gate, bytesMax });
+    try {
+      const { changed } = ready;
+      const opId = wishes.key === undefined ? undefined : opIdOf(wishes, wishes.key, index, sent);
+      const stored = await this.#put(ready, mediaType, opId, wishes);
+      const shown = changed.length > 0 ? describe(ready).dimensions : dimensions;
+      return { stored, suffix, mediaType: mimeOf(mediaType), changed, ...shown };
+    } finally {
+      ready.release();
+    }
+  }
+
+  async #put(
+    { pieces, print }: Part,
+    mediaType: MediaType,
+    opId: Buffer | undefined,
+    { token, suffix, isPrivate, noDedup }: Wishes,
+  ): Promise<Stored> {
+    const { client, clock, limits, metrics } = this.#parts;
+    const charge = await limits.charge(token, print.size);
     const startedAt = clock.monotonic();
-    const stored = await client.put(pieces, {
-      fingerprint: print,
-      mediaType,
-      suffixHash: suffixHash(wishes.suffix),
-      ...(wishes.key === undefined ? {} : { opId: putOpId(wishes.token, wishes.key, index, print.sha1) }),
+    const putting = client.put(pieces, {
+      ...{ mediaType, isPrivate, noDedup, fingerprint: print, suffixHash: suffixHash(suffix) },
+      ...(opId === undefined ? {} : { opId }),
     });
+    const stored = await putting.catch((error: unknown) => {
+      charge?.refund();
+      throw error;
+    });
+    // What an earlier try of the same request stored was counted then.
+    if (stored.replayed) charge?.refund();
     metrics.stored(print.size, (clock.monotonic() - startedAt) / 1000);
-    return { stored, suffix: wishes.suffix, mediaType: mimeOf(mediaType), ...dimensions };
+    return stored;
   }
 }
 
-function describe(
-  pieces: readonly Buffer[],
-  { size }: Fingerprint,
-): { mediaType: MediaType; dimensions: Dimensions } {
+/** By what was sent, so that a repeat is one whatever is made of it. */
+const opIdOf = ({ token, isPrivate }: Wishes, key: string, index: number, { print }: Part): Buffer =>
+  putOpId(token, key, index, print.sha1, isPrivate);
+
+function describe({ pieces, print: { size } }: Part): { mediaType: MediaType; dimensions: Dimensions } {
   const head = beginning(pieces, Math.min(size, HEADER_BYTES_TYPICAL));
   const mediaType = sniff(head);
   let dimensions = dimensionsOf(head, mediaType);

@@ -11,6 +11,10 @@ export interface BullTakerOptions {
   readonly name: string;
   readonly concurrency: number;
   readonly handle: JobHandler;
+  /** How long a job waits that failed so often, where its options leave that to the worker. */
+  readonly backoffMs?: (attempts: number) => number;
+  /** A job whose worker went away so often is parked; once when absent. */
+  readonly stallsMax?: number;
   readonly log: Log;
   /** A worker that shows no sign of life for this long has lost its jobs. */
   readonly lockMs: number;
@@ -57,13 +61,15 @@ export class BullTaker implements JobTaker {
   }
 
   #begin(): Worker {
-    const { redis, prefix, name, concurrency, handle, log, lockMs } = this.#options;
+    const { redis, prefix, name, concurrency, handle, backoffMs, stallsMax = 1, log, lockMs } = this.#options;
     const worker = new Worker(name, (job) => handle(takenOf(job)), {
       connection: redis,
       prefix,
       concurrency,
       lockDuration: lockMs,
       stalledInterval: lockMs,
+      maxStalledCount: stallsMax,
+      ...(backoffMs === undefined ? {} : { settings: { backoffStrategy: backoffMs } }),
     });
     // It tries again by itself; a Redis that is away says the same all the time.
     worker.on('error', (error) => {

@@ -10,6 +10,7 @@ export const nodeClock: Clock = {
   every: (intervalMs, callback) => timerOf(setInterval(callback, intervalMs)),
   // Somebody awaits it, so unlike the timers it keeps the process alive.
   sleep: (delayMs) => new Promise((resolve) => setTimeout(resolve, delayMs)),
+  soon: (callback) => void setImmediate(callback),
 };
 
 function timerOf(handle: NodeJS.Timeout): Timer {

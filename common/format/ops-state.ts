@@ -4,7 +4,7 @@
  */
 
 import { type FileId, isAlias, SLOT_MAX, type Slot, type Version } from '../ids.ts';
-import { RECENT_OPS_MAX } from '../limits.ts';
+import { tunable } from '../tunables.ts';
 import { NameFlag } from '../wire/messages.ts';
 import { AliasTable } from './alias-table.ts';
 import { DeleteTimes } from './delete-times.ts';
@@ -43,7 +43,7 @@ export interface OpsState {
   aliases: AliasTable | undefined;
   /** Of names that are deleted and not purged. */
   deletions: DeleteTimes | undefined;
-  /** Op id in hex -> what it did, oldest first, of the last {@link RECENT_OPS_MAX} client operations. */
+  /** Op id in hex -> what it did, oldest first, of the last `recentOpsMax` of tunables.ts client operations. */
   recentOps: Map<string, RecentOp> | undefined;
 }
 
@@ -272,7 +272,7 @@ export function remember(
   state.recentOps ??= new Map();
   if (state.recentOps.has(key) && !repeats) return false;
   state.recentOps.set(key, what);
-  if (state.recentOps.size > RECENT_OPS_MAX) {
+  if (state.recentOps.size > tunable.recentOpsMax) {
     for (const oldest of state.recentOps.keys()) {
       state.recentOps.delete(oldest);
       break;

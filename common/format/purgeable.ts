@@ -28,3 +28,24 @@ export function purgeableSlots(state: OpsState, nowMs: number, windowMs: number)
   }
   return due;
 }
+
+/**
+ * Of records that somebody agreed to erase with all their names, those whose names are all deleted, whenever that was, and
+ * are no more than there were when it was agreed.
+ *
+ * @param agreed by slot: how many aliases it had then
+ * @returns slots, lowest first
+ */
+export function erasableSlots(state: OpsState, agreed: ReadonlyMap<Slot, number>): Slot[] {
+  const { aliases } = state;
+  const counts = new Map<Slot, number>();
+  for (let i = 0; i < (aliases?.count ?? 0); i++) {
+    const target = aliases!.targetAt(i);
+    if (agreed.has(target)) counts.set(target, (counts.get(target) ?? 0) + 1);
+  }
+  return purgeableSlots(state, 0, 0).filter((slot) => (counts.get(slot) ?? 0) <= (agreed.get(slot) ?? -1));
+}
+
+/** Of these slots, those that are not purged. */
+export const unpurgedOf = (state: OpsState, slots: Iterable<Slot>): Slot[] =>
+  [...slots].filter((slot) => (slotFlagsOf(state, slot) & NameFlag.PURGED) === 0);

@@ -1,6 +1,7 @@
 import { crc32 } from '../crc.ts';
 import { assert, TfsError } from '../errors.ts';
-import { RECORD_ALIGN_BYTES, WALK_BUFFER_BYTES } from '../limits.ts';
+import { RECORD_ALIGN_BYTES } from '../limits.ts';
+import { tunable } from '../tunables.ts';
 import { RECORD_HEADER_BYTES, RECORD_MAGIC } from './record.ts';
 import type { ByteSource } from './source.ts';
 
@@ -15,7 +16,7 @@ export class ReadWindow {
   start = 0;
   bytes: Buffer;
 
-  constructor(source: ByteSource, end: number, bytes = WALK_BUFFER_BYTES) {
+  constructor(source: ByteSource, end: number, bytes = tunable.walkBufferBytes) {
     this.#source = source;
     this.#end = end;
     this.#buffer = Buffer.allocUnsafeSlow(Math.max(Math.min(bytes, align8Up(end)), 4096));

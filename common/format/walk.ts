@@ -56,7 +56,7 @@ export interface WalkOptions {
   readonly proven?: { readonly length: number; readonly slots?: number };
   /** Default true. */
   readonly checkPayloads?: boolean;
-  /** Read at a time, {@link WALK_BUFFER_BYTES} when absent. The header of any record has to fit. */
+  /** Read at a time, `walkBufferBytes` of tunables.ts when absent. The header of any record has to fit. */
   readonly windowBytes?: number;
   /** Sees every valid header in file order, those beyond the later `validLength` too. */
   readonly onRecord?: (record: WalkedRecord) => void | Promise<void>;

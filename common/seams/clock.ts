@@ -11,6 +11,8 @@ export interface Clock {
   /** Runs `callback` every `intervalMs` until cancelled; calls are never stacked up. */
   every(intervalMs: number, callback: () => void): Timer;
   sleep(delayMs: number): Promise<void>;
+  /** Runs `callback` behind the I/O that has arrived by now: what arrived together is then dealt with together. */
+  soon(callback: () => void): void;
 }
 
 export interface Timer {

@@ -1,11 +1,8 @@
 /** Messages of the compaction of a block: leader -> DataServer, and operator -> leader. */
 
 import { z } from 'zod';
-import { SLOT_MAX, type Slot } from '../ids.ts';
 import { hex, u32, zBlock, zMember, zReign, zVersion } from './control.ts';
-
-/** Slots of an erasure that one message names. */
-export const ERASE_SLOTS_MAX = 4096;
+import { zErasedSlots, zSlot } from './erase.ts';
 
 /**
  * Leader -> the sequencer of the block: order the purge of what nobody may undelete any more, if that and what is purged
@@ -15,25 +12,21 @@ export const zPurge = z.object({
   block: zBlock,
   reign: zReign,
   bytesMin: u32,
+  /** What time it is there, ms since 1970: where it is another one than here, nothing is purged by time. */
+  wallMs: z.number(),
   /** Of these alone, without regard to the time in which they may be undeleted; of all that are due when absent. */
-  erase: z
-    .array(
-      z
-        .number()
-        .int()
-        .min(0)
-        .max(SLOT_MAX)
-        .transform((n) => n as Slot),
-    )
-    .max(ERASE_SLOTS_MAX)
-    .optional(),
+  erase: zErasedSlots.optional(),
 });
 export type Purge = z.infer<typeof zPurge>;
 export const zPurgeReply = z.object({
   /** Records that the next generation can do without, in bytes. */
   bytes: u32,
+  /** Of an erasure: those that are not purged, because a name of theirs lives, or there are more than were said. */
+  kept: z.array(zSlot).optional(),
   /** Where the purge stands in the order of operations; absent where it would not have been worth it. */
   barrier: z.object({ version: zVersion, seq: u32 }).optional(),
+  /** Where it would not: for how many milliseconds more that much is sure not to be due. */
+  notBeforeMs: z.number().min(0).optional(),
 });
 export type PurgeReply = z.infer<typeof zPurgeReply>;
 
@@ -66,8 +59,15 @@ export type CommitGeneration = z.infer<typeof zCommitGeneration>;
 export const zAbandonGeneration = z.object({ block: zBlock, reign: zReign });
 export type AbandonGeneration = z.infer<typeof zAbandonGeneration>;
 
-/** Operator, or whoever works on the leader's behalf -> leader: compact this block now, if there is anything to gain. */
-export const zCompact = z.object({ block: zBlock });
+/** Operator, or whoever works on the leader's behalf -> leader: compact this block now. */
+export const zCompact = z.object({
+  block: zBlock,
+  /**
+   * `any`: if there is anything to gain. `share`: if it is what garbage has to be before it is looked for. `noted`: without
+   * the records whose erasure the leader has noted.
+   */
+  gain: z.enum(['any', 'share', 'noted']).default('any'),
+});
 export type Compact = z.infer<typeof zCompact>;
 export const zCompactReply = z.object({
   generation: u32,

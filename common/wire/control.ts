@@ -15,7 +15,7 @@ import {
   type Session,
   serverId,
 } from '../ids.ts';
-import { SCRUBBED_BLOCKS_MAX } from '../limits.ts';
+import { OVERDUE_BLOCKS_MAX, SCRUBBED_BLOCKS_MAX } from '../limits.ts';
 import { zScrubFigures } from './scrub.ts';
 import { zSpaceUse } from './space.ts';
 
@@ -49,9 +49,16 @@ export function compareReigns(a: Reign, b: Reign): number {
 export const zMember = z.object({ id: zServer, incarnation: zIncarnation, address: zAddress });
 export type Member = z.infer<typeof zMember>;
 
+const zDiskAge = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 48 - 1);
 const zSpace = z.object({ totalBytes: z.number(), freeBytes: z.number(), usedBytes: z.number() });
 const zIo = z.object({
   healthy: z.boolean(),
+  /** Not healthy because writes are refused, and not only because they do not end. */
+  failed: z.boolean().optional(),
   readOnly: z.boolean(),
   /** Duration of the last probe write with its fdatasync. */
   probeMs: z.number(),
@@ -79,6 +86,8 @@ export const zRegister = z.object({
   promise: zReign,
   /** What the last registration with this NameServer left behind; see {@link zRegisterReply}. Absent the first time. */
   nonce: hex(8).optional(),
+  /** For how many seconds its disk was in service; it never grows less. Absent from versions that did not count. */
+  diskAge: zDiskAge.optional(),
   /** Every DataServer this one ever heard of, kept durably beside its promise. */
   knownMembers: z.array(zServer).max(4096),
   /** Those that were taken out of the cluster, kept as durably. */
@@ -99,6 +108,8 @@ export const zRegisterReply = z.object({
   minWrite: z.number().int().min(1).max(8),
   /** As in {@link zHeartbeatReply}; a token of before the registration counts no more. */
   token: z.number().min(0).optional(),
+  /** What time it is there, ms since 1970. */
+  wallMs: z.number().optional(),
   /** To be kept durably and shown at the next registration: a disk that was set back shows an older one. */
   nonce: hex(8).optional(),
 });
@@ -129,6 +140,10 @@ export const zHeartbeat = z.object({
   echo: z.number().min(0).optional(),
   /** {@link tableDigest} of everything this server holds, this batch included. */
   digest: u32.optional(),
+  /** What time it is there, ms since 1970. */
+  wallMs: z.number().optional(),
+  /** As in {@link zRegister}. */
+  diskAge: zDiskAge.optional(),
   space: zSpace,
   io: zIo,
   /** Peers this server could not reach, or found slow, in the last minute. */
@@ -144,6 +159,11 @@ export const zHeartbeat = z.object({
   use: zSpaceUse.optional(),
   /** Replicas that were read through in the last moments: to be compared with those of other servers. */
   scrubbed: z.array(zBlock).max(SCRUBBED_BLOCKS_MAX).optional(),
+  /** Replicas that were not read through for far too long, and for how long; absent where there is none. */
+  overdue: z
+    .array(z.object({ block: zBlock, ageMs: z.number().min(0) }))
+    .max(OVERDUE_BLOCKS_MAX)
+    .optional(),
   /**
    * `stopping`: it ends its write sessions and wants what it holds sealed; it still answers. `gone`: its last word; it
    * answers nothing any more.
@@ -165,6 +185,8 @@ export const zHeartbeatReply = z.object({
   removed: z.array(zServer).max(4096).default([]),
   /** Of this NameServer's own clock, to be echoed. */
   token: z.number().min(0).optional(),
+  /** What time it is there, ms since 1970. */
+  wallMs: z.number().optional(),
   /**
    * From a leader that has heard of every block: every replica that was reported holds the newest configuration and
    * belongs to it, but those that are `stale`. Without it nothing is confirmed.
@@ -294,6 +316,8 @@ export const zSeal = z.object({
   lost: u32.optional(),
   /** What verifies on none of the sources may be sealed as lost: everyone who might have it has been asked. */
   mayLose: z.boolean().default(false),
+  /** Also what a disk fails to read, which it may be able to later. */
+  mayLoseUnread: z.boolean().default(false),
 });
 export type Seal = z.infer<typeof zSeal>;
 
@@ -315,6 +339,8 @@ export const zReadRawReply = z.object({
   next: z.object({ offset: u32, slots: u32 }).optional(),
   /** Of the payload, where `sound` was asked for. */
   offset: u32.optional(),
+  /** Before it lies what the disk failed to read: it may be sound. */
+  unread: z.boolean().default(false),
 });
 export type ReadRawReply = z.infer<typeof zReadRawReply>;
 
@@ -403,7 +429,8 @@ export type RepairReply = z.infer<typeof zRepairReply>;
 
 /**
  * Leader -> a server whose sealed replica the block does not need: let go of it. `version` is the newest configuration,
- * which this replica does not belong to; `retired`: the block is empty and goes with all of its replicas.
+ * which this replica does not belong to; `retired`: the block is empty and goes with all of its replicas. `missing`: servers that
+ * the leader does not know everything of, so that one of them may hold more of the block.
  */
 export const zDrop = z.object({
   block: zBlock,
@@ -411,6 +438,7 @@ export const zDrop = z.object({
   generation: u32,
   version: zVersion,
   reason: z.enum(['moved', 'excess', 'retired']),
+  missing: z.array(zServer).optional(),
 });
 export type Drop = z.infer<typeof zDrop>;
 /** Whether there was one; in either case there is none now, and none comes back by itself. */
@@ -540,6 +568,8 @@ const zServerInfo = z.object({
   leaving: z.boolean().default(false),
   /** It is to be emptied: nothing new is placed on it, and its copies are made elsewhere. */
   drained: z.boolean().default(false),
+  /** By how much its clock is ahead of this NameServer's, ms; negative: behind. */
+  clockAheadMs: z.number().default(0),
 });
 export type ServerInfo = z.infer<typeof zServerInfo>;
 
@@ -572,6 +602,8 @@ export const zClusterMap = z.object({
       bytesPerSecond: z.number(),
       /** Until nothing of it is left, at that rate; absent where that cannot be said. */
       etaMs: z.number().optional(),
+      /** Whether that is said of the copies that are missing alone; they are made before all else. */
+      etaOfCopies: z.boolean().default(false),
       paused: z.array(z.string()).max(32),
       /** Why nothing is queued. */
       trouble: z.string().optional(),

@@ -36,8 +36,12 @@ export const zJobsReply = z.object({
   bytesPerSecond: amount,
   /** Until nothing of it is left, at that rate; absent where that cannot be said. */
   etaMs: amount.optional(),
+  /** Whether that is said of the copies that are missing alone; they are made before all else. */
+  etaOfCopies: z.boolean().default(false),
   running: z.array(zWork.extend({ forMs: amount })),
-  parked: z.array(z.object({ block: zBlock, server: zServer, count: u32, agoMs: amount, reason: text })),
+  parked: z.array(
+    z.object({ kind: zKind, block: zBlock, server: zServer, count: u32, agoMs: amount, reason: text }),
+  ),
   /** Of the DataServers that are there; none where the queue does not answer. */
   queues: z.array(z.object({ server: zServer, waiting: amount, running: amount, parked: amount })),
 });
@@ -66,7 +70,7 @@ export const zWhyReply = z.object({
   /** What is wanted and cannot be done now. */
   blocked: z.array(z.object({ kind: zKind, why: text })),
   running: z.array(zWork.extend({ forMs: amount })),
-  parked: z.array(z.object({ server: zServer, count: u32, agoMs: amount, reason: text })),
+  parked: z.array(z.object({ kind: zKind, server: zServer, count: u32, agoMs: amount, reason: text })),
 });
 export type WhyReply = z.infer<typeof zWhyReply>;
 

@@ -28,7 +28,25 @@ const zReplicate = z.object({
   /** From when the question was sent. Later the leader may have somebody else do it. */
   msMax: z.number().positive(),
 });
-export const zTakeJobReply = z.discriminatedUnion('answer', [zUnwanted, zReplicate]);
+/** Nothing is ordered but to ask for the compaction, with COMPACT: the leader commands the steps of it. */
+const zCompaction = z.object({
+  answer: z.literal('compact'),
+  block: zBlock,
+  bytes: u32,
+  bytesPerSecond: z.number().positive(),
+  msMax: z.number().positive(),
+});
+/** The same, of the records that the leader has noted. */
+const zPurging = zCompaction.extend({ answer: z.literal('purge') });
+/** The DataServer reads its own replica through. */
+const zScrubbing = zCompaction.extend({ answer: z.literal('scrub') });
+export const zTakeJobReply = z.discriminatedUnion('answer', [
+  zUnwanted,
+  zReplicate,
+  zCompaction,
+  zPurging,
+  zScrubbing,
+]);
 export type TakeJobReply = z.infer<typeof zTakeJobReply>;
 export type JobOrder = Exclude<TakeJobReply, { answer: 'unwanted' }>;
 

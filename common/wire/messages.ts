@@ -28,6 +28,7 @@ export const Op = {
   READ: 2,
   CHECK: 3,
   MUTATE: 4,
+  CHANGES: 80,
   // DataServer -> DataServer
   APPEND: 5,
   OPS: 6,
@@ -63,6 +64,7 @@ export const Op = {
   PREPARE_GENERATION: 71,
   COMMIT_GENERATION: 72,
   ABANDON_GENERATION: 73,
+  CLEAR_TRACES: 75,
   // NameServer -> NameServer
   PEER_STATE: 31,
   HAND_OVER: 32,
@@ -72,6 +74,8 @@ export const Op = {
   PROMOTE: 40,
   REMOVE_SERVER: 43,
   COMPACT: 74,
+  ERASE_RECORDS: 76,
+  CLEAR_ALL_TRACES: 77,
   JOBS: 52,
   PLAN: 53,
   WHY: 54,
@@ -82,6 +86,7 @@ export const Op = {
   VERIFY: 39,
   SCRUB: 45,
   BLOCK_SPACE: 48,
+  FIND_CONTENT: 78,
   // anyone -> anyone
   PING: 16,
   STATUS: 30,
@@ -107,6 +112,13 @@ export const MediaType = {
   ICO: 11,
 } as const;
 export type MediaType = (typeof MediaType)[keyof typeof MediaType];
+
+/** Bit of a stored media type: the picture is served to those alone who show a signature for it. */
+export const PRIVATE_BIT = 0x80;
+/** @param mediaType as stored */
+export const isPrivate = (mediaType: number): boolean => (mediaType & PRIVATE_BIT) !== 0;
+/** What it is, without the bit that says for whom. @param mediaType as stored; numbers this version does not know come through */
+export const kindOf = (mediaType: number): MediaType => (mediaType & ~PRIVATE_BIT) as MediaType;
 
 /** State bits of a name; independent of each other. */
 export const NameFlag = { DELETED: 1, HIDDEN: 2, PURGED: 4, LOST: 8 } as const;
@@ -565,7 +577,6 @@ export interface BlockEntry {
   readonly deadBytes: number;
 }
 export const BLOCK_ENTRY_BYTES = 48;
-export const BLOCK_ENTRIES_PER_FRAME_MAX = 20_000;
 
 export function encodeBlockEntries(entries: readonly BlockEntry[]): Buffer {
   const out = Buffer.alloc(BLOCK_ENTRY_BYTES * entries.length);

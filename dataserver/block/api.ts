@@ -1,8 +1,9 @@
 import type { TfsError } from '../../common/errors.ts';
+import type { Op, OpsState } from '../../common/format/ops.ts';
 import type { RecordHeader } from '../../common/format/record.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { Hole } from '../../common/format/walk.ts';
-import type { BlockId, Epoch, ServerId, Slot, Version } from '../../common/ids.ts';
+import type { BlockId, Epoch, Millis, ServerId, Slot, Version } from '../../common/ids.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import type { Disk } from '../../common/seams/disk.ts';
@@ -14,6 +15,8 @@ export interface BlockStoreOptions {
   /** The mount; the store keeps its files in {@link STORE_DIRECTORIES} and makes them where they are missing. */
   readonly disk: Disk;
   readonly clock: Clock;
+  /** What operations are dated with, ms since 1970; default: the clock. */
+  readonly opsNow?: () => Millis;
   readonly random: Random;
   /** 32 hex digits: blocks of another cluster are refused. */
   readonly clusterUuid: string;
@@ -39,6 +42,11 @@ export interface StoreEvents {
   ioError?(error: TfsError): void;
   /** Stored bytes do not verify; the block is SUSPECT now. */
   corrupt?(block: BlockId, error: TfsError): void;
+  /**
+   * Operations of a block have become durable and are in its state: `done` just now, or `found` in the log of a replica
+   * that was opened or has come from elsewhere. A log that was folded begins with a SNAPSHOT. Not to be changed, nor kept.
+   */
+  ops?(block: BlockId, ops: readonly Op[], state: OpsState, how: 'done' | 'found'): void;
 }
 
 /** Records ready to be written: made by the one write session of the block. */
@@ -144,6 +152,8 @@ export interface SealOrder {
   readonly lost?: number;
   /** What does not verify here is on no other replica either. */
   readonly mayLose?: boolean;
+  /** Also what the disk fails to read now, which it may be able to later. */
+  readonly mayLoseUnread?: boolean;
 }
 
 export interface RecordRef {
@@ -158,6 +168,17 @@ export interface RawRecords {
   readonly bytes: Buffer;
   /** Where the index has the next record behind that offset, and how many slots lie before it; undefined for no record. */
   readonly next: { readonly offset: number; readonly slots: number } | undefined;
+  /** The disk failed to read the first one, which may be sound. */
+  readonly unread?: boolean;
+}
+
+/** The first records in a range that verify. */
+export interface SoundRecords {
+  /** Without bytes, the end of the range. */
+  readonly offset: number;
+  readonly bytes: Buffer;
+  /** Before them lies one that the disk failed to read: it may be sound. */
+  readonly unread: boolean;
 }
 
 /** A whole replica is to be made, or made whole, of what is here and what others have. */
@@ -179,6 +200,8 @@ export interface DropOrder {
   readonly version: Version;
   /** `retired`: the block is empty and goes with all of its replicas, those of its configuration too. */
   readonly reason: 'moved' | 'excess' | 'retired';
+  /** Of a block that is retired: who may hold more of it than whoever orders this has heard of; absent: anybody. */
+  readonly missing?: readonly ServerId[] | undefined;
 }
 
 /** Makes what was received count. It may refuse; then nothing has changed here. */

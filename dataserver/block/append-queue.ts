@@ -2,7 +2,8 @@ import { assert, isTfsError, TfsError } from '../../common/errors.ts';
 import { slotFlagsOf } from '../../common/format/ops.ts';
 import { recordHeaderBytes, recordSpan } from '../../common/format/record.ts';
 import { SLOT_MAX } from '../../common/ids.ts';
-import { BATCH_BYTES_MAX } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { Batch } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -113,7 +114,7 @@ export class AppendQueue {
     const waiting = this.#waiting;
     let count = 1;
     let bytes = waiting[0]!.batch.bytes;
-    while (count < waiting.length && bytes + waiting[count]!.batch.bytes <= BATCH_BYTES_MAX) {
+    while (count < waiting.length && bytes + waiting[count]!.batch.bytes <= tunable.batchBytesMax) {
       bytes += waiting[count]!.batch.bytes;
       count++;
     }
@@ -164,7 +165,8 @@ export class AppendQueue {
   #fail(error: unknown, group: readonly Waiting[]): void {
     const failure = this.#context.failed(error, `append to block ${this.#block.block}`);
     // A full disk has damaged nothing that is below the length.
-    if (!isTfsError(failure, 'DISK_FULL')) this.#tail.clean = false;
+    if (isTfsError(failure, 'DISK_FULL')) mark('append-disk-full');
+    else this.#tail.clean = false;
     this.#over ??= ended(this.#block, `an append failed: ${failure.message}`, failure);
     const rest = this.#waiting;
     this.#waiting = [];

@@ -2,9 +2,15 @@ import { TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
 import { slotFlagsOf } from '../../common/format/ops.ts';
 import { type BlockId, compareVersions, type Slot } from '../../common/ids.ts';
-import { PREPARED_GENERATIONS_MAX, PREPARED_MS_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import {
+  COMPACT_BYTES_PER_SECOND_MIN,
+  PREPARED_GENERATIONS_MAX,
+  SUPERBLOCK_BYTES,
+} from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
+import { tunable } from '../../common/tunables.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
-import type { CompactionOrder, GenerationOrder, PreparedGeneration } from './api.ts';
+import type { CompactionOrder, GenerationOrder, PreparedGeneration, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import { inBlocks } from './context.ts';
 import type { Donors } from './donor.ts';
@@ -19,6 +25,8 @@ import type { Trash } from './trash.ts';
 interface Prepared {
   readonly order: CompactionOrder;
   readonly file: NextFile;
+  /** What the records were sealed as when it was made. */
+  readonly seal: SealInfo;
   /** Monotonic. */
   readonly atMs: number;
 }
@@ -32,6 +40,8 @@ interface Prepared {
  */
 export class Compactor {
   readonly #parts: EnterParts & { readonly trash: Trash };
+  /** Which the last block was found to be allowed: a block alone is over before that is found. */
+  #bytesPerSecond: number | undefined;
   readonly #prepared = new Map<BlockId, Prepared>();
   /** What is being prepared, and whether it is still wanted. */
   readonly #running = new Map<BlockId, { wanted: boolean }>();
@@ -53,13 +63,24 @@ export class Compactor {
     return bytes;
   }
 
+  /** Whether a next file of the block is whole, or being made. */
+  isUnderWay(block: BlockId): boolean {
+    return this.#prepared.has(block) || this.#running.has(block);
+  }
+
   /** As `BlockStore.prepareCompaction`; one at a time for each block. */
-  async prepare(held: Block, order: CompactionOrder, donors: Donors): Promise<PreparedGeneration> {
+  async prepare(
+    held: Block,
+    order: CompactionOrder,
+    donors: Donors,
+    isInTheWay: () => boolean,
+  ): Promise<PreparedGeneration> {
     const { context, cache } = this.#parts;
     const { block, generation } = order;
     checkOrder(held, order);
     const known = this.#prepared.get(block);
-    if (known !== undefined && isSame(known.order, order)) return factsOf(known.file);
+    if (known !== undefined && isSame(known.order, order) && isStill(held, known.seal))
+      return factsOf(known.file);
     if (this.#prepared.size + this.#running.size >= PREPARED_GENERATIONS_MAX)
       throw new TfsError('OVERLOADED', 'this DataServer has as many compactions under way as it takes', {
         retryAfterMs: 1000,
@@ -73,6 +94,7 @@ export class Compactor {
       await held.ops.append([]);
       const state = await held.ops.warm();
       checkOrder(held, order);
+      const seal = held.seal!;
       const gone = state.slotFlags.map((_, slot) => slotFlagsOf(state, slot as Slot) & NameFlag.PURGED);
       const isLive = (slot: number): boolean => (gone[slot] ?? 0) === 0;
       const file = await cache.use(held, async (index) => {
@@ -80,13 +102,18 @@ export class Compactor {
         const assertWanted = (): void => {
           if (!run.wanted) throw new TfsError('CONFLICT', `the compaction of block ${block} was abandoned`);
         };
-        const pace = new Pace(context.clock, order.bytesPerSecond);
+        const leastBytesPerSecond = COMPACT_BYTES_PER_SECOND_MIN;
+        const firstBytesPerSecond = this.#bytesPerSecond;
+        const yielding = { isInTheWay, leastBytesPerSecond, firstBytesPerSecond };
+        const pace = new Pace(context.clock, order.bytesPerSecond, yielding);
         const target = { path, generation, isLive, pace, assertWanted };
         const made = await GenerationWriter.run(context, { block: held, index }, target, donors);
+        this.#bytesPerSecond = pace.bytesPerSecond;
         assertWanted();
         return made;
       });
-      this.#prepared.set(block, { order, file, atMs: context.clock.monotonic() });
+      if (!isStill(held, seal)) throw resealed(block);
+      this.#prepared.set(block, { order, file, seal, atMs: context.clock.monotonic() });
       return factsOf(file);
     } catch (error) {
       await context.discard(inBlocks(path));
@@ -107,13 +134,15 @@ export class Compactor {
         prepared !== undefined &&
         prepared.order.generation === order.generation &&
         held.generation + 1 === order.generation &&
-        held.state === BlockState.SEALED &&
+        isStill(held, prepared.seal) &&
         isAgreed(prepared.file, order);
-      if (!fits)
+      if (!fits) {
+        mark('generation-refused');
         throw new TfsError(
           'CONFLICT',
           `block ${block}: nothing like generation ${order.generation} of ${order.length} bytes is prepared here`,
         );
+      }
       this.#prepared.delete(block);
       try {
         await enterGeneration(this.#parts, held, prepared.file, order.epoch);
@@ -142,7 +171,7 @@ export class Compactor {
   async sweep(): Promise<void> {
     const { clock } = this.#parts.context;
     for (const [block, { atMs }] of [...this.#prepared])
-      if (clock.monotonic() - atMs >= PREPARED_MS_MAX) await this.abandon(block);
+      if (clock.monotonic() - atMs >= tunable.preparedMsMax) await this.abandon(block);
     await this.#old.sweep();
   }
 }
@@ -172,6 +201,13 @@ const factsOf = ({ length, slots, digest }: NextFile): PreparedGeneration => ({ 
 
 const isAgreed = (a: PreparedGeneration, b: PreparedGeneration): boolean =>
   a.length === b.length && a.slots === b.slots && a.digest.equals(b.digest);
+
+/** A later leader may have sealed the block anew, with more records or fewer than are in a file that was made before. */
+const isStill = ({ state, seal }: Block, before: SealInfo): boolean =>
+  state === BlockState.SEALED && seal !== undefined && isAgreed(seal, before);
+
+const resealed = (block: BlockId): TfsError =>
+  new TfsError('CONFLICT', `block ${block} was sealed anew while it was compacted`, { retryAfterMs: 500 });
 
 const isSame = (a: CompactionOrder, b: CompactionOrder): boolean =>
   a.generation === b.generation && compareVersions(a.version, b.version) === 0 && a.seq === b.seq;

@@ -1,6 +1,8 @@
 import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
-import type { BlockId } from '../../common/ids.ts';
+import type { Op, OpsState } from '../../common/format/ops.ts';
+import type { BlockId, Millis } from '../../common/ids.ts';
 import type { Log } from '../../common/log.ts';
+import { mark } from '../../common/marks.ts';
 import type { Clock } from '../../common/seams/clock.ts';
 import type { Disk, DiskFile, OpenMode } from '../../common/seams/disk.ts';
 import type { Random } from '../../common/seams/random.ts';
@@ -11,6 +13,7 @@ import { type Faults, NO_FAULTS } from './faults.ts';
 export class StoreContext {
   readonly disk: Disk;
   readonly clock: Clock;
+  readonly opsNow: () => Millis;
   readonly random: Random;
   readonly log: Log;
   readonly faults: Faults;
@@ -30,6 +33,7 @@ export class StoreContext {
   constructor(options: BlockStoreOptions) {
     this.disk = options.disk;
     this.clock = options.clock;
+    this.opsNow = options.opsNow ?? (() => options.clock.now());
     this.random = options.random;
     this.log = options.log;
     this.faults = options.faults ?? NO_FAULTS;
@@ -62,6 +66,7 @@ export class StoreContext {
     const failure = toTfsError(error, 'IO', what);
     if (isTfsError(failure, 'DISK_FULL') || this.#failure !== undefined) return failure;
     this.#failure = failure;
+    mark('disk-read-only');
     this.log.error({ err: failure, what }, 'a write failed: the block store only reads from now on');
     this.#events.ioError?.(failure);
     return failure;
@@ -69,6 +74,10 @@ export class StoreContext {
 
   changed(block: BlockId): void {
     this.#events.changed?.(block);
+  }
+
+  ops(block: BlockId, ops: readonly Op[], state: OpsState, how: 'done' | 'found'): void {
+    this.#events.ops?.(block, ops, state, how);
   }
 
   corrupt(block: BlockId, error: TfsError): void {

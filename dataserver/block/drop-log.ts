@@ -10,7 +10,8 @@ import {
   keptDrops,
 } from '../../common/format/drop-log.ts';
 import type { BlockId } from '../../common/ids.ts';
-import { DROP_LOG_ENTRIES_MAX, DROP_LOG_KEEP_MS } from '../../common/limits.ts';
+import { DROP_LOG_KEEP_MS } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import type { StoreContext } from './context.ts';
 
@@ -41,7 +42,7 @@ export class DropLog {
 
   private constructor(parts: DropLogParts) {
     this.#parts = parts;
-    this.#entriesMax = parts.entriesMax ?? DROP_LOG_ENTRIES_MAX;
+    this.#entriesMax = parts.entriesMax ?? tunable.dropLogEntriesMax;
     this.#header = encodeDropLogHeader(parts.context.clusterUuid);
   }
 

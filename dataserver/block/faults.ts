@@ -40,6 +40,8 @@ export type FaultName =
   | 'commit-before-datasync'
   /** Purges a record of which one name lives. */
   | 'purge-ignores-alias'
+  /** Purges and dates by the own clock alone. */
+  | 'trust-own-clock'
   /** Gives out a second name for bytes that were about to go before it. */
   | 'ack-alias-of-purged'
   /** Begins a configuration with the own log alone. */
@@ -49,7 +51,29 @@ export type FaultName =
   /** Removes the files of a replica before the drop is in the log. */
   | 'unlink-before-drop-log'
   /** Goes on after a failed fdatasync as if the next good one made up for it. */
-  | 'retry-after-failed-datasync';
+  | 'retry-after-failed-datasync'
+  /** Goes on with a write session when the connection to a member of it is lost, and comes back. */
+  | 'session-outlives-connection'
+  /** Promises in memory alone. */
+  | 'promise-in-memory'
+  /** Lets go of a replica because a queue had a job for it that is not wanted. */
+  | 'drop-on-job'
+  /** Purges by a counter of names that only goes down when one is deleted. */
+  | 'purge-by-counter'
+  /** Enters a record into the SHA-1 index when the own disk has it. */
+  | 'index-before-ack'
+  /** Gives out a second name for a record that may not be on every member. */
+  | 'dedup-unproven'
+  /** Gives a retry the name of a record that may not be on every member. */
+  | 'replay-unproven'
+  /** Says "not found" of what a replica lacks that nobody has confirmed. */
+  | 'stale-says-not-found'
+  /** Tells the client the next slot as the second name of a record. */
+  | 'alias-is-next-slot'
+  /** A delete in any log wins over an undelete that came later. */
+  | 'tombstone-always-wins'
+  /** Acknowledges an operation that fewer members hold than have to. */
+  | 'ack-below-min-write';
 
 export interface Faults {
   has(name: FaultName): boolean;

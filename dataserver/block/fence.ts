@@ -2,6 +2,7 @@ import { toTfsError } from '../../common/errors.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import { sourceOfFile } from '../../common/format/source.ts';
 import { type Hole, walkBlock } from '../../common/format/walk.ts';
+import { mark } from '../../common/marks.ts';
 import { BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { FenceFacts } from './api.ts';
 import type { Block } from './block.ts';
@@ -93,6 +94,7 @@ async function tailReads(context: StoreContext, block: Block): Promise<boolean> 
       'cannot read back what was written',
     );
   }
+  mark('fence-tail-unreadable');
   tail.clean = false;
   return false;
 }

@@ -11,8 +11,9 @@ import {
 import { slotFlags, slotOffset, slotWord } from '../../common/format/slot-word.ts';
 import { encodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
 import { walkBlock } from '../../common/format/walk.ts';
-import { BATCH_BYTES_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
+import { tunable } from '../../common/tunables.ts';
 import { NameFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -130,7 +131,7 @@ export class GenerationWriter {
       for (let at = 0; at < bytes.length; slot++) at += this.#take(slot, bytes.subarray(at));
       if (bytes.length === 0) this.#leaveOut(slot++);
       await pace.spend(bytes.length);
-      if (this.#pendingBytes >= BATCH_BYTES_MAX) await this.#flush();
+      if (this.#pendingBytes >= tunable.batchBytesMax) await this.#flush();
     }
     await this.#flush();
     if (!this.#context.faults.has('commit-before-datasync')) await this.#guarded(() => this.#file.datasync());
@@ -152,7 +153,7 @@ export class GenerationWriter {
     const index = this.#index;
     let length = 0;
     for (let end = slot; end < index.count && this.#target.isLive(end); end++) {
-      if (length > 0 && length + index.spanOf(end) > BATCH_BYTES_MAX) break;
+      if (length > 0 && length + index.spanOf(end) > tunable.batchBytesMax) break;
       length += index.spanOf(end);
     }
     const isLost = (slotFlags(index.words[slot]!) & NameFlag.LOST) !== 0;

@@ -1,5 +1,5 @@
 import { TfsError, toTfsError } from '../../common/errors.ts';
-import { OPS_LOGS_WARM_MAX } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -110,7 +110,7 @@ export class IndexCache {
   /** The ops state of a sealed block has come into memory. */
   warmed(block: Block): void {
     if (!this.#warm.includes(block)) this.#warm.push(block);
-    for (let i = 0; this.#warm.length > OPS_LOGS_WARM_MAX && i < this.#warm.length; ) {
+    for (let i = 0; this.#warm.length > tunable.opsLogsWarmMax && i < this.#warm.length; ) {
       const candidate = this.#warm[i]!;
       if (candidate === block || candidate.ops.touched || !candidate.ops.idle) {
         candidate.ops.touched = false;

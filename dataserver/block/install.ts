@@ -1,6 +1,9 @@
 import { TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
+import type { OpsState } from '../../common/format/ops.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
+import { mark } from '../../common/marks.ts';
+import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { ReceiveOrder, SealInfo } from './api.ts';
 import { Block } from './block.ts';
@@ -50,10 +53,7 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   const { held, superblock, built, order } = replica;
   const { seal, block: id } = order;
   const fileName = blockFileName(id, order.generation, 'blk');
-  if (built.better) await swapFiles(parts, replica, fileName);
-  const log = await opsLogOf(parts, replica);
-  const state = await log.warm();
-  const file = await context.open(fileName, 'read');
+  const { log, state, file } = await putInPlace(parts, replica, fileName);
   const index = new LoadedIndex(
     file,
     built.words,
@@ -83,7 +83,35 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   if (nameBefore !== fileName && stateBefore !== BlockState.SEALED)
     await keepIn(parts.trash, context, nameBefore);
   await removeOtherGenerations(context, id, order.generation);
+  if (built.whole) mark(held === undefined ? 'replica-copied' : 'replica-repaired');
   report(context, order, built);
+}
+
+/** On the disk, with all that can fail before readers have it. */
+async function putInPlace(
+  parts: InstallParts,
+  replica: NewReplica,
+  fileName: string,
+): Promise<{ readonly log: OpsLog; readonly state: OpsState; readonly file: DiskFile }> {
+  const { context } = parts;
+  let log: OpsLog | undefined;
+  let isNamed = false;
+  const named = () => {
+    isNamed = true;
+  };
+  try {
+    if (replica.built.better) await swapFiles(parts, replica, fileName, named);
+    log = await opsLogOf(parts, replica);
+    return { log, state: await log.warm(), file: await context.open(fileName, 'read') };
+  } catch (error) {
+    // Nobody was told of a block that was not here: what there is of it would belong to nothing until the next start. A
+    // file that had the name before is not ours to remove.
+    if (replica.held === undefined && isNamed) {
+      await context.discard(inBlocks(fileName));
+      if (log !== undefined) await context.discard(inBlocks(log.fileName));
+    }
+    throw error;
+  }
 }
 
 /** Second name for the old file, durable, before the new one takes its first name: a crash finds one or the other. */
@@ -91,6 +119,7 @@ async function swapFiles(
   { context, trash }: InstallParts,
   { path, built }: NewReplica,
   fileName: string,
+  named: () => void,
 ): Promise<void> {
   const { disk } = context;
   const isThere = (await disk.stat(inBlocks(fileName))) !== undefined;
@@ -99,6 +128,7 @@ async function swapFiles(
     throw new TfsError('IO', `${fileName} cannot be kept, and what would replace it is not whole`);
   try {
     await disk.rename(inBlocks(path), inBlocks(fileName));
+    named();
     await context.syncBlocks();
   } catch (error) {
     throw context.failed(error, `replacing ${fileName}`);

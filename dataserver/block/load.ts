@@ -14,6 +14,7 @@ import {
 import { LOST_RECORDS_MAX } from '../../common/format/op.ts';
 import { decodeRecordHeader, RECORD_HEADER_BYTES, recordHeaderBytes } from '../../common/format/record.ts';
 import { slotFlags, slotOffset, slotWord } from '../../common/format/slot-word.ts';
+import { mark } from '../../common/marks.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { NameFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
@@ -75,9 +76,11 @@ async function wordsOfIdx(context: StoreContext, block: Block): Promise<Uint32Ar
     }
     if (Math.min(lost, LOST_RECORDS_MAX) === (block.seal!.lost ?? 0)) return words;
     // Sealed once more since it was written, with records that had been lost.
+    mark('index-file-ignored');
     context.log.info({ block: block.block, name, lost }, 'an index file is older than its seal; rebuilding');
     return undefined;
   }
+  mark('index-file-ignored');
   context.log.warn(
     { block: block.block, name, why: why ?? (columns as { why: string }).why },
     'an index file is not the one of its block; rebuilding',

@@ -1,5 +1,6 @@
 import { TfsError } from '../../common/errors.ts';
-import { OPS_RESERVE_BYTES } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { StoreContext } from './context.ts';
 import type { Trash } from './trash.ts';
 
@@ -15,8 +16,10 @@ export async function makeRoom(
   what: string,
 ): Promise<void> {
   context.assertWritable();
-  const needed = bytes + OPS_RESERVE_BYTES;
-  while ((await context.disk.space()).freeBytes < needed)
+  const needed = bytes + tunable.opsReserveBytes;
+  while ((await context.disk.space()).freeBytes < needed) {
     if (!(await trash.release()))
       throw new TfsError('DISK_FULL', `${what} needs ${needed} bytes of free space: make room on the disk`);
+    mark('disk-room-from-trash');
+  }
 }

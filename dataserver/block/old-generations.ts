@@ -1,6 +1,6 @@
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
 import type { BlockId } from '../../common/ids.ts';
-import { OLD_GENERATION_MS } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 import type { LoadedIndex } from './loaded-index.ts';
@@ -39,10 +39,18 @@ export class OldGenerations {
   async sweep(): Promise<void> {
     const now = this.#context.clock.monotonic();
     const isDue = ({ index, fromMs }: OldFile): boolean =>
-      now - fromMs >= OLD_GENERATION_MS && index?.held !== true;
+      now - fromMs >= tunable.oldGenerationMs && index?.held !== true;
     const due = this.#files.filter(isDue);
     this.#files = this.#files.filter((file) => !due.includes(file));
     for (const { block, generation } of due) await removeGeneration(this.#context, block, generation);
+  }
+
+  /** Removes all of them now; who still reads one has it open. @returns how many there were */
+  async clear(): Promise<number> {
+    const files = this.#files;
+    this.#files = [];
+    for (const { block, generation } of files) await removeGeneration(this.#context, block, generation);
+    return files.length;
   }
 }
 

@@ -1,9 +1,10 @@
 import { isTfsError, toTfsError } from '../../common/errors.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { emptyOpsState, foldOp, type OpsState, readOpsFile } from '../../common/format/ops.ts';
+import { emptyOpsState, foldOp, type Op, type OpsState, readOpsFile } from '../../common/format/ops.ts';
 import { decodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
 import type { BlockId } from '../../common/ids.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { STORE_DIRECTORIES } from './api.ts';
 import { Block } from './block.ts';
@@ -78,6 +79,7 @@ export async function openBlocks(
 
 /** They were dropped, and the process ended before their files were gone. */
 async function finishDrops(context: StoreContext, names: readonly string[]): Promise<void> {
+  mark('drop-finished');
   context.log.info({ names }, 'files of dropped replicas are removed');
   if (context.failure !== undefined) return;
   try {
@@ -103,6 +105,7 @@ async function openBlock(
   // The salt is the same in all of them.
   const salted = [...heads.values()].find(({ superblock }) => superblock !== undefined)?.superblock;
   const log = await readLog(context, salted, block, found.logs);
+  context.ops(block, log.ops, log.state, 'found');
   const ops = new OpsLog(context, log.place, log.state, options);
   const { seal } = ops.facts;
   const sealed = seal !== undefined;
@@ -120,6 +123,7 @@ async function openBlock(
   });
   const why = head.why ?? log.why;
   if (why !== undefined) {
+    mark('block-quarantined');
     result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
     context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
   } else if (sealed) {
@@ -156,15 +160,21 @@ async function removeLeftovers(
   const others = new Set([...generations, ...indexes].filter((number) => number !== generation));
   let isReplaced = flags === 0 && others.size > 0;
   // The commit may be in the page cache alone, written by a process that was killed: durable before the old file goes.
-  if (isReplaced && generations.some((number) => number < generation)) {
-    isReplaced = await ops.append([]).then(
-      () => true,
-      () => false,
-    );
-    await ops.cool();
-  }
-  for (const number of others)
+  if (isReplaced && generations.some((number) => number < generation)) isReplaced = await isLogDurable(ops);
+  for (const number of others) {
+    if (number > generation) mark('generation-discarded');
     if (number > generation || isReplaced) await removeGeneration(context, block, number);
+  }
+}
+
+/** @returns false where it cannot be made so: then nothing may be removed on the strength of what it says */
+async function isLogDurable(ops: OpsLog): Promise<boolean> {
+  const isDurable = await ops.append([]).then(
+    () => true,
+    () => false,
+  );
+  await ops.cool();
+  return isDurable;
 }
 
 interface Head {
@@ -199,6 +209,8 @@ async function readSuperblock(context: StoreContext, block: BlockId, generation:
 
 export interface OpenedLog {
   readonly place: OpsFilePlace;
+  /** What that is the sum of. */
+  readonly ops: readonly Op[];
   readonly state: OpsState;
   readonly why: string | undefined;
 }
@@ -218,7 +230,12 @@ export async function readLog(
   const state = emptyOpsState();
   const salt = superblock?.salt ?? Buffer.alloc(16);
   const place = { block, n, salt, goodLength: 0, torn: false, inherited: true };
-  const bad = (why: string): OpenedLog => ({ place, state, why: `${name}: ${why}` });
+  const bad = (why: string, ops: readonly Op[] = []): OpenedLog => ({
+    place,
+    ops,
+    state,
+    why: `${name}: ${why}`,
+  });
   if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
   let bytes: Buffer;
   try {
@@ -233,14 +250,16 @@ export async function readLog(
   if (header.block !== block || header.n !== n || (superblock && !header.salt.equals(superblock.salt)))
     return bad('ops log of another block');
   for (const op of ops) foldOp(state, op);
-  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`);
+  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`, ops);
   if (state.cfg === undefined) return bad('no configuration');
-  if (end === 'torn')
+  if (end === 'torn') {
+    mark('ops-log-torn');
     context.log.info({ block, name, goodLength }, 'the end of an ops log was torn; it is cut');
+  }
   // The newest one is complete: a log gets its name when its contents are durable.
   for (const older of logs)
     if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
-  return { place: { ...place, goodLength, torn: end === 'torn' }, state, why: undefined };
+  return { place: { ...place, goodLength, torn: end === 'torn' }, ops, state, why: undefined };
 }
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */
@@ -252,6 +271,7 @@ async function setAside(context: StoreContext, block: BlockId, found: Found): Pr
       await context.discard(inBlocks(name));
       continue;
     }
+    mark('orphan-log-aside');
     context.log.error({ block, name }, 'an ops log without its block file is set aside');
     try {
       await context.disk.rename(inBlocks(name), `${STORE_DIRECTORIES.surplus}/${name}`);
@@ -269,10 +289,14 @@ const toRejected = (error: unknown): { ok: false; why: string } => {
   throw error;
 };
 
-/** The seal was durable and the cut behind it was not. */
+/**
+ * The seal was durable and the cut behind it was not. Or a killed process has left the seal in the page cache alone: it
+ * is made durable before anything is cut, as an earlier one, which may have kept more, would be in force without it.
+ */
 async function cutPreallocation(context: StoreContext, block: Block): Promise<void> {
   const length = block.seal!.length;
   if (block.fileBytes <= length || context.failure !== undefined) return;
+  if (!(await isLogDurable(block.ops))) return;
   try {
     const file = await context.open(block.fileName, 'write');
     try {

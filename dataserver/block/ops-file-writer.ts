@@ -10,6 +10,7 @@ import {
   readOpsFile,
 } from '../../common/format/ops.ts';
 import type { BlockId } from '../../common/ids.ts';
+import { mark } from '../../common/marks.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 
@@ -175,6 +176,7 @@ export class OpsFileWriter {
       if (!isTfsError(error, 'DISK_FULL') || !(await this.#release())) throw error;
       // Not a retried sync: all of the bytes are written again, to space that is there now.
       await file.writeDurable(frames, this.#goodLength);
+      mark('ops-from-reserve');
       this.#torn = false;
     }
   }

@@ -14,7 +14,8 @@ import {
   withoutFacts,
 } from '../../common/format/ops.ts';
 import { type BlockId, compareVersions, type ServerId, type Version } from '../../common/ids.ts';
-import { OPS_TAIL_OPS_MAX } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { SealInfo } from './api.ts';
 import type { StoreContext } from './context.ts';
 import { type OpsFilePlace, OpsFileWriter, type ReleaseSpace } from './ops-file-writer.ts';
@@ -143,7 +144,7 @@ export class OpsLog {
     const newest = this.prepared ?? this.#given.version;
     if (contents.length > 0 && compareVersions(newest, version) !== 0)
       return Promise.reject(this.#superseded(newest));
-    const atMs = this.#context.clock.now();
+    const atMs = this.#context.opsNow();
     const { seq } = this.#given;
     return this.#give(contents.map((content, i) => ({ ...content, version, seq: seq + 1 + i, atMs }) as Op));
   }
@@ -208,6 +209,7 @@ export class OpsLog {
       return this.#recent.filter((op) => op.seq > seq);
     if (seq >= this.facts.seq) return [];
     const ops = await this.#reread();
+    mark('ops-reread');
     return ops.filter((op) => op.seq > seq && !isFact(op)).map(withoutFacts);
   }
 
@@ -291,7 +293,8 @@ export class OpsLog {
     if (isFact(op)) return;
     // The buffers of an op that came by the wire belong to a whole frame.
     this.#recent.push({ ...op, opId: Buffer.from(op.opId) });
-    if (this.#recent.length > 2 * OPS_TAIL_OPS_MAX) this.#recent = this.#recent.slice(-OPS_TAIL_OPS_MAX);
+    if (this.#recent.length > 2 * tunable.opsTailOpsMax)
+      this.#recent = this.#recent.slice(-tunable.opsTailOpsMax);
   }
 
   /** Folds a log that has grown too long into a new file. */
@@ -299,11 +302,14 @@ export class OpsLog {
     const { state } = this;
     if (this.#context.failure !== undefined || state === undefined) return;
     const { version, seq } = state;
-    const atMs = this.#context.clock.now();
+    // Like the operations in it: what they add up to must not look older than they are.
+    const atMs = this.#context.opsNow();
     this.#renewing = false;
     try {
       const snapshot = { type: OpType.SNAPSHOT, version, seq, atMs, opId: NO_OP_ID, state };
-      if (await this.#file.replace(snapshot)) this.damaged = false;
+      if (!(await this.#file.replace(snapshot))) return;
+      mark('ops-log-folded');
+      this.damaged = false;
     } catch (error) {
       this.#over = toTfsError(error);
     }
@@ -358,6 +364,7 @@ export class OpsLog {
   }
 
   #contradicted({ seq }: Op): TfsError {
+    mark('ops-refused-place');
     this.#context.log.error({ block: this.block, seq }, 'two operations have the same place in an ops log');
     const { epoch, n } = this.#given.version;
     return new TfsError('STALE_EPOCH', `block ${this.block}: this log has another operation ${seq}`, {

@@ -1,10 +1,29 @@
 import { isTfsError } from '../../common/errors.ts';
-import type { DiskFile } from '../../common/seams/disk.ts';
+import type { Disk, DiskFile } from '../../common/seams/disk.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 
 const PATH = inBlocks('ops.reserve');
 /** Given back at a time: enough for a thousand ops. */
 const STEP_BYTES = 64 * 1024;
+
+/**
+ * Gives the space back for a start on a full disk, before there is a store: without it there would be none.
+ *
+ * @returns whether there was some
+ * @throws TfsError IO, READ_ONLY
+ */
+export async function releaseReserve(disk: Disk): Promise<boolean> {
+  const size = (await disk.stat(PATH))?.size ?? 0;
+  if (size === 0) return false;
+  const file = await disk.open(PATH, 'write');
+  try {
+    await file.truncate(Math.max(0, size - STEP_BYTES));
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+  return true;
+}
 
 /** Space kept for the ops logs, so that a full disk can still delete. */
 export class OpsReserve {

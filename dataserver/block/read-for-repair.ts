@@ -8,11 +8,12 @@ import {
 } from '../../common/format/record.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import { NameFlag } from '../../common/wire/messages.ts';
-import type { RawRecords } from './api.ts';
+import type { RawRecords, SoundRecords } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import { markSuspect } from './suspect.ts';
+import type { Span } from './tolerant-source.ts';
 
 const EMPTY = Buffer.alloc(0);
 
@@ -28,7 +29,7 @@ export async function readForRepair(
   length: number,
 ): Promise<RawRecords> {
   const first = index.recordAt(offset);
-  if (first === undefined) return { bytes: EMPTY, next: undefined };
+  if (first === undefined) return { bytes: EMPTY, next: undefined, unread: false };
   const next = boundaryBehind(index, first);
   let end = offset;
   let slots = 0;
@@ -52,7 +53,7 @@ export async function readForRepair(
       new TfsError('CORRUPT', `block ${block.block}, slot ${slot}: does not verify`),
     );
   }
-  return { bytes: bytes?.subarray(0, good) ?? EMPTY, next };
+  return { bytes: bytes?.subarray(0, good) ?? EMPTY, next, unread: bytes === undefined };
 }
 
 /**
@@ -66,16 +67,20 @@ export async function readNextSound(
   block: Block,
   index: LoadedIndex,
   range: { readonly offset: number; readonly length: number },
-): Promise<{ readonly offset: number; readonly bytes: Buffer }> {
+): Promise<SoundRecords> {
   const end = range.offset + range.length;
+  const { tail } = block;
+  const isInHole = ({ start, end: stop }: Span): boolean => start < end && stop > range.offset;
+  let unread = tail?.unread === true && tail.holes.some(isInHole);
   for (let slot = index.slotAt(range.offset); slot < index.count; slot++) {
     const offset = index.offsetOf(slot);
     if (offset >= end) break;
     if ((slotFlags(index.words[slot]!) & (NameFlag.LOST | NameFlag.PURGED)) !== 0) continue;
-    const { bytes } = await readForRepair(context, block, index, offset, end - offset);
-    if (bytes.length > 0) return { offset, bytes };
+    const found = await readForRepair(context, block, index, offset, end - offset);
+    if (found.unread) unread = true;
+    if (found.bytes.length > 0) return { offset, bytes: found.bytes, unread };
   }
-  return { offset: end, bytes: EMPTY };
+  return { offset: end, bytes: EMPTY, unread };
 }
 
 /** The next place where a record is known to start, and how many slots lie before it. */

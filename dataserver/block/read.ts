@@ -11,7 +11,9 @@ import {
 } from '../../common/format/record.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import { ALIAS_BIT, type Cookie, type FileId, type Slot } from '../../common/ids.ts';
-import { CHUNK_BYTES, WHOLE_READ_BYTES_MAX } from '../../common/limits.ts';
+import { CHUNK_BYTES } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
+import { tunable } from '../../common/tunables.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { ReadResult } from './api.ts';
 import type { Block } from './block.ts';
@@ -38,8 +40,6 @@ interface Place {
 
 const EMPTY = Buffer.alloc(0);
 const UNSEEN = NameFlag.DELETED | NameFlag.HIDDEN;
-/** A record of up to {@link WHOLE_READ_BYTES_MAX} of payload comes in one read. */
-const WHOLE_SPAN_MAX = recordSpan(WHOLE_READ_BYTES_MAX);
 
 /** The state bits of a name, from memory. @throws TfsError NOT_FOUND, DONT_KNOW */
 export function flagsOf(block: Block, index: LoadedIndex, fileId: FileId): number {
@@ -88,7 +88,7 @@ export async function readName(
   let header: RecordHeader;
   let payload: Buffer;
   let payloadAt = 0;
-  if (wanted.length > 0 && span <= WHOLE_SPAN_MAX) {
+  if (wanted.length > 0 && span <= recordSpan(tunable.wholeReadBytesMax)) {
     // One read of exactly the record.
     const bytes = Buffer.allocUnsafe(span);
     await fill(place, bytes, offset);
@@ -165,9 +165,9 @@ function headerOf(place: Place, bytes: Buffer, offset: number, span: number): Re
 /** A miss in a block that waits for its seal, or is known to be damaged, proves nothing. */
 function missing(block: Block): TfsError {
   const certain = block.state !== BlockState.RECOVERED && (block.flags & BlockFlag.SUSPECT) === 0;
-  return certain
-    ? new TfsError('NOT_FOUND', 'no such picture')
-    : new TfsError('DONT_KNOW', `this replica of block ${block.block} cannot tell`, { retryAfterMs: 500 });
+  if (certain) return new TfsError('NOT_FOUND', 'no such picture');
+  mark('answer-cannot-tell');
+  return new TfsError('DONT_KNOW', `this replica of block ${block.block} cannot tell`, { retryAfterMs: 500 });
 }
 
 /** What an index that was replaced meanwhile has led to says nothing about the block as it is now. */

@@ -3,8 +3,9 @@ import { blockSeed, recordHeaderBytes } from '../../common/format/record.ts';
 import { slotWord } from '../../common/format/slot-word.ts';
 import { encodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
 import { type BlockWalk, type Hole, walkBlock } from '../../common/format/walk.ts';
-import { BATCH_BYTES_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
+import { tunable } from '../../common/tunables.ts';
 import { NameFlag } from '../../common/wire/messages.ts';
 import type { SealInfo } from './api.ts';
 import type { StoreContext } from './context.ts';
@@ -13,7 +14,6 @@ import { decodeRawRecords } from './raw-records.ts';
 import { TolerantSource } from './tolerant-source.ts';
 
 /** Bytes asked of a source at a time. */
-const FETCH_BYTES = 8 * BATCH_BYTES_MAX;
 /** Changes the source every time it runs, so it ends sooner; a bound all the same. */
 const ROUNDS_MAX = 8;
 
@@ -91,18 +91,57 @@ export class Rebuild {
 
   async #run(): Promise<Rebuilt> {
     await this.#copyOwn();
+    const isAllThere = await this.#complete();
+    if (!this.#context.faults.has('rename-before-datasync')) await this.#sync();
+    // Only what reads back after the sync counts.
+    let seen = await this.#look();
+    if (isAllThere && !this.#isWhole(seen)) {
+      await this.#complete({ isLast: true });
+      await this.#sync();
+      seen = await this.#look();
+    }
+    return this.#conclude(seen);
+  }
+
+  /**
+   * Fills in what is missing, until nothing more can be.
+   *
+   * @returns whether every hole was filled to its end: each record was looked at when it came, and all of them will be once
+   *   more when they are synchronised, so that a look between these would be one too many. A large file takes longer to
+   *   read and check than to write.
+   */
+  async #complete({ isLast = false } = {}): Promise<boolean> {
     for (let round = 0; round < ROUNDS_MAX; round++) {
-      const { walked, pads } = await this.#look();
+      const { holes, pads } = round === 0 && !isLast ? await this.#firstLook() : await this.#lookForHoles();
       for (const { at, length } of pads) await this.#write([Buffer.alloc(length)], at);
       if (pads.length > 0) this.#changed = true;
       let filled = 0;
-      for (const hole of walked.holes) filled += await this.#fill(hole);
+      let isFull = true;
+      for (const hole of holes) {
+        const outcome = await this.#fill(hole);
+        filled += outcome.filled;
+        isFull &&= outcome.isFull;
+      }
       this.#fetched += filled;
-      if (filled === 0) break;
+      if (filled === 0) return false;
+      if (isFull && !isLast) return true;
     }
-    if (!this.#context.faults.has('rename-before-datasync')) await this.#guarded(() => this.#file.datasync());
-    // Only what reads back after the sync counts.
-    return this.#conclude(await this.#look());
+    return false;
+  }
+
+  /** Where nothing was here nothing has to be read to know what is missing. */
+  async #firstLook(): Promise<Pick<BlockWalk, 'holes'> & Pick<Look, 'pads'>> {
+    const { own, seal } = this.#target;
+    if (own !== undefined || seal.slots === 0) return this.#lookForHoles();
+    return {
+      holes: [{ start: SUPERBLOCK_BYTES, end: seal.length, firstSlot: 0, slots: seal.slots }],
+      pads: [],
+    };
+  }
+
+  async #lookForHoles(): Promise<Pick<BlockWalk, 'holes'> & Pick<Look, 'pads'>> {
+    const { walked, pads } = await this.#look();
+    return { holes: walked.holes, pads };
   }
 
   /** The superblock, then whatever can be read here; zeros for the rest. */
@@ -115,7 +154,7 @@ export class Rebuild {
       const head = Buffer.alloc(SUPERBLOCK_BYTES);
       await source.read(head, 0);
       if (!head.equals(image) || source.size < seal.length) this.#changed = true;
-      const buffer = Buffer.allocUnsafe(BATCH_BYTES_MAX);
+      const buffer = Buffer.allocUnsafe(tunable.batchBytesMax);
       const end = Math.min(source.size, seal.length);
       for (let at = SUPERBLOCK_BYTES; at < end; at += buffer.length) {
         this.#context.assertOpen();
@@ -146,14 +185,15 @@ export class Rebuild {
     return { walked, pads, sha1s };
   }
 
-  /** @returns records that were filled in */
-  async #fill(hole: Hole): Promise<number> {
+  /** @returns records that were filled in, and whether none is missing any more */
+  async #fill(hole: Hole): Promise<{ readonly filled: number; readonly isFull: boolean }> {
     let filled = 0;
+    let isFull = true;
     for (let { start: at, firstSlot: slot } = hole; at < hole.end; ) {
       let way = this.#target.behind(at);
       const place = { offset: at, slot };
       const found = await this.#donors.first(async (donor) => {
-        const { bytes, next } = await donor.records(at, Math.min(hole.end - at, FETCH_BYTES));
+        const { bytes, next } = await donor.records(at, Math.min(hole.end - at, tunable.fetchBytes));
         way ??= next;
         if (next === undefined) this.#misfits = true;
         if (bytes.length === 0 || at + bytes.length > hole.end) return undefined;
@@ -168,21 +208,27 @@ export class Rebuild {
         filled += found.headers.length;
         continue;
       }
+      isFull = false;
       this.#lostAt.set(slot, at);
       // Around a record that nobody has, if anybody knows where it ends; the bytes stay as they are.
       if (way === undefined || way.offset <= at || way.offset > hole.end) break;
       at = way.offset;
       slot += way.slots;
     }
-    return filled;
+    return { filled, isFull };
   }
 
-  #conclude({ walked, pads, sha1s }: Look): Rebuilt {
+  /** With the very records lost that were sealed as lost, if any were. */
+  #isWhole({ walked, pads }: Look): boolean {
     const { seal } = this.#target;
-    const { words, holes, digest, watermark } = walked;
-    const isDense = words.length === seal.slots && pads.length === 0;
-    // With the very records lost that were sealed as lost, if any were.
-    const whole = isDense && digest?.equals(seal.digest) === true;
+    const isDense = walked.words.length === seal.slots && pads.length === 0;
+    return isDense && walked.digest?.equals(seal.digest) === true;
+  }
+
+  #conclude(seen: Look): Rebuilt {
+    const { walked, sha1s } = seen;
+    const { words, holes, watermark } = walked;
+    const whole = this.#isWhole(seen);
     let lost = 0;
     for (const { start, firstSlot, slots } of holes) {
       lost += slots;
@@ -204,6 +250,10 @@ export class Rebuild {
       lost,
       better: this.#changed || this.#fetched > 0,
     };
+  }
+
+  #sync(): Promise<void> {
+    return this.#guarded(() => this.#file.datasync());
   }
 
   #write(buffers: readonly Buffer[], at: number): Promise<void> {

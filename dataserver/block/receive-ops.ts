@@ -111,6 +111,7 @@ export async function installOps(
     await keepIn(trash, context, path);
     await context.discard(inBlocks(path));
   }
+  context.ops(block, ops, state, 'found');
   const place = { block, n, salt, goodLength: length, torn: false, inherited: false };
   return new OpsLog(context, place, state, options);
 }

@@ -5,6 +5,7 @@ import { sealOf, slotFlagsOf } from '../../common/format/ops.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import { compareVersions, type ServerId, type Slot } from '../../common/ids.ts';
+import { mark } from '../../common/marks.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { Commit, Received, ReceiveOrder, SealInfo } from './api.ts';
@@ -102,8 +103,10 @@ export class ReplicaReceiver {
   }
 
   #check(held: Block, { seal, generation }: ReceiveOrder, isOutdated: boolean): void {
-    const refuse = (why: string): TfsError =>
-      new TfsError('CONFLICT', `the replica of block ${held.block} is not repaired: ${why}`);
+    const refuse = (why: string): TfsError => {
+      mark('replica-refused');
+      return new TfsError('CONFLICT', `the replica of block ${held.block} is not repaired: ${why}`);
+    };
     if (held.state === BlockState.OPEN) throw refuse('it is not fenced');
     if (isOutdated) return;
     if (held.generation !== generation)
@@ -120,6 +123,7 @@ export class ReplicaReceiver {
     const isCommit =
       held?.state === BlockState.SEALED && ops.kind === 'own' && ops.log === held.ops && isOlder(held, order);
     if (!isCommit) return installReplica(this.#parts, replica);
+    mark('replica-generation-copied');
     const { words, sha1s } = built;
     await enterGeneration(
       this.#parts,
@@ -133,6 +137,7 @@ export class ReplicaReceiver {
     const { dropLog } = this.#parts;
     const dropped = dropLog.of(block)?.version;
     if (dropped === undefined || !dropLog.isDropped(block) || compareVersions(version, dropped) > 0) return;
+    mark('replica-refused');
     throw new TfsError(
       'CONFLICT',
       `block ${block} was dropped here under configuration (${dropped.epoch}, ${dropped.n}), and this order is no newer`,
@@ -147,6 +152,7 @@ export class ReplicaReceiver {
   async #takeBack({ block, generation, version }: ReceiveOrder): Promise<void> {
     const { context, dropLog } = this.#parts;
     if (!dropLog.isDropped(block)) return;
+    mark('replica-came-back');
     await removeAll(context, block);
     const reason = DropReason.RETURNED;
     await dropLog.append({ block, generation, version, reason, atMs: context.clock.now() });
@@ -221,6 +227,7 @@ export class ReplicaReceiver {
       const built = await Rebuild.run(context, { path, superblock, seal, own: own?.file, behind }, donors);
       if (!built.foreign || own === undefined)
         return own?.isNamed === false ? { ...built, better: true } : built;
+      mark('replica-copied-anew');
       context.log.error({ block: order.block }, 'a replica does not fit the others; it is copied as a whole');
       const nothing = { own: undefined, behind: () => undefined };
       const afresh = await Rebuild.run(context, { path, superblock, seal, ...nothing }, donors);

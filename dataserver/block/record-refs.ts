@@ -28,3 +28,20 @@ export function* recordRefs(index: LoadedIndex, sha1s: Buffer): Generator<Record
     if (sha1.length === SHA1_BYTES) yield { slot: slot as Slot, sha1 };
   }
 }
+
+/** Whether a record with that SHA-1 may be in the file: by its index file, where there is a good one. */
+export async function mayHoldContent(context: StoreContext, block: Block, sha1: Buffer): Promise<boolean> {
+  if (block.state !== BlockState.SEALED || block.flags !== 0) return true;
+  const stored = await sha1sOfIdx(context, block);
+  return stored === undefined || stored.includes(sha1);
+}
+
+/** Slots of which the file holds a record with that SHA-1, also of those that are purged and still there. */
+export function slotsWith(index: LoadedIndex, sha1s: Buffer, sha1: Buffer): Slot[] {
+  const slots: Slot[] = [];
+  for (let at = sha1s.indexOf(sha1); at >= 0; at = sha1s.indexOf(sha1, at + 1)) {
+    const slot = at / SHA1_BYTES;
+    if (Number.isInteger(slot) && slot < index.count && !index.isLeftOut(slot)) slots.push(slot as Slot);
+  }
+  return slots;
+}

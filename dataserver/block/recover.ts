@@ -5,8 +5,10 @@ import { slotFlags, withSlotFlags } from '../../common/format/slot-word.ts';
 import { type ByteSource, sourceOfFile } from '../../common/format/source.ts';
 import { type BlockWalk, type WalkOptions, walkBlock } from '../../common/format/walk.ts';
 import { isAlias, type Slot } from '../../common/ids.ts';
-import { BATCH_BYTES_MAX, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { mark } from '../../common/marks.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
+import { tunable } from '../../common/tunables.ts';
 import { BlockFlag, NameFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -18,6 +20,8 @@ import { TolerantSource } from './tolerant-source.ts';
 export interface Walked extends BlockWalk {
   /** 20 bytes a slot; zeros where there is no record. */
   readonly sha1s: Buffer;
+  /** Something that the disk failed to read counts as damaged. */
+  readonly unread: boolean;
 }
 
 /** The index of a block that was OPEN when its process died: walked once, however many ask. */
@@ -70,6 +74,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     applyNameFlags(index, state);
     block.tail = new Tail({
       holes: result.holes,
+      unread: result.unread,
       clean: false,
       provenLength: Math.max(result.watermark, known?.provenLength ?? 0),
       digest: result.holes.length > 0 ? undefined : result.digest,
@@ -80,6 +85,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
     else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
     if (result.holes.length > 0 || result.tornRecords > 0) {
+      mark(result.holes.length > 0 ? 'recovered-hole' : 'recovered-torn');
       context.log.warn(
         { block: block.block, length: result.validLength, holes: result.holes, torn: result.tornRecords },
         result.holes.length > 0
@@ -125,7 +131,8 @@ export async function walk(
   );
   const bytes = walked.words.length * SHA1_BYTES;
   const padded = bytes <= sha1s.length ? sha1s.subarray(0, bytes) : Buffer.concat([sha1s], bytes);
-  return { ...walked, sha1s: padded };
+  const unread = source instanceof TolerantSource && source.unreadable.length > 0;
+  return { ...walked, sha1s: padded, unread };
 }
 
 /**
@@ -144,8 +151,8 @@ async function settle(
   if (context.faults.has('trust-page-cache')) return true;
   if (context.failure !== undefined) return false;
   try {
-    for (let at = Math.max(provenLength, SUPERBLOCK_BYTES); at < validLength; at += BATCH_BYTES_MAX) {
-      const bytes = Buffer.allocUnsafe(Math.min(BATCH_BYTES_MAX, validLength - at));
+    for (let at = Math.max(provenLength, SUPERBLOCK_BYTES); at < validLength; at += tunable.batchBytesMax) {
+      const bytes = Buffer.allocUnsafe(Math.min(tunable.batchBytesMax, validLength - at));
       const got = await file.read(bytes, at);
       await file.writeDurable([bytes.subarray(0, got)], at);
     }

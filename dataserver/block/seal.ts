@@ -1,6 +1,7 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { compareSeals } from '../../common/format/seal-rank.ts';
 import type { Hole } from '../../common/format/walk.ts';
+import { mark } from '../../common/marks.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { type SealInfo, type SealOrder, STORE_DIRECTORIES } from './api.ts';
 import type { Block } from './block.ts';
@@ -79,6 +80,9 @@ export async function sealBlock(
   const [hole] = holes;
   if (hole !== undefined && !isWhole && !order.mayLose)
     throw refused(block, order, `bytes ${hole.start} to ${hole.end} do not verify`);
+  // A disk that fails to read says nothing about what is there: what is not read now may be read later.
+  if (hole !== undefined && order.digest === undefined && survey.unread && !order.mayLoseUnread)
+    throw new TfsError('IO', `block ${block.block}: the disk fails to read what no other replica has`);
   if (hole === undefined && !isWhole) throw refused(block, order, 'its digest is another one');
 
   if (index.length > order.length) await saveSurplus(context, block, index, order.length);
@@ -102,9 +106,10 @@ export async function sealBlock(
   block.tail = undefined;
   block.appends = undefined;
   block.state = BlockState.SEALED;
-  if (lost > 0)
+  if (lost > 0) {
+    mark('seal-record-lost');
     markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
-  else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
+  } else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
   context.changed(block.block);
   await cut(context, block, sealed);
   // Of an empty block there is nothing to keep for the next start; one that is damaged is to be looked at again.
@@ -144,6 +149,7 @@ async function reopen(
     { block: block.block, from: length, to: order.length, epoch: order.epoch },
     'sealed otherwise by two leaders, or with records lost that were found: to be sealed again',
   );
+  mark('seal-taken-back');
   cache.unload();
   block.state = BlockState.RECOVERED;
   await recoverBlock(context, block, { provenLength, own: { length, slots } });
@@ -152,6 +158,7 @@ async function reopen(
 /** A watermark says that the bytes below it had been acknowledged: whoever wants them cut is wrong, whatever the reason. */
 function forbidCut(context: StoreContext, block: Block, order: SealOrder): void {
   if (block.provenLength <= order.length || context.faults.has('seal-below-watermark')) return;
+  mark('seal-cut-refused');
   context.counters.refusedCuts++;
   const error = refused(block, order, `${block.provenLength} bytes are known to have been acknowledged`);
   context.log.error({ block: block.block, err: error }, 'a seal below a watermark is refused');
@@ -193,6 +200,7 @@ async function saveSurplus(
       await file.close();
     }
     await disk.syncDirectory(STORE_DIRECTORIES.surplus);
+    mark('seal-surplus-aside');
     context.log.warn({ block: block.block, from, to: index.length, path }, 'surplus records were set aside');
   } catch (error) {
     if (isTfsError(error, 'DISK_FULL')) await context.discard(path);

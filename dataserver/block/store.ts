@@ -4,9 +4,20 @@ import type { Op, OpsState } from '../../common/format/ops.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import type { Hole } from '../../common/format/walk.ts';
-import type { BlockId, Cookie, Epoch, FileId, ServerId, Session, Slot, Version } from '../../common/ids.ts';
-import { OPS_LOG_BYTES_MAX, OPS_RESERVE_BYTES, TRASH_MS_DEFAULT } from '../../common/limits.ts';
+import type {
+  BlockId,
+  Cookie,
+  Epoch,
+  FileId,
+  Millis,
+  ServerId,
+  Session,
+  Slot,
+  Version,
+} from '../../common/ids.ts';
+import { mark } from '../../common/marks.ts';
 import type { FileUse } from '../../common/seams/disk.ts';
+import { tunable } from '../../common/tunables.ts';
 import { type BlockEntry, BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import { tableDigest } from '../../common/wire/table-digest.ts';
 import {
@@ -28,17 +39,20 @@ import {
   type RecordRef,
   type SealInfo,
   type SealOrder,
+  type SoundRecords,
   STORE_DIRECTORIES,
   type StoreTotals,
   type VerifyReport,
 } from './api.ts';
 import { AppendQueue } from './append-queue.ts';
 import type { Block } from './block.ts';
+import { clearLeftovers } from './clear-leftovers.ts';
 import { Compactor } from './compactor.ts';
 import { StoreContext } from './context.ts';
+import { readCookies } from './cookies.ts';
 import { createBlock } from './create.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
-import { dropBlock } from './drop.ts';
+import { dropBlock, removeAll } from './drop.ts';
 import { DropLog } from './drop-log.ts';
 import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
@@ -50,7 +64,7 @@ import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
 import { readForRepair, readNextSound } from './read-for-repair.ts';
 import { ReplicaReceiver } from './receive.ts';
-import { recordRefs, sha1sOf } from './record-refs.ts';
+import { mayHoldContent, recordRefs, sha1sOf, slotsWith } from './record-refs.ts';
 import { applyNameFlags, applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
@@ -85,6 +99,8 @@ export class BlockStore {
   readonly #server: ServerId;
   readonly #blocks = new Map<BlockId, Block>();
   /** Ids that are being made, or made whole, or let go of. */
+  /** Dropped, with files that could not be removed. */
+  readonly #leftBehind = new Set<BlockId>();
   readonly #making = new Set<BlockId>();
 
   private constructor(parts: {
@@ -121,7 +137,7 @@ export class BlockStore {
     for (const directory of Object.values(STORE_DIRECTORIES)) await context.disk.mkdir(directory);
     await context.disk.syncDirectory('');
     const { limits = {} } = options;
-    const { opsLogBytes = OPS_LOG_BYTES_MAX, opsReserveBytes = OPS_RESERVE_BYTES } = limits;
+    const { opsLogBytes = tunable.opsLogBytesMax, opsReserveBytes = tunable.opsReserveBytes } = limits;
     const reserve = await OpsReserve.open(context, opsReserveBytes);
     const opsOptions: OpsLogOptions = { bytesMax: opsLogBytes, release: () => reserve.release() };
     const dropLog = await DropLog.open({
@@ -135,7 +151,7 @@ export class BlockStore {
       spares: await Spares.open(context),
       reserve,
       opsOptions,
-      trash: await Trash.open(context, limits.trashMs ?? TRASH_MS_DEFAULT),
+      trash: await Trash.open(context, limits.trashMs ?? tunable.trashMs),
       dropLog,
       server: options.server,
       blocks: await openBlocks(context, opsOptions, dropLog),
@@ -444,15 +460,20 @@ export class BlockStore {
    * names, go on.
    *
    * @param donors give what does not verify here
+   * @param isInTheWay whether others wait because of it: then it goes on more slowly
    * @throws TfsError CONFLICT when this replica is not what the order is for, or is being made or repaired; CORRUPT when
    *   a live record verifies nowhere; UNAVAILABLE when a donor that may have it did not answer; OVERLOADED; DISK_FULL,
    *   IO, READ_ONLY. Nothing is left behind then.
    */
-  async prepareCompaction(order: CompactionOrder, donors: readonly Donor[]): Promise<PreparedGeneration> {
+  async prepareCompaction(
+    order: CompactionOrder,
+    donors: readonly Donor[],
+    isInTheWay: () => boolean = () => false,
+  ): Promise<PreparedGeneration> {
     const context = this.#context;
     context.assertWritable();
     return this.#alone(order.block, () =>
-      this.#compactor.prepare(this.#of(order.block), order, new Donors(context, donors)),
+      this.#compactor.prepare(this.#of(order.block), order, new Donors(context, donors), isInTheWay),
     );
   }
 
@@ -504,7 +525,8 @@ export class BlockStore {
         context.counters.dropped++;
         context.changed(block);
       };
-      const parts = { context, dropLog: this.#dropLog, server: this.#server, forget };
+      const leave = () => void this.#leftBehind.add(block);
+      const parts = { context, dropLog: this.#dropLog, server: this.#server, forget, leave };
       await held.exclusively(() => dropBlock(parts, held, order));
       await this.#compactor.abandon(block);
       return true;
@@ -517,12 +539,18 @@ export class BlockStore {
   }
 
   /**
-   * Removes from the trash what has been there long enough, or what a full disk needs, and files that compactions have
-   * replaced. To be called now and then.
+   * Removes from the trash what has been there long enough, or what a full disk needs, files that compactions have
+   * replaced, and what is left of replicas that were dropped. To be called now and then.
    */
   async purgeTrash(): Promise<void> {
     await this.#trash.purge();
     await this.#compactor.sweep();
+    for (const block of this.#leftBehind) {
+      if (this.readOnly !== undefined || this.isBusy(block)) continue;
+      // One that has come back has taken the place of those files.
+      if (!this.#blocks.has(block)) await this.#alone(block, () => removeAll(this.#context, block));
+      this.#leftBehind.delete(block);
+    }
   }
 
   /**
@@ -533,7 +561,7 @@ export class BlockStore {
     block: BlockId,
     generation: number,
     range: { readonly offset: number; readonly length: number },
-  ): Promise<{ readonly offset: number; readonly bytes: Buffer }> {
+  ): Promise<SoundRecords> {
     const held = this.#of(block);
     return this.#cache.use(held, async (index) => {
       this.#assertGeneration(held, generation);
@@ -595,9 +623,13 @@ export class BlockStore {
     try {
       return await this.#verify(held, pace);
     } finally {
-      // Nobody reads pictures of it: its index must not drive out one of which somebody does.
-      if (!wasLoaded && held.index !== undefined) held.index.touched = false;
+      this.#untouch(held, wasLoaded);
     }
+  }
+
+  /** Nobody reads pictures of it: its index must not drive out one of which somebody does. */
+  #untouch({ index }: Block, wasLoaded: boolean): void {
+    if (!wasLoaded && index !== undefined) index.touched = false;
   }
 
   async #verify(held: Block, pace: ReadPace | undefined): Promise<VerifyReport> {
@@ -625,6 +657,65 @@ export class BlockStore {
   }
 
   /**
+   * Slots of which the block's file holds a record with that SHA-1, whatever became of its names.
+   *
+   * @param sha1 20 bytes
+   */
+  async slotsWith(block: BlockId, sha1: Buffer): Promise<Slot[]> {
+    const held = this.#of(block);
+    const wasLoaded = held.index !== undefined;
+    // Most blocks have nothing of it: that is seen without loading them.
+    if (!wasLoaded && !(await mayHoldContent(this.#context, held, sha1))) return [];
+    const slots = await this.#cache.use(held, async (index) =>
+      slotsWith(index, await sha1sOf(this.#context, held, index), sha1),
+    );
+    this.#untouch(held, wasLoaded);
+    return slots;
+  }
+
+  /**
+   * Of names whose cookie stands in their records alone, whatever their state; absent where there is no record, or where it
+   * does not read here.
+   *
+   * @throws TfsError DONT_KNOW, IO where the block does not read at all
+   */
+  async cookiesOf(block: BlockId, slots: readonly Slot[]): Promise<ReadonlyMap<Slot, Cookie>> {
+    const held = this.#of(block);
+    const wasLoaded = held.index !== undefined;
+    const cookies = await this.#cache.use(held, (index) => readCookies(index, slots));
+    this.#untouch(held, wasLoaded);
+    return cookies;
+  }
+
+  /** Whether the block's file holds the bytes of one of these slots. @throws TfsError where it does not read */
+  async holdsAny(block: BlockId, slots: readonly Slot[]): Promise<boolean> {
+    return this.#cache.use(this.#of(block), async (index) =>
+      slots.some((slot) => slot < index.count && !index.isLeftOut(slot)),
+    );
+  }
+
+  /** See {@link clearLeftovers}. @returns how many files it was @throws TfsError IO, READ_ONLY */
+  async clearLeftovers(): Promise<number> {
+    this.#context.assertWritable();
+    return clearLeftovers({
+      context: this.#context,
+      trash: this.#trash,
+      old: this.#compactor.old,
+      held: (block) => this.#blocks.get(block),
+      ifIdle: async (block, work) => {
+        if (this.isBusy(block)) return false;
+        await this.#alone(block, work);
+        return true;
+      },
+    });
+  }
+
+  /** Files of the block are being made, or a next one is there that may be committed. */
+  isBusy(block: BlockId): boolean {
+    return this.#making.has(block) || this.#compactor.isUnderWay(block);
+  }
+
+  /**
    * Fills spare files with zeros until there are `count`, one at a time: flat out while nothing is appended, at
    * SPARE_FILL_BYTES_PER_SECOND_BUSY while appends run. A full disk ends it quietly.
    */
@@ -632,6 +723,11 @@ export class BlockStore {
     this.#context.assertWritable();
     await this.#reserve.refill();
     await this.#spares.prepare(count, blockBytes);
+  }
+
+  /** What an operation that is made now is dated with, ms since 1970. */
+  get opsNow(): Millis {
+    return this.#context.opsNow();
   }
 
   /** Orders that were refused because they would have cut what was acknowledged. */
@@ -684,6 +780,7 @@ export class BlockStore {
       }
       block.namesChanged();
       this.#context.changed(block.block);
+      this.#context.ops(block.block, ops, state, 'done');
     };
     block.ops.onDamaged = (error) => markSuspect(this.#context, block, error);
   }
@@ -738,6 +835,7 @@ export class BlockStore {
       if (held.state === BlockState.FENCED && faults.has('append-behind-fence')) return held.appends!;
       if (faults.has('append-after-restart') && held.tail !== undefined) return this.#reopen(held);
     }
+    mark('append-refused');
     throw new TfsError('SESSION_ENDED', `block ${block} is not open for session ${session} here`);
   }
 

@@ -15,6 +15,8 @@ export interface Survey {
   readonly digest: Buffer;
   /** Spans that do not verify; the digest says that they are lost. */
   readonly holes: readonly Hole[];
+  /** Some of them the disk failed to read. */
+  readonly unread: boolean;
   /** 20 bytes a slot; zeros where there is no record. */
   readonly sha1s: Buffer;
 }
@@ -46,6 +48,7 @@ export async function surveyFor(
     words: index.words.slice(0, count),
     digest,
     holes: [],
+    unread: false,
     sha1s: tail.sha1s(count),
   };
 }

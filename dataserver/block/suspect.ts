@@ -1,4 +1,5 @@
 import type { TfsError } from '../../common/errors.ts';
+import { mark } from '../../common/marks.ts';
 import { BlockFlag } from '../../common/wire/messages.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
@@ -9,6 +10,7 @@ import type { StoreContext } from './context.ts';
  */
 export function markSuspect(context: StoreContext, block: Block, error: TfsError): void {
   if (block.suspect) return;
+  mark('block-suspect');
   block.flags |= BlockFlag.SUSPECT;
   context.changed(block.block);
   context.corrupt(block.block, error);

@@ -8,6 +8,8 @@ const SHA1S_MIN = 256;
 /** What the seal of a block will need, kept while the block is written or since it was walked. */
 export class Tail {
   readonly holes: readonly Hole[];
+  /** Some of the holes the disk failed to read: what is there may be sound. */
+  readonly unread: boolean;
   /** This process saw every write of the block, and none failed. */
   clean: boolean;
   /** Everything up to the block's length is known to be on the medium. */
@@ -28,6 +30,7 @@ export class Tail {
 
   constructor(facts: {
     readonly holes?: readonly Hole[];
+    readonly unread?: boolean;
     readonly clean: boolean;
     readonly provenLength?: number;
     readonly hash?: Hash;
@@ -35,6 +38,7 @@ export class Tail {
     readonly sha1s?: Buffer;
   }) {
     this.holes = facts.holes ?? [];
+    this.unread = facts.unread ?? false;
     this.clean = facts.clean;
     this.lastWrite = { offset: SUPERBLOCK_BYTES, slot: 0 };
     this.#provenLength = facts.provenLength ?? SUPERBLOCK_BYTES;

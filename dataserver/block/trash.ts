@@ -77,6 +77,13 @@ export class Trash {
     }
   }
 
+  /** Removes all of it, however young. @returns how many files there were */
+  async clear(): Promise<number> {
+    let count = 0;
+    while (await this.release()) count++;
+    return count;
+  }
+
   /** Removes the oldest file. @returns whether there was one */
   async release(): Promise<boolean> {
     const oldest = this.#kept.shift();

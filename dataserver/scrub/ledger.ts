@@ -70,13 +70,14 @@ export class ScrubLedger {
     await this.#write([put(PASS_KEY, pass)]);
   }
 
-  /** @param pass as it stands with this replica */
-  async read(block: BlockId, atMs: number, pass: Pass): Promise<void> {
+  /** @param pass as it stands with this replica; absent where it was read in none */
+  async read(block: BlockId, atMs: number, pass?: Pass): Promise<void> {
     this.#readAtMs.set(block, atMs);
-    this.#pass = pass;
+    this.#pass = pass ?? this.#pass;
     const value = Buffer.alloc(8);
     value.writeDoubleLE(atMs);
-    await this.#write([{ type: 'put', key: readKey(block), value }, put(PASS_KEY, pass)]);
+    const note: KvOperation = { type: 'put', key: readKey(block), value };
+    await this.#write(pass === undefined ? [note] : [note, put(PASS_KEY, pass)]);
   }
 
   async end(pass: Pass): Promise<void> {

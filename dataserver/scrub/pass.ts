@@ -42,24 +42,27 @@ export function isScrubbed({ state, flags, seal }: Pick<BlockInfo, 'state' | 'fl
   return (flags & BlockFlag.SUSPECT) === 0 || seal.lost !== undefined;
 }
 
+export type Replica = Pick<BlockInfo, 'block' | 'state' | 'flags' | 'seal' | 'superblock' | 'length'>;
+export type ReadAt = (block: BlockId) => number | undefined;
+
+/** One that nobody has read through counts as read when its block was made. */
+export function lastReadAtMs({ block, superblock }: Replica, readAtMs: ReadAt, nowMs: number): number {
+  const noted = readAtMs(block);
+  return noted === undefined || noted > nowMs ? (superblock?.createdAtMs ?? 0) : noted;
+}
+
 /**
  * What is to be read in a pass, the replica that was read longest ago first. One that nobody has read through counts as
  * read when its block was made; so does one that was read in the future, which is what a clock that was set back says.
  *
  * @param readAtMs when the replica was last begun to be read
  */
-export function dueIn(
-  pass: Pass,
-  replicas: Iterable<Pick<BlockInfo, 'block' | 'state' | 'flags' | 'seal' | 'superblock' | 'length'>>,
-  readAtMs: (block: BlockId) => number | undefined,
-  nowMs: number,
-): Due[] {
+export function dueIn(pass: Pass, replicas: Iterable<Replica>, readAtMs: ReadAt, nowMs: number): Due[] {
   const due: (Due & { readonly atMs: number })[] = [];
   for (const replica of replicas) {
     if (!isScrubbed(replica)) continue;
-    const { block, superblock, length } = replica;
-    const noted = readAtMs(block);
-    const atMs = noted === undefined || noted > nowMs ? (superblock?.createdAtMs ?? 0) : noted;
+    const { block, length } = replica;
+    const atMs = lastReadAtMs(replica, readAtMs, nowMs);
     if (atMs < pass.startedAtMs) due.push({ block, bytes: length, atMs });
   }
   return due.sort((a, b) => a.atMs - b.atMs || a.block - b.block);

@@ -9,12 +9,13 @@ const QUIET_AGE_MS_MAX = 300_000;
 const BESIDE_SAMPLES = 256;
 const BESIDE_AGE_MS_MAX = 10_000;
 
-/** How long reads of pictures take on this disk, apart for those that met a scrub and those that did not. */
+/** How long reads of pictures take on this disk, apart for those that met a scrub or a compaction and those that did not. */
 export class ReadClock {
+  readonly stats = { reads: 0 };
   readonly #clock: Pick<Clock, 'monotonic'>;
   readonly #quiet = new Latest(QUIET_SAMPLES);
   readonly #beside = new Latest(BESIDE_SAMPLES);
-  /** Pieces that are being read for a scrub. */
+  /** Of such work that is being done. */
   #pieces = 0;
   #pieceEndedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -28,12 +29,13 @@ export class ReadClock {
   }
 
   end(begunAtMs: number): void {
+    this.stats.reads++;
     const now = this.#clock.monotonic();
     const met = this.#pieces > 0 || this.#pieceEndedAtMs >= begunAtMs;
     (met ? this.#beside : this.#quiet).add(now - begunAtMs, now);
   }
 
-  /** Reads a piece for a scrub. */
+  /** Does what reads may wait for, such as reading a piece for a scrub. */
   async piece<T>(work: () => Promise<T>): Promise<T> {
     this.#pieces++;
     try {

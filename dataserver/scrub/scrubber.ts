@@ -1,23 +1,29 @@
 import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
 import type { BlockId } from '../../common/ids.ts';
 import {
-  SCRUB_FIRST_MS,
-  SCRUB_LOOK_MS,
   SCRUB_PASS_MS_DEFAULT,
-  SCRUB_PIECE_BYTES,
   SCRUBBED_BLOCKS_MAX,
   SCRUBBED_MS,
   SCRUBS_AT_FULL_SPEED,
 } from '../../common/limits.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { Scrub, ScrubFigures } from '../../common/wire/scrub.ts';
-import type { BlockStore, ReadPace } from '../block/store.ts';
+import type { BlockInfo, BlockStore, ReadPace } from '../block/store.ts';
+import type { Pace } from '../repair.ts';
+import { jobPace } from './job-pace.ts';
 import type { ScrubLedger } from './ledger.ts';
 import { Meter } from './meter.ts';
+import { type Overdue, OverdueList } from './overdue.ts';
 import { Bucket, rateFor, restMs } from './pace.ts';
 import { beginPass, type Due, dueIn, isPassDue, isScrubbed, isSetBack, type Pass } from './pass.ts';
 import type { ReadClock } from './read-times.ts';
+
+interface Found {
+  readonly bytes: number;
+  readonly problems: number;
+}
 
 export interface ScrubberDeps {
   readonly store: BlockStore;
@@ -45,6 +51,9 @@ export class Scrubber {
   readonly #sleepers = new Set<() => void>();
   /** Monotonic: when replicas were read through that are to be told of. */
   readonly #scrubbed = new Map<BlockId, number>();
+  /** Replicas that are being read now. */
+  readonly #reading = new Map<BlockId, Promise<Found>>();
+  readonly #overdue: OverdueList;
   #restMs = 0;
   #leftReplicas = 0;
   #leftBytes = 0;
@@ -53,6 +62,9 @@ export class Scrubber {
 
   constructor(deps: ScrubberDeps) {
     this.#deps = deps;
+    const { clock, passMs, ledger } = deps;
+    const readAtMs = (block: BlockId): number | undefined => ledger.readAtMs(block);
+    this.#overdue = new OverdueList({ clock, passMs, replicas: () => this.#infos(), readAtMs });
   }
 
   start(): void {
@@ -68,7 +80,7 @@ export class Scrubber {
 
   /** @throws TfsError CLOSED */
   async begin(how: Scrub['begin']): Promise<ScrubFigures> {
-    if (this.#closed) throw new TfsError('CLOSED', 'this DataServer stops');
+    this.#assertOpen();
     const { ledger, log } = this.#deps;
     const isUnderWay = ledger.pass !== undefined && ledger.pass.endedAtMs === undefined;
     if (how === 'full-speed' || (how === 'pass' && !isUnderWay)) {
@@ -101,19 +113,59 @@ export class Scrubber {
     return [...this.#scrubbed.keys()].slice(-SCRUBBED_BLOCKS_MAX);
   }
 
+  /** Replicas that were not read for far too long, for the leader: at most {@link OVERDUE_BLOCKS_MAX}. */
+  get overdue(): Overdue[] {
+    return this.#overdue.all.filter(({ block }) => !this.#reading.has(block));
+  }
+
+  /** It has just come to be there, and all of it was checked. */
+  made(block: BlockId): void {
+    const { ledger, clock } = this.#deps;
+    void ledger.read(block, clock.now());
+  }
+
+  /**
+   * Reads one replica through because a job says so, whichever pass is under way; it counts in that one.
+   *
+   * @throws TfsError DONT_KNOW for one that is not here; UNAVAILABLE where reads of pictures are always in the way; CLOSED; and
+   *   what the pace says
+   */
+  async readThrough(block: BlockId, job: Pace): Promise<void> {
+    const { store, ledger, clock, reads, bytesPerSecond } = this.#deps;
+    this.#assertOpen();
+    const info = store.info(block);
+    if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not here`);
+    // What a repair reads all of, or a pass reads already: at another pace, which a job need not wait for.
+    if (!isScrubbed(info) || this.#reading.has(block)) return;
+    const begunAtMs = clock.now();
+    const pace = jobPace({
+      job,
+      reads,
+      clock,
+      bytesPerSecond,
+      sleep: (ms) => this.#sleep(ms),
+      assertOpen: () => this.#assertOpen(),
+      onRead: (bytes) => this.#counted(bytes),
+    });
+    const found = await this.#verify(block, pace);
+    const { pass } = ledger;
+    const isInPass = pass !== undefined && pass.endedAtMs === undefined && begunAtMs >= pass.startedAtMs;
+    await this.#note(block, begunAtMs, found, isInPass ? pass : undefined);
+  }
+
   async #run(): Promise<void> {
     const { ledger, clock, passMs, log } = this.#deps;
-    await this.#sleep(SCRUB_FIRST_MS);
+    await this.#sleep(tunable.scrubFirstMs);
     while (!this.#closed) {
       const { pass } = ledger;
       try {
         if (isPassDue(pass, clock.now(), passMs)) await this.#beginPass(false);
-        else if (pass === undefined || pass.endedAtMs !== undefined) await this.#sleep(SCRUB_LOOK_MS);
+        else if (pass === undefined || pass.endedAtMs !== undefined) await this.#sleep(tunable.scrubLookMs);
         else await this.#goOn(pass);
       } catch (error) {
         if (this.#closed) return;
         log.warn({ err: toTfsError(error) }, 'a scrub was interrupted; it goes on');
-        await this.#sleep(SCRUB_LOOK_MS);
+        await this.#sleep(tunable.scrubLookMs);
       }
     }
   }
@@ -129,11 +181,19 @@ export class Scrubber {
   }
 
   #due(pass: Pass): Due[] {
-    const { store, ledger, clock } = this.#deps;
-    const infos = store.blocks.flatMap((block) => store.info(block) ?? []);
+    return this.#dueOf(pass, this.#infos());
+  }
+
+  #dueOf(pass: Pass, infos: readonly BlockInfo[]): Due[] {
+    const { ledger, clock } = this.#deps;
     // The pass may begin a moment from now; see above.
     const nowMs = Math.max(clock.now(), pass.startedAtMs);
     return dueIn(pass, infos, (block) => ledger.readAtMs(block), nowMs);
+  }
+
+  #infos(): BlockInfo[] {
+    const { store } = this.#deps;
+    return store.blocks.flatMap((block) => store.info(block) ?? []);
   }
 
   #count(due: readonly Due[]): void {
@@ -171,59 +231,84 @@ export class Scrubber {
   }
 
   async #read({ block, bytes }: Due, pass: Pass): Promise<void> {
-    const { store, ledger, clock, log } = this.#deps;
+    const { store, ledger, clock } = this.#deps;
     const info = store.info(block);
     // Found damaged by somebody else since: its repair reads all of it.
     const isThere = info !== undefined && isScrubbed(info);
     const begunAtMs = Math.max(clock.now(), pass.startedAtMs);
-    let found = { bytes: 0, problems: 0 };
-    if (isThere) found = await this.#verify(block);
+    // A job is at it, or was.
+    await this.#reading.get(block)?.catch(() => undefined);
+    const isRead = info !== undefined && this.#dueOf(pass, [info]).length === 0;
+    let found: Found = { bytes: 0, problems: 0 };
+    if (isThere && !isRead) found = await this.#verifyIfThere(block);
     this.#leftReplicas--;
     this.#leftBytes -= bytes;
     // Of a pass that has begun since, this reading is no part.
-    if (!this.#isOf(pass)) return;
-    const now = ledger.pass!;
-    const isDamaged = found.problems > 0;
-    this.stats.damaged += isDamaged ? 1 : 0;
-    if (isDamaged) log.warn({ block, problems: found.problems }, 'a scrub has found damage');
-    if (!isThere) return;
-    await ledger.read(block, begunAtMs, {
-      ...now,
-      replicas: now.replicas + 1,
-      bytes: now.bytes + found.bytes,
-      damaged: now.damaged + (isDamaged ? 1 : 0),
-      problems: now.problems + found.problems,
-    });
+    if (isThere && !isRead && this.#isOf(pass)) await this.#note(block, begunAtMs, found, ledger.pass);
   }
 
-  async #verify(block: BlockId): Promise<{ readonly bytes: number; readonly problems: number }> {
-    const { store, clock, log } = this.#deps;
+  /** @param pass in which it was read, as it stands now */
+  async #note(block: BlockId, begunAtMs: number, found: Found, pass: Pass | undefined): Promise<void> {
+    const { ledger, log } = this.#deps;
+    const { bytes, problems } = found;
+    const damaged = problems > 0 ? 1 : 0;
+    this.stats.damaged += damaged;
+    if (damaged > 0) log.warn({ block, problems }, 'a scrub has found damage');
+    const next = pass && {
+      ...pass,
+      replicas: pass.replicas + 1,
+      bytes: pass.bytes + bytes,
+      damaged: pass.damaged + damaged,
+      problems: pass.problems + problems,
+    };
+    await ledger.read(block, begunAtMs, next);
+  }
+
+  async #verifyIfThere(block: BlockId): Promise<Found> {
     try {
-      const { bytes, problems, lost } = await store.verify(block, this.#pace);
-      // A replica that was replaced while it was read says nothing of the one that is there now.
-      const info = store.info(block);
-      const isDamaged = info !== undefined && info.flags !== 0;
-      this.stats.replicas++;
-      this.#scrubbed.set(block, clock.monotonic());
-      return { bytes, problems: isDamaged ? problems.length - (lost > 0 ? 1 : 0) : 0 };
+      return await this.#verify(block, this.#pace);
     } catch (error) {
       if (this.#closed) throw error;
       // It was dropped.
       if (!isTfsError(error, 'DONT_KNOW'))
-        log.warn({ block, err: toTfsError(error) }, 'a replica could not be scrubbed');
+        this.#deps.log.warn({ block, err: toTfsError(error) }, 'a replica could not be scrubbed');
       return { bytes: 0, problems: 0 };
     }
   }
 
+  #verify(block: BlockId, pace: ReadPace): Promise<Found> {
+    const running = this.#readAll(block, pace).finally(() => this.#reading.delete(block));
+    this.#reading.set(block, running);
+    return running;
+  }
+
+  async #readAll(block: BlockId, pace: ReadPace): Promise<Found> {
+    const { store, clock } = this.#deps;
+    const { bytes, problems, lost } = await store.verify(block, pace);
+    // A replica that was replaced while it was read says nothing of the one that is there now.
+    const info = store.info(block);
+    const isDamaged = info !== undefined && info.flags !== 0;
+    this.stats.replicas++;
+    this.#scrubbed.set(block, clock.monotonic());
+    return { bytes, problems: isDamaged ? problems.length - (lost > 0 ? 1 : 0) : 0 };
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new TfsError('CLOSED', 'this DataServer stops');
+  }
+
+  #counted(bytes: number): void {
+    this.stats.bytes += bytes;
+    this.#meter.add(bytes, this.#deps.clock.monotonic());
+  }
+
   readonly #pace: ReadPace = {
-    pieceBytes: SCRUB_PIECE_BYTES,
+    pieceBytes: tunable.scrubPieceBytes,
     read: async (bytes, work) => {
-      const { reads, clock } = this.#deps;
       await this.#turn(bytes);
-      if (this.#closed) throw new TfsError('CLOSED', 'this DataServer stops');
-      const result = await reads.piece(work);
-      this.stats.bytes += bytes;
-      this.#meter.add(bytes, clock.monotonic());
+      this.#assertOpen();
+      const result = await this.#deps.reads.piece(work);
+      this.#counted(bytes);
       return result;
     },
   };

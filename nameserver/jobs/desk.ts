@@ -1,8 +1,10 @@
 import { isTfsError } from '../../common/errors.ts';
 import type { BlockId, Incarnation, ServerId } from '../../common/ids.ts';
-import { GRANTS_MAX, JOB_GRANT_SLACK_MS, JOB_REPORTED_MS } from '../../common/limits.ts';
+import { GRANTS_MAX } from '../../common/limits.ts';
 import type { Log } from '../../common/log.ts';
+import { mark } from '../../common/marks.ts';
 import type { Clock } from '../../common/seams/clock.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { Member, Reign } from '../../common/wire/control.ts';
 import {
   type EndJob,
@@ -12,6 +14,8 @@ import {
   type TakeJobReply,
 } from '../../common/wire/jobs.ts';
 import type { BlockMap } from '../block-map.ts';
+import type { Compaction } from '../compaction.ts';
+import type { ErasureList } from '../erasure-list.ts';
 import { planBlock } from '../planner/plan-block.ts';
 import type { PlanSight } from '../planner/sight.ts';
 import type { Work } from '../planner/work.ts';
@@ -21,12 +25,16 @@ import { type Grant, Grants } from './grants.ts';
 import { ORDERS } from './orders.ts';
 import type { Pauses } from './pauses.ts';
 import { jobMsMax, type Rates, shareOf } from './rates.ts';
+import { type RoomSight, whyNoRoom } from './room.ts';
 
 export interface JobDeskDeps {
   readonly map: BlockMap;
   readonly clock: Clock;
   readonly log: Log;
   readonly rates: Rates;
+  readonly isViewComplete: () => boolean;
+  readonly garbage: GarbageSight;
+  readonly erasures: Pick<ErasureList, 'has'>;
   readonly pauses: Pick<Pauses, 'isPaused'>;
   readonly commands: Pick<RepairCommands, 'blockHead'>;
   /** All DataServers; what is under way on them and what is parked this class knows. */
@@ -38,6 +46,9 @@ export interface JobDeskDeps {
   readonly seal: (block: BlockId, why: string) => void;
 }
 
+/** Of compaction, what the planning has to know. */
+export type GarbageSight = Pick<Compaction, 'garbagePercent' | 'isLeftAlone'>;
+
 /** Who asks, and for what. */
 export type JobAsk = Pick<TakeJob, 'kind' | 'block' | 'server' | 'incarnation'>;
 
@@ -46,7 +57,7 @@ export type JobAsk = Pick<TakeJob, 'kind' | 'block' | 'server' | 'incarnation'>;
  * from its map and by the same rules, and notes who does what. Nothing is done on a queue's word.
  */
 export class JobDesk {
-  readonly stats = { granted: 0, refused: 0, done: 0, failed: 0, bytes: 0 };
+  readonly stats = { granted: 0, refused: 0, done: 0, failed: 0, bytes: 0, copiedBytes: 0 };
   readonly grants = new Grants();
   readonly failures: Failures;
   readonly #deps: JobDeskDeps;
@@ -61,9 +72,19 @@ export class JobDesk {
   sight(): PlanSight {
     return {
       servers: this.#deps.servers(),
-      making: (block) => this.grants.serversOf(block),
-      isParked: (block, server) => this.failures.isParked(block, server),
+      making: (block) => this.grants.makersOf(block),
+      isUnderWay: (place) => this.grants.of(place) !== undefined,
+      isParked: (place) => this.failures.isParked(place),
+      isViewComplete: this.#deps.isViewComplete(),
+      garbagePercent: this.#deps.garbage.garbagePercent,
+      isLeftAlone: (block) => this.#deps.garbage.isLeftAlone(block),
+      isErased: (block) => this.#deps.erasures.has(block),
     };
+  }
+
+  /** For {@link whyNoRoom}. */
+  get room(): RoomSight {
+    return { grants: this.grants, facts: (block) => this.#deps.map.facts(block) };
   }
 
   /** TAKE_JOB from a DataServer that has registered. @throws TfsError as {@link give} */
@@ -71,6 +92,7 @@ export class JobDesk {
     const given = await this.give(ask);
     if (typeof given !== 'string') return given;
     this.stats.refused++;
+    mark('job-refused');
     const { kind, block, server, round } = ask;
     this.#deps.log.debug({ kind, block, server, round, why: given }, 'a job is not wanted any more');
     return { answer: 'unwanted', why: reasonOf(given) };
@@ -87,10 +109,12 @@ export class JobDesk {
     if (reign === undefined) return 'this NameServer does not lead, or has not heard of every block';
     this.#begin(reign);
     if (this.#deps.pauses.isPaused(ask.kind)) return `an operator has paused jobs of the kind ${ask.kind}`;
-    const before = this.grants.of(ask.block, ask.server);
+    const before = this.grants.of(ask);
     if (before === undefined && this.grants.size >= GRANTS_MAX) return 'too much is under way';
     const work = this.#wanted(ask, this.sight());
     if (typeof work === 'string') return work;
+    const full = whyNoRoom(ask, this.room);
+    if (full !== undefined) return full;
     const facts = this.#deps.map.facts(ask.block)!;
     // Noted before anything is waited for: nobody else is to be given the same meanwhile.
     if (before !== undefined) this.grants.end(before);
@@ -108,17 +132,18 @@ export class JobDesk {
 
   /** END_JOB, or the end of what was done directly. */
   end({ kind, block, server, incarnation, failure, bytes }: EndJob): void {
-    const grant = this.grants.of(block, server);
+    const grant = this.grants.of({ kind, block, server });
     if (grant === undefined || grant.kind !== kind || grant.incarnation !== incarnation || grant.isDone)
       return;
     this.stats.bytes += bytes;
+    if (kind === 'replicate') this.stats.copiedBytes += bytes;
     if (failure !== undefined) this.#failed(grant, failure);
     else {
       this.stats.done++;
-      this.failures.succeeded(block, server);
+      this.failures.succeeded(grant);
       // Its place is kept until the map shows what was done.
       grant.isDone = true;
-      grant.untilMs = this.#deps.clock.monotonic() + JOB_REPORTED_MS;
+      grant.untilMs = this.#deps.clock.monotonic() + tunable.jobReportedMs;
     }
   }
 
@@ -154,7 +179,7 @@ export class JobDesk {
   #wanted({ kind, block, server }: JobAsk, sight: PlanSight): Work | string {
     const facts = this.#deps.map.facts(block);
     if (facts === undefined) return `block ${block} is not known`;
-    if (this.failures.isParked(block, server))
+    if (this.failures.isParked({ kind, block, server }))
       return `it failed on server ${server} several times: it is left alone there for a while`;
     const plan = planBlock(facts, onlyOn(server, sight));
     const work = plan.work.find((one) => one.kind === kind && one.target === server);
@@ -165,8 +190,9 @@ export class JobDesk {
 
   #note(ask: JobAsk, { reason, priority, bytes }: Work) {
     const { clock, rates, servers } = this.#deps;
-    const receiving = [...servers().values()].filter(({ refuses }) => refuses === undefined);
-    const bytesPerSecond = shareOf(rates, receiving.length);
+    // Those whose disks take no copies scrub all the same.
+    const working = [...servers().values()].filter(({ isCurrent }) => isCurrent);
+    const bytesPerSecond = shareOf(rates, working.length);
     const msMax = jobMsMax(bytes, bytesPerSecond);
     const sinceMs = clock.monotonic();
     const { kind, block, server, incarnation } = ask;
@@ -179,7 +205,7 @@ export class JobDesk {
       priority,
       bytes,
       sinceMs,
-      untilMs: sinceMs + msMax + JOB_GRANT_SLACK_MS,
+      untilMs: sinceMs + msMax + tunable.jobGrantSlackMs,
       isDone: false,
     };
     this.grants.add(grant);
@@ -190,11 +216,13 @@ export class JobDesk {
     const { kind, block, server } = grant;
     this.grants.end(grant);
     this.stats.failed++;
-    const { count } = this.failures.failed(block, server, reason);
+    mark('job-failed');
+    const { count } = this.failures.failed(grant, reason);
     const facts = { kind, block, server, count, reason };
-    if (this.failures.isParked(block, server))
+    if (this.failures.isParked(grant)) {
+      mark('job-parked');
       this.#deps.log.error(facts, 'a job fails again and again: it is left alone there for a while');
-    else this.#deps.log.info(facts, 'a job failed');
+    } else this.#deps.log.info(facts, 'a job failed');
   }
 }
 
@@ -202,14 +230,15 @@ export class JobDesk {
  * The same, where nobody but this server takes anything new, and its own work does not stand in its way: it asks, and may
  * not be the first choice any more.
  */
-function onlyOn(server: ServerId, { servers, making, isParked }: PlanSight): PlanSight {
-  const others = [...servers].map(([id, one]): [ServerId, typeof one] => [
+function onlyOn(server: ServerId, sight: PlanSight): PlanSight {
+  const others = [...sight.servers].map(([id, one]): [ServerId, typeof one] => [
     id,
     id === server ? one : { ...one, refuses: one.refuses ?? 'another server asks' },
   ]);
   return {
+    ...sight,
     servers: new Map(others),
-    making: (block) => making(block).filter((one) => one !== server),
-    isParked,
+    making: (block) => sight.making(block).filter((one) => one !== server),
+    isUnderWay: (place) => place.server !== server && sight.isUnderWay(place),
   };
 }

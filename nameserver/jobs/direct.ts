@@ -2,6 +2,7 @@ import { toTfsError } from '../../common/errors.ts';
 import type { Incarnation, ServerId } from '../../common/ids.ts';
 import { DIRECT_JOBS_RUNNING_MAX } from '../../common/limits.ts';
 import type { Log } from '../../common/log.ts';
+import { mark } from '../../common/marks.ts';
 import type { Member, Reign } from '../../common/wire/control.ts';
 import { reasonOf } from '../../common/wire/jobs.ts';
 import { Priority, type Work } from '../planner/work.ts';
@@ -58,8 +59,9 @@ export class DirectJobs {
     const ask = { kind, block, server, incarnation };
     try {
       const given = await desk.give(ask);
-      if (typeof given === 'string') return;
+      if (typeof given === 'string' || given.answer !== 'replicate') return;
       this.stats.started++;
+      mark('job-without-queue');
       log.info({ block, server, reason: work.reason }, 'a copy is made without a queue');
       await commands.repair(to, given.order);
       desk.end({ ...ask, bytes: work.bytes });

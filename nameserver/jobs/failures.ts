@@ -1,10 +1,12 @@
-import type { BlockId, ServerId } from '../../common/ids.ts';
-import { JOB_ATTEMPTS_MAX, JOB_PARKED_MS, PARKED_MAX } from '../../common/limits.ts';
+import { type JobKind, TASKS } from '../../common/jobs.ts';
+import { JOB_ATTEMPTS_MAX, PARKED_MAX } from '../../common/limits.ts';
 import type { Clock } from '../../common/seams/clock.ts';
+import { tunable } from '../../common/tunables.ts';
+import type { Place } from '../planner/work.ts';
 
-export interface Failure {
-  readonly block: BlockId;
-  readonly server: ServerId;
+export interface Failure extends Place {
+  /** The last one of the task. */
+  kind: JobKind;
   count: number;
   /** Monotonic. */
   atMs: number;
@@ -12,8 +14,8 @@ export interface Failure {
 }
 
 /**
- * Work that failed, by block and server. What has failed several times is left alone for a while, and somebody else
- * tried: a job that cannot succeed must not come back again and again in the place of others.
+ * Work that failed, by block, server and task. What has failed several times is left alone for a while, and somebody
+ * else tried: a job that cannot succeed must not come back again and again in the place of others.
  */
 export class Failures {
   readonly #clock: Clock;
@@ -24,10 +26,11 @@ export class Failures {
     this.#clock = clock;
   }
 
-  failed(block: BlockId, server: ServerId, reason: string): Failure {
-    const key = keyOf(block, server);
-    const failure = this.#failures.get(key) ?? { block, server, count: 0, atMs: 0, reason };
-    Object.assign(failure, { count: failure.count + 1, atMs: this.#clock.monotonic(), reason });
+  failed(place: Place, reason: string): Failure {
+    const { kind, block, server } = place;
+    const key = keyOf(place);
+    const failure = this.#failures.get(key) ?? { kind, block, server, count: 0, atMs: 0, reason };
+    Object.assign(failure, { kind, count: failure.count + 1, atMs: this.#clock.monotonic(), reason });
     this.#failures.delete(key);
     this.#failures.set(key, failure);
     const [oldest] = this.#failures.keys();
@@ -35,12 +38,12 @@ export class Failures {
     return failure;
   }
 
-  succeeded(block: BlockId, server: ServerId): void {
-    this.#failures.delete(keyOf(block, server));
+  succeeded(place: Place): void {
+    this.#failures.delete(keyOf(place));
   }
 
-  isParked(block: BlockId, server: ServerId): boolean {
-    const failure = this.#failures.get(keyOf(block, server));
+  isParked(place: Place): boolean {
+    const failure = this.#failures.get(keyOf(place));
     return failure !== undefined && this.#isParked(failure);
   }
 
@@ -54,8 +57,8 @@ export class Failures {
   }
 
   #isParked({ count, atMs }: Failure): boolean {
-    return count >= JOB_ATTEMPTS_MAX && this.#clock.monotonic() - atMs < JOB_PARKED_MS;
+    return count >= JOB_ATTEMPTS_MAX && this.#clock.monotonic() - atMs < tunable.jobParkedMs;
   }
 }
 
-const keyOf = (block: BlockId, server: ServerId): string => `${block} ${server}`;
+const keyOf = ({ kind, block, server }: Place): string => `${TASKS[kind]} ${block} ${server}`;

@@ -1,11 +1,9 @@
 import type { BlockId, Incarnation, ServerId } from '../../common/ids.ts';
-import type { JobKind } from '../../common/jobs.ts';
+import { TASKS } from '../../common/jobs.ts';
+import type { Place } from '../planner/work.ts';
 
 /** Work that a DataServer was told to do and may be doing. */
-export interface Grant {
-  readonly kind: JobKind;
-  readonly block: BlockId;
-  readonly server: ServerId;
+export interface Grant extends Place {
   readonly incarnation: Incarnation;
   readonly reason: string;
   readonly priority: number;
@@ -21,8 +19,8 @@ export interface Grant {
 const NOBODY: readonly ServerId[] = [];
 
 /**
- * What is under way in this reign. A block's replica is made by one DataServer at a time, so that nobody makes one copy
- * too many; and a grant ends by itself, later than the one who has it gives up.
+ * What is under way in this reign: of each task one on a replica, so that nobody makes one copy too many. A grant ends by
+ * itself, later than the one who has it gives up.
  */
 export class Grants {
   readonly #byBlock = new Map<BlockId, Grant[]>();
@@ -36,13 +34,16 @@ export class Grants {
     for (const grants of this.#byBlock.values()) yield* grants;
   }
 
-  of(block: BlockId, server: ServerId): Grant | undefined {
-    return this.#byBlock.get(block)?.find((grant) => grant.server === server);
+  of({ kind, block, server }: Place): Grant | undefined {
+    const grants = this.#byBlock.get(block);
+    return grants?.find((grant) => grant.server === server && TASKS[grant.kind] === TASKS[kind]);
   }
 
-  /** Servers at work on the block. */
-  serversOf(block: BlockId): readonly ServerId[] {
-    return this.#byBlock.get(block)?.map(({ server }) => server) ?? NOBODY;
+  /** Servers that make a copy of the block. */
+  makersOf(block: BlockId): readonly ServerId[] {
+    const grants = this.#byBlock.get(block);
+    if (grants === undefined) return NOBODY;
+    return grants.filter(({ kind }) => TASKS[kind] === 'copy').map(({ server }) => server);
   }
 
   add(grant: Grant): void {

@@ -27,6 +27,7 @@ export interface JobAnswersDeps {
   readonly queues: JobQueues | undefined;
   readonly pauses: Pauses;
   readonly rate: RateMeter;
+  readonly copyRate: RateMeter;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -47,7 +48,6 @@ export class JobAnswers {
       wantedBlocks += blocks;
       wantedBytes += bytes;
     }
-    const etaMs = this.#etaMs(wantedBytes);
     return {
       wantedBlocks,
       wantedBytes,
@@ -55,19 +55,20 @@ export class JobAnswers {
       parked: desk.failures.parked.length,
       bytesPerSecond: Math.round(rate.perSecond),
       paused: [...pauses.all],
-      ...(etaMs === undefined ? {} : { etaMs }),
+      ...this.#eta(wantedBytes),
       ...(dispatcher?.trouble === undefined ? {} : { trouble: dispatcher.trouble }),
     };
   }
 
   async jobs(max: number): Promise<JobsReply> {
     const { desk, planner, pauses, clock } = this.#deps;
-    const { bytesPerSecond, etaMs, trouble } = this.figures();
+    const { bytesPerSecond, etaMs, etaOfCopies, trouble } = this.figures();
     const now = clock.monotonic();
     return {
       ...(trouble === undefined ? {} : { trouble }),
       ...(planner.round === undefined ? {} : { amounts: this.#amounts() }),
       ...(etaMs === undefined ? {} : { etaMs }),
+      etaOfCopies,
       paused: [...pauses.all],
       bytesPerSecond,
       running: [...desk.grants.all()].slice(0, max).map((grant) => this.#running(grant)),
@@ -114,15 +115,19 @@ export class JobAnswers {
         .map((grant) => this.#running(grant)),
       parked: desk.failures.parked
         .filter((failure) => failure.block === block)
-        .map(({ server, count, atMs, reason }) => ({ server, count, reason, agoMs: now - atMs })),
+        .map(({ kind, server, count, atMs, reason }) => ({ kind, server, count, reason, agoMs: now - atMs })),
     };
   }
 
-  #etaMs(bytes: number): number | undefined {
-    const { rate, planner } = this.#deps;
-    if (planner.round === undefined) return undefined;
-    if (bytes === 0) return 0;
-    return rate.perSecond > 0 ? Math.round((1000 * bytes) / rate.perSecond) : undefined;
+  /** What is urgent is not to look as far away as what is not. */
+  #eta(wantedBytes: number): { etaMs?: number; etaOfCopies: boolean } {
+    const { rate, copyRate, planner } = this.#deps;
+    if (planner.round === undefined) return { etaOfCopies: false };
+    const copies = planner.round.amounts.get('replicate')?.bytes ?? 0;
+    const etaOfCopies = copies > 0;
+    const [bytes, { perSecond }] = etaOfCopies ? [copies, copyRate] : [wantedBytes, rate];
+    if (bytes === 0) return { etaMs: 0, etaOfCopies };
+    return perSecond > 0 ? { etaMs: Math.round((1000 * bytes) / perSecond), etaOfCopies } : { etaOfCopies };
   }
 
   #amounts(): PlanReply['amounts'] {

@@ -1,4 +1,5 @@
 import type { BlockId, ServerId } from '../../common/ids.ts';
+import type { jobIdOf } from '../../common/jobs.ts';
 import { JOB_BYTES_PER_SECOND_DEFAULT } from '../../common/limits.ts';
 import type { Log } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
@@ -6,11 +7,13 @@ import type { JobQueues } from '../../common/seams/job-queue.ts';
 import type { Member, Reign } from '../../common/wire/control.ts';
 import type { EndJob, TakeJob, TakeJobReply } from '../../common/wire/jobs.ts';
 import type { BlockMap } from '../block-map.ts';
+import type { ErasureList } from '../erasure-list.ts';
+import type { NameServerFaults } from '../faults.ts';
 import type { Members } from '../members.ts';
 import { Planner } from '../planner/planner.ts';
 import { serversOf } from '../planner/sight-of.ts';
 import type { RepairCommands } from '../repair-commands.ts';
-import { JobDesk } from './desk.ts';
+import { type GarbageSight, JobDesk } from './desk.ts';
 import { DirectJobs } from './direct.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { JobAnswers } from './job-answers.ts';
@@ -34,6 +37,9 @@ export interface JobsDeps extends Partial<Rates> {
   /** A server that was silent for so long is not waited for any more. */
   readonly deadMs: number;
   readonly seal: (block: BlockId, why: string) => void;
+  readonly garbage: GarbageSight;
+  readonly erasures: Pick<ErasureList, 'has'>;
+  readonly faults?: NameServerFaults;
 }
 
 /** All work on blocks that can wait: what is wanted, what is queued, who is at it. */
@@ -44,6 +50,8 @@ export class Jobs {
   readonly dispatcher: Dispatcher | undefined;
   readonly answers: JobAnswers;
   readonly #rate = new RateMeter();
+  /** Of copies that are missing alone. */
+  readonly #copyRate = new RateMeter();
   readonly #deps: JobsDeps;
 
   constructor(deps: JobsDeps) {
@@ -66,7 +74,10 @@ export class Jobs {
         queues,
         planner: this.planner,
         sight: () => this.desk.sight(),
+        room: () => this.desk.room,
+        incarnationOf: (server) => deps.members.get(server)?.record.incarnation,
         direct: (wanted) => this.direct.run(wanted),
+        ...(deps.faults?.has('reuse-job-id') ? { idOf: idOfWork } : {}),
       });
     this.answers = new JobAnswers({
       ...deps,
@@ -75,7 +86,13 @@ export class Jobs {
       desk: this.desk,
       dispatcher: this.dispatcher,
       rate: this.#rate,
+      copyRate: this.#copyRate,
     });
+  }
+
+  /** There is a queue, and it works as far as is known. */
+  get isQueued(): boolean {
+    return this.dispatcher !== undefined && this.dispatcher.trouble === undefined;
   }
 
   get pauses(): Pauses {
@@ -88,11 +105,20 @@ export class Jobs {
     if (reign() === undefined || !isViewComplete()) {
       this.planner.forget();
       this.#rate.clear();
+      this.#copyRate.clear();
       return;
     }
-    // The rate is that of the work there is, and not of a quiet hour before it.
-    if (this.desk.grants.size === 0 && this.planner.round?.wanted.length === 0) this.#rate.clear();
-    this.#rate.note(clock.monotonic(), this.desk.stats.bytes);
+    const { desk, planner } = this;
+    const now = clock.monotonic();
+    // The rate is that of the work there is, and not of a quiet hour, or of the wait for a first job, before it.
+    for (const [rate, bytes] of [
+      [this.#rate, desk.stats.bytes],
+      [this.#copyRate, desk.stats.copiedBytes],
+    ] as const) {
+      const isIdle = planner.round?.wanted.length === 0 || rate.perSecond === 0;
+      if (desk.grants.size === 0 && isIdle) rate.clear();
+      rate.note(now, bytes);
+    }
     this.desk.tidy((server) => members.get(server)?.record.incarnation);
     this.planner.step();
     this.dispatcher?.pump();
@@ -101,16 +127,22 @@ export class Jobs {
   /** TAKE_JOB. @throws TfsError UNREGISTERED; as {@link JobDesk.give} */
   async take(ask: TakeJob): Promise<TakeJobReply> {
     this.#deps.members.hear(ask.server, ask.incarnation);
-    return this.desk.take(ask);
+    const answer = await this.desk.take(ask);
+    this.dispatcher?.taken(ask, answer.answer !== 'unwanted');
+    return answer;
   }
 
   /** END_JOB. @throws TfsError UNREGISTERED */
   end(end: EndJob): void {
     this.#deps.members.hear(end.server, end.incarnation);
     this.desk.end(end);
+    if (end.failure === undefined) this.dispatcher?.ended(end);
   }
 
   async close(): Promise<void> {
     await Promise.all([this.dispatcher?.close(), this.direct.close()]);
   }
 }
+
+/** A planted bug. */
+const idOfWork: typeof jobIdOf = ({ kind, block }) => `${kind}-${block}`;

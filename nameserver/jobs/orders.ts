@@ -15,8 +15,9 @@ export interface OrderContext {
   readonly commands: Pick<RepairCommands, 'blockHead'>;
 }
 
+type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 /** What is ordered, without how fast and how long. */
-type Ordered = Omit<JobOrder, 'bytesPerSecond' | 'msMax'>;
+type Ordered = Without<JobOrder, 'bytesPerSecond' | 'msMax'>;
 
 /**
  * What a DataServer is told that asks for a job of each kind, once that is known to be wanted. A new kind of job is a
@@ -24,7 +25,14 @@ type Ordered = Omit<JobOrder, 'bytesPerSecond' | 'msMax'>;
  */
 export const ORDERS: Readonly<
   Record<JobKind, (facts: BlockFacts, context: OrderContext) => Promise<Ordered>>
-> = { replicate, balance: replicate };
+> = {
+  replicate,
+  balance: replicate,
+  // The steps of it the leader commands itself, when it is asked to.
+  compact: async ({ block, length: bytes }) => ({ answer: 'compact', block, bytes }),
+  purge: async ({ block, length: bytes }) => ({ answer: 'purge', block, bytes }),
+  scrub: async ({ block, length: bytes }) => ({ answer: 'scrub', block, bytes }),
+};
 
 async function replicate(
   facts: BlockFacts,

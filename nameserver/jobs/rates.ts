@@ -1,4 +1,4 @@
-import { JOB_MS_MIN } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 
 export interface Rates {
   /** Of all jobs of one DataServer together. */
@@ -15,4 +15,4 @@ export function shareOf({ bytesPerSecond, clusterBytesPerSecond }: Rates, server
 
 /** A job of so many bytes is over, or given up, by then: with others beside it, and on a disk that is busy. */
 export const jobMsMax = (bytes: number, bytesPerSecond: number): number =>
-  JOB_MS_MIN + Math.ceil((4000 * bytes) / bytesPerSecond);
+  tunable.jobMsMin + Math.ceil((4000 * bytes) / bytesPerSecond);

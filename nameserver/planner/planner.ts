@@ -1,21 +1,20 @@
-import { PLANNED_BLOCKS_PER_STEP_MAX, PLANNED_ROWS_PER_STEP_MAX, WANTED_MAX } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { BlockFacts } from '../block-facts.ts';
-import type { BlockMap } from '../block-map.ts';
+import { type BlockMap, PAGES } from '../block-map.ts';
 import { type BlockPage, idOf } from '../block-page.ts';
 import { surplusOf } from './balance.ts';
-import { type Rule, ServerTables } from './rule.ts';
-import { RULES } from './rules.ts';
+import { type Rule, type ServerRule, ServerTables } from './rule.ts';
+import { RULES, SERVER_RULES } from './rules.ts';
 import type { PlanSight } from './sight.ts';
 import { WantedList } from './wanted-list.ts';
 import type { Work, WorkKind } from './work.ts';
 
-const PAGES = 0x1_0000;
-
 export interface PlannerDeps {
-  readonly map: Pick<BlockMap, 'page' | 'facts'>;
+  readonly map: Pick<BlockMap, 'page' | 'nextPage' | 'facts'>;
   /** Afresh for each step. */
   readonly sight: () => PlanSight;
   readonly rules?: readonly Rule[];
+  readonly serverRules?: readonly ServerRule[];
   readonly wantedMax?: number;
   readonly rowsPerStepMax?: number;
   readonly blocksPerStepMax?: number;
@@ -29,7 +28,7 @@ export interface Amount {
 
 /** What one whole round over the map has found. */
 export interface Round {
-  /** The most urgent work there is, in order; at most {@link WANTED_MAX}. */
+  /** The most urgent work there is, in order; at most `wantedMax` of tunables.ts. */
   readonly wanted: readonly Work[];
   readonly amounts: ReadonlyMap<WorkKind, Readonly<Amount>>;
 }
@@ -51,7 +50,7 @@ export class Planner {
   constructor(deps: PlannerDeps) {
     this.#deps = deps;
     this.#rules = deps.rules ?? RULES;
-    this.#wantedMax = deps.wantedMax ?? WANTED_MAX;
+    this.#wantedMax = deps.wantedMax ?? tunable.wantedMax;
     this.#list = new WantedList(this.#wantedMax);
   }
 
@@ -62,15 +61,17 @@ export class Planner {
 
   /** @returns whether a round ended */
   step(): boolean {
-    const { map, rowsPerStepMax = PLANNED_ROWS_PER_STEP_MAX } = this.#deps;
-    const { blocksPerStepMax = PLANNED_BLOCKS_PER_STEP_MAX } = this.#deps;
+    const { map, rowsPerStepMax = tunable.plannedRowsPerStepMax } = this.#deps;
+    const { blocksPerStepMax = tunable.plannedBlocksPerStepMax } = this.#deps;
     const sight = this.#deps.sight();
-    const tables = new ServerTables(sight.servers.values(), surplusOf(sight.servers.values()));
+    const tables = new ServerTables(sight, surplusOf(sight.servers.values()));
     const left = { rows: rowsPerStepMax, blocks: blocksPerStepMax };
-    for (; this.#page < PAGES; this.#page++, this.#row = 0) {
-      const page = map.page(this.#page);
-      if (page !== undefined && !this.#scan(page, sight, tables, left)) return false;
+    for (; ; this.#page++, this.#row = 0) {
+      this.#page = map.nextPage(this.#page);
+      if (this.#page === PAGES) break;
+      if (!this.#scan(map.page(this.#page)!, sight, tables, left)) return false;
     }
+    this.#askServers(sight, blocksPerStepMax);
     this.#round = { wanted: this.#list.all(), amounts: this.#amounts };
     this.#page = 0;
     this.#list = new WantedList(this.#wantedMax);
@@ -112,6 +113,25 @@ export class Planner {
       }
     }
     return true;
+  }
+
+  /** Behind everything that the map shows: it says what can wait longest. */
+  #askServers(sight: PlanSight, blocksMax: number): void {
+    const { map, serverRules = SERVER_RULES } = this.#deps;
+    let left = blocksMax;
+    for (const rule of serverRules)
+      for (const server of sight.servers.values())
+        for (const block of rule.asked(server)) {
+          if (left-- <= 0) return;
+          const facts = map.facts(block);
+          if (facts === undefined) continue;
+          for (const work of rule.plan(facts, sight).work) {
+            // What other servers ask for they ask for themselves.
+            if (work.target !== server.id) continue;
+            this.#count(rule.kind, work.bytes);
+            this.#list.add(work);
+          }
+        }
   }
 
   #count(kind: WorkKind, bytes: number): void {

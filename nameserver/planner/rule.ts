@@ -1,26 +1,36 @@
+import type { BlockId } from '../../common/ids.ts';
 import type { BlockFacts } from '../block-facts.ts';
 import type { BlockPage } from '../block-page.ts';
 import type { PlanSight, ServerSight } from './sight.ts';
 import type { BlockPlan, WorkKind } from './work.ts';
 
 /** One reason for which blocks need work. */
-export interface Rule {
+export interface BlockRule {
   readonly kind: WorkKind;
+  /** What exactly, where and why. Pure: the same facts give the same plan. */
+  plan(facts: BlockFacts, sight: PlanSight): BlockPlan;
+}
+
+/** One that the block map shows. */
+export interface Rule extends BlockRule {
   /**
    * Over the bare columns, for every block of the cluster again and again: no object is made.
    *
    * @returns the priority of what the block needs, 0 for nothing; too much is corrected by {@link plan}
    */
   glance(page: BlockPage, row: number, tables: ServerTables): number;
-  /** What exactly, where and why. Pure: the same facts give the same plan. */
-  plan(facts: BlockFacts, sight: PlanSight): BlockPlan;
+}
+
+/** One that a DataServer sees, and says of a few of its replicas at a time. */
+export interface ServerRule extends BlockRule {
+  asked(server: ServerSight): Iterable<BlockId>;
 }
 
 export const NOTHING: BlockPlan = { work: [], blocked: [] };
 
 const SERVER_IDS = 0x1_0000;
 
-/** What is known of DataServers, by id, for a quick look. */
+/** What a quick look needs: what is known of DataServers by id, and what else {@link PlanSight} says. */
 export class ServerTables {
   /** 1: its copies count. */
   readonly counts = new Uint8Array(SERVER_IDS);
@@ -36,7 +46,18 @@ export class ServerTables {
   /** Failure domains with such a server. */
   readonly receivingDomains: number;
 
-  constructor(servers: Iterable<ServerSight>, surplus: ReadonlyMap<number, number> = new Map()) {
+  readonly garbagePercent: number;
+  readonly isLeftAlone: PlanSight['isLeftAlone'];
+  readonly isErased: PlanSight['isErased'];
+
+  constructor(
+    { servers: seen, garbagePercent, isLeftAlone, isErased }: PlanSight,
+    surplus: ReadonlyMap<number, number> = new Map(),
+  ) {
+    const servers: Iterable<ServerSight> = seen.values();
+    this.garbagePercent = garbagePercent;
+    this.isLeftAlone = isLeftAlone;
+    this.isErased = isErased;
     for (const [id, part] of surplus) this.surplus[id] = part;
     const numbers = new Map<string, number>();
     const receiving = new Set<number>();

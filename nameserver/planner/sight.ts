@@ -1,4 +1,5 @@
 import type { BlockId, ServerId } from '../../common/ids.ts';
+import type { Place } from './work.ts';
 
 /** One DataServer, as the planning of work sees it. */
 export interface ServerSight {
@@ -22,6 +23,8 @@ export interface ServerSight {
   readonly capacityBytes: number;
   /** What new copies may take of its disk. */
   readonly roomBytes: number;
+  /** Replicas that it should have read through long ago, and for how many milliseconds it has not. */
+  readonly overdue: ReadonlyMap<BlockId, number>;
 }
 
 export interface PlanSight {
@@ -29,6 +32,16 @@ export interface PlanSight {
   readonly servers: ReadonlyMap<ServerId, ServerSight>;
   /** Where copies of the block are being made now. */
   readonly making: (block: BlockId) => readonly ServerId[];
-  /** Whether work on the block has failed there so often that it is left alone for a while. */
-  readonly isParked: (block: BlockId, server: ServerId) => boolean;
+  /** Whether just that was ordered, and may be under way. */
+  readonly isUnderWay: (place: Place) => boolean;
+  /** Whether such work has failed there so often that it is left alone for a while. */
+  readonly isParked: (place: Place) => boolean;
+  /** Every acknowledged block has been heard of: only then anything may be destroyed. */
+  readonly isViewComplete: boolean;
+  /** A block of which so much is garbage is compacted. */
+  readonly garbagePercent: number;
+  /** Whether it was found a short while ago that too little of the block's garbage may go yet. */
+  readonly isLeftAlone: (block: BlockId) => boolean;
+  /** Whether the erasure of records in it was ordered, and is not done. */
+  readonly isErased: (block: BlockId) => boolean;
 }

@@ -45,7 +45,9 @@ export function unfit(server: ServerSight, { block, bytes, sight }: TargetAsk): 
   if (server.givenUp !== undefined) return server.givenUp;
   if (server.refuses !== undefined) return server.refuses;
   if (server.roomBytes < bytes) return 'too little room';
-  return sight.isParked(block, server.id) ? 'it failed there several times' : undefined;
+  return sight.isParked({ kind: 'replicate', block, server: server.id })
+    ? 'it failed there several times'
+    : undefined;
 }
 
 /** Uniform in (0, 1]; the last steps of MurmurHash3, by Appleby. */

@@ -6,12 +6,23 @@ export type WorkKind = JobKind;
 
 /** Lower first. Between them there is room for what kinds of work come to be. */
 export const Priority = {
+  PURGE: 5,
   ONE_COPY: 10,
   UNDER_REPLICATED: 20,
   WRONG_DOMAIN: 30,
+  /** And the nine behind it: the richer in garbage, the sooner. */
+  COMPACT: 50,
   BALANCE: 80,
+  SCRUB: 90,
 } as const;
 export const PRIORITY_MAX = 99;
+
+/** A kind of work on one replica, there or to be made. */
+export interface Place {
+  readonly kind: WorkKind;
+  readonly block: BlockId;
+  readonly server: ServerId;
+}
 
 /** What one replica of one block needs. */
 export interface Work {

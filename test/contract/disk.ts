@@ -131,6 +131,8 @@ export function diskContract(name: string, place: (t: TestContext) => Promise<Di
       assert.is(text(await disk.readFile('d/b')), 'FIRST');
       await fails('CONFLICT', () => disk.link('a', 'd/b'));
       await fails('NOT_FOUND', () => disk.link('x', 'y'));
+      await disk.rename('a', 'd/b');
+      assert.is(text(await disk.readFile('a')), 'FIRST');
       await (await disk.open('c', 'create')).close();
       await disk.rename('c', 'a');
       assert.is(text(await disk.readFile('a')), '');

@@ -9,10 +9,14 @@ import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import type { Config } from '../../common/config.ts';
 import { isTfsError } from '../../common/errors.ts';
-import type { BlockId } from '../../common/ids.ts';
-import { zCompactReply } from '../../common/wire/compaction.ts';
+import type { BlockId, Millis } from '../../common/ids.ts';
+import type { Clock } from '../../common/seams/clock.ts';
+import { zCompactReply, zPurgeReply } from '../../common/wire/compaction.ts';
+import { decodeControl, encodeControl } from '../../common/wire/control.ts';
 import { Op } from '../../common/wire/messages.ts';
 import { Peers } from '../../common/wire/peers.ts';
+import type { RpcRequest } from '../../common/wire/rpc-server.ts';
+import type { Faults } from '../../dataserver/block/faults.ts';
 import { askLeader } from '../../tools/cli/leader.ts';
 import { LOCAL_KEYRING, LocalCluster } from '../kit/local-cluster.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
@@ -26,12 +30,14 @@ interface Picture {
 async function filled(t: TestContext, undeleteWindowMs = 0) {
   const cluster = await LocalCluster.start(t, { undeleteWindowMs });
   const pictures: Picture[] = [];
-  for (let i = 0; i < 8; i++) {
+  const { counts } = cluster.nameserver.map;
+  // How many blocks are open at a time, and so how much it takes, depends on how busy the machine is.
+  for (let i = 0; i < 8 || (counts.sealed < 2 && i < 60); i++) {
     const bodies = Array.from({ length: 40 }, () => randomBytes(2000 + Math.floor(Math.random() * 20_000)));
     const stored = await Promise.all(bodies.map((body) => cluster.client.put(body)));
     pictures.push(...stored.map((one, k) => ({ stored: one, body: bodies[k]! })));
   }
-  await until('some blocks are sealed everywhere', () => cluster.nameserver.map.counts.sealed >= 2);
+  await until('some blocks are sealed everywhere', () => counts.sealed >= 2);
   const ids = [...new Set(pictures.map(({ stored }) => stored.key.block))];
   const sealed = ids.filter((id) => [...cluster.servers.values()].every(({ store }) => store.info(id)?.seal));
   return { cluster, pictures, block: sealed[0]! };
@@ -71,6 +77,32 @@ const codeOf = (work: Promise<unknown>) =>
     (error: unknown) => (isTfsError(error) ? error.code : String(error)),
   );
 
+/** @returns what came of compactions with DataServers whose clocks are ahead, and of deletions while they were behind */
+async function wrongClocks(t: TestContext, faults?: Faults): Promise<{ ahead: string; behind: string }> {
+  const { cluster, pictures, block } = await filled(t, 3_600_000);
+  const skew = { ms: 0 };
+  const clock: Clock = { ...nodeClock, now: () => (nodeClock.now() + skew.ms) as Millis };
+  for (const id of [1, 2, 3]) {
+    await cluster.stopServer(id);
+    await cluster.startServer(id, { clock, ...(faults === undefined ? {} : { faults }) });
+  }
+  await cluster.confirmed();
+  const [one, other] = pictures.filter(({ stored }) => stored.key.block === block) as [Picture, Picture];
+  skew.ms = -10 * 365 * 24 * 3_600_000;
+  await cluster.client.remove(other.stored.name);
+  skew.ms = 0;
+  const { freedBytes } = await cluster.nameserver.compaction.request(block);
+  const lost = await codeOf(cluster.client.undelete(other.stored.name));
+  const behind = lost ?? (freedBytes === 0 ? 'all can be undeleted' : `${freedBytes} bytes purged`);
+  await cluster.client.remove(one.stored.name);
+  skew.ms = 2 * 3_600_000;
+  const ahead = await cluster.nameserver.compaction.request(block).then(
+    (reply) => `${reply.freedBytes} bytes purged`,
+    (error: unknown) => String(error),
+  );
+  return { ahead, behind };
+}
+
 describe('compaction of a cluster', (test) => {
   test('gives the bytes of deleted pictures back; all others read as before, all the time', async (t) => {
     const { cluster, pictures, block } = await filled(t);
@@ -93,6 +125,8 @@ describe('compaction of a cluster', (test) => {
       done = true;
       return reading;
     });
+    const inStep = () => cluster.nameserver.map.facts(block)!.replicas.every(({ behind }) => !behind);
+    await until('all have reported the deletions', inStep);
     const before = statSync(join(cluster.mountPath(1), 'blocks', `${block}.0.blk`)).size;
     const { generation, freedBytes } = await cluster.nameserver.compaction.request(block);
     assert.is(generation, 1);
@@ -131,6 +165,18 @@ describe('compaction of a cluster', (test) => {
     assert.ok((await bodyOf(cluster, one!.stored.name)).equals(one!.body));
   });
 
+  test('a clock that is wrong purges nothing, and makes no deletion look old', async (t) => {
+    const { ahead, behind } = await wrongClocks(t);
+    assert.match(ahead, /its clock is 7200 s ahead of that of the leading NameServer/);
+    assert.is(behind, 'all can be undeleted');
+  });
+
+  test('PLANTED trust-own-clock is caught', async (t) => {
+    const { ahead, behind } = await wrongClocks(t, new Set(['trust-own-clock']));
+    assert.match(ahead, /purged/);
+    assert.match(behind, /GONE/);
+  });
+
   test('waits for a member that is away, and a member that missed the commit gets the file', async (t) => {
     const { cluster, pictures, block } = await filled(t);
     const here = pictures.filter(({ stored }) => stored.key.block === block);
@@ -166,5 +212,29 @@ describe('compaction of a cluster', (test) => {
       [`${block}.1.blk`, `${block}.1.idx`],
       'no orphan after a restart',
     );
+  });
+
+  test('a sequencer knows for how long too little is due', async (t) => {
+    const windowMs = 64 * 3600_000;
+    const { cluster, pictures, block } = await filled(t, windowMs);
+    const skew = { ms: 0 };
+    const clock: Clock = { ...nodeClock, now: () => (nodeClock.now() + skew.ms) as Millis };
+    for (const id of [1, 2, 3]) {
+      await cluster.stopServer(id);
+      await cluster.startServer(id, { clock });
+    }
+    await cluster.confirmed();
+    const { map, reign } = cluster.nameserver;
+    const notBeforeMs = async (bytesMin: number): Promise<number | undefined> => {
+      const sequencer = cluster.servers.get(map.facts(block)!.opsPrimary!)!;
+      const order = { block, reign, bytesMin, wallMs: clock.now() };
+      const { header } = await sequencer.compaction.purge({ header: encodeControl(order) } as RpcRequest);
+      return decodeControl(zPurgeReply, header, 'PURGE').notBeforeMs;
+    };
+    assert.is(await notBeforeMs(1), windowMs, 'nothing is deleted yet');
+    await cluster.client.remove(pictures.find(({ stored }) => stored.key.block === block)!.stored.name);
+    skew.ms = (5 / 8) * windowMs;
+    assert.is(await notBeforeMs(1), windowMs / 4, 'it is due after three eighths more');
+    assert.is(await notBeforeMs(1 << 20), windowMs, 'one picture is not enough');
   });
 }, 60_000);

@@ -1,8 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
+import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { isTfsError, TfsError } from '../../common/errors.ts';
-import type { BlockId, ServerId } from '../../common/ids.ts';
+import { OpType } from '../../common/format/ops.ts';
+import type { BlockId, Millis, ServerId } from '../../common/ids.ts';
+import type { Clock } from '../../common/seams/clock.ts';
 import { NameFlag } from '../../common/wire/messages.ts';
 import { LocalCluster } from '../kit/local-cluster.ts';
 import { describe } from '../kit/suite.ts';
@@ -50,6 +53,30 @@ async function equalOn(cluster: LocalCluster, block: BlockId, members: readonly 
 }
 
 describe('configuration of a block', (test) => {
+  test('what it puts together is dated no earlier than the time of the leader, whatever time it is here', async (t) => {
+    const cluster = await LocalCluster.start(t);
+    const clock: Clock = { ...nodeClock, now: () => 0 as Millis };
+    for (const id of [1, 2, 3]) {
+      await cluster.stopServer(id);
+      await cluster.startServer(id, { clock });
+    }
+    await cluster.confirmed();
+    const sinceMs = Date.now() - 60_000;
+    // Blocks that were opened while one of them was away have two members.
+    let stored = await cluster.client.put(randomBytes(4000));
+    await until('a block on all three', async () => {
+      stored = await cluster.client.put(randomBytes(4000));
+      return stored.members.length === 3;
+    });
+    const { name, key, members } = stored;
+    await cluster.stopServer(members[1]!);
+    await insist(() => cluster.client.remove(name));
+    const { store } = cluster.servers.get(members[0]!)!;
+    const ops = (await store.opsAfter(key.block, 1)).filter(({ type }) => type !== OpType.SEAL);
+    assert.ok(ops.some(({ type }) => type === OpType.CFG));
+    for (const { type, atMs } of ops) assert.ok(atMs >= sinceMs, `${type} at ${atMs}`);
+  });
+
   test('a delete goes on without a dead member, and is not undone when that one comes back', async (t) => {
     const cluster = await LocalCluster.start(t);
     const { name, key, members } = await cluster.client.put(randomBytes(4000));

@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { isTfsError } from '../../common/errors.ts';
 import { serverId } from '../../common/ids.ts';
 import { formatMount, MOUNT_FILE, nextIncarnation, openMount, readMount } from '../../dataserver/mount.ts';
+import { RecordingDisk } from '../kit/recording-disk.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
 
 const clusterUuid = '00112233445566778899aabbccddeeff';
@@ -70,5 +71,21 @@ describe('mount', (test) => {
     assert.is(await nextIncarnation((await openMount({ path, clusterUuid, server })).disk), 3);
     writeFileSync(join(path, 'incarnation.tfs'), '00000000 {"incarnation":3}\n');
     assert.match(await refusal(nextIncarnation(disk)), /damaged/);
+  });
+
+  test('a DataServer starts on a full disk, with the space that is kept for deletions', async () => {
+    const disk = new RecordingDisk();
+    await disk.mkdir('blocks');
+    assert.is(await nextIncarnation(disk), 1);
+    disk.plant('blocks/ops.reserve', Buffer.alloc(128 * 1024));
+    disk.capacityBytes = disk.usedBytes;
+    assert.is(await nextIncarnation(disk), 2);
+    assert.is((await disk.stat('blocks/ops.reserve'))?.size, 64 * 1024);
+    assert.is(await nextIncarnation(disk), 3, 'which lasts');
+    assert.is((await disk.stat('blocks/ops.reserve'))?.size, 64 * 1024);
+    disk.plant('blocks/ops.reserve', Buffer.alloc(0));
+    disk.capacityBytes = disk.usedBytes;
+    const refused = await nextIncarnation(disk).catch((error: unknown) => error);
+    assert.ok(isTfsError(refused, 'DISK_FULL'), 'there is nothing left to give');
   });
 });

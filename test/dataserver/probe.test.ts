@@ -22,6 +22,8 @@ async function world(t: TestContext, more: Partial<ProbeDeps> = {}) {
   const times = { syncMs: 1, hangs: false };
   let goOn: () => void = () => undefined;
   const slowed: Disk = Object.create(disk, {
+    readFile: { value: disk.readFile.bind(disk) },
+    syncDirectory: { value: disk.syncDirectory.bind(disk) },
     open: {
       value: async (...args: Parameters<Disk['open']>) => {
         const file = await disk.open(...args);
@@ -60,6 +62,72 @@ async function world(t: TestContext, more: Partial<ProbeDeps> = {}) {
   };
   return { clock, disk, probe, times, lost, run, goOn: () => goOn() };
 }
+
+/** The same disk under a new process. */
+const onDisk = (disk: RecordingDisk) =>
+  DiskProbe.open({
+    disk,
+    clock: new ManualClock(),
+    log: silentLog,
+    look: async () => undefined,
+    onLost: () => undefined,
+  });
+
+describe('age of a disk', (test) => {
+  test('grows with each second of service, not before, and is there after a restart', async (t) => {
+    const { disk, probe, run } = await world(t);
+    await run(3);
+    assert.is(probe.age, 0);
+    probe.inService();
+    await run(5);
+    assert.is(probe.age, 5);
+    const next = await onDisk(disk);
+    assert.is(next.age, 5);
+    await next.close();
+  });
+
+  test('a power failure takes nothing of it that was told', async (t) => {
+    const { disk, probe, run } = await world(t);
+    for (let told = 0; told < 4; told++) {
+      assert.is(probe.age, told);
+      const next = await onDisk(disk.crashPoint().image(() => false));
+      assert.is(next.age, told);
+      await next.close();
+      probe.inService();
+      await run(1);
+    }
+  });
+
+  test('does not grow where the disk takes no writes', async (t) => {
+    const { disk, probe, run } = await world(t);
+    probe.inService();
+    await run(2);
+    disk.failure = { nth: 1, code: 'IO', kinds: ['sync'], sticky: true };
+    await run(3);
+    assert.is(probe.age, 2);
+  });
+
+  test('is held twice: one copy that is damaged does not make it younger, two make a disk that was never in service', async (t) => {
+    const { disk, probe, run } = await world(t);
+    probe.inService();
+    await run(7);
+    const bytes = await disk.readFile('probe.bin');
+    for (const at of [0, 4096]) {
+      const damaged = Buffer.from(bytes);
+      damaged[at + 9]! ^= 1;
+      disk.plant('probe.bin', damaged);
+      const next = await onDisk(disk);
+      assert.is(next.age, 7, `damage at ${at}`);
+      await next.close();
+    }
+    const old = Buffer.alloc(512);
+    old.writeDoubleLE(1.7e12, 0);
+    disk.plant('probe.bin', old);
+    const next = await onDisk(disk);
+    assert.is(next.age, 0, 'as an earlier version left it');
+    await next.close();
+  });
+});
 
 describe('disk probe', (test) => {
   test('a disk in order is healthy, fast, and has no reason', async (t) => {
@@ -100,6 +168,7 @@ describe('disk probe', (test) => {
     assert.is(probe.health.healthy, false);
     assert.is(probe.health.slow, true);
     assert.match(probe.health.reason!, /hangs/);
+    assert.is(probe.health.failed, false, 'it may end yet');
     times.hangs = false;
     goOn();
     await settled();
@@ -122,6 +191,7 @@ describe('disk probe', (test) => {
     await run(1);
     assert.is(probe.health.healthy, false);
     assert.match(probe.health.reason!, /probe write fails/);
+    assert.is(probe.health.failed, true);
     disk.failure = { nth: 1, code: 'DISK_FULL', kinds: ['write'], sticky: true };
     await run(1);
     assert.is(probe.health.healthy, true);

@@ -3,6 +3,7 @@ import { cpSync, renameSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import type { TfsError } from '../../common/errors.ts';
+import { serverId } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import { Nonces } from '../../dataserver/nonces.ts';
 import { LocalCluster } from '../kit/local-cluster.ts';
@@ -56,6 +57,39 @@ describe('a disk that was restored from an older copy', (test) => {
       /set back to an older copy.*give the mount a new id and format it empty/,
     );
     assert.is(isUp(cluster, 3), false);
+  });
+
+  test('is not let in where it has not registered since: its disk was in service for longer', async (t) => {
+    const cluster = await LocalCluster.start(t);
+    const mount = cluster.mountPath(3);
+    const age = () => cluster.servers.get(3)!.probe.age;
+    await until('its disk has an age', () => age() >= 1);
+    await cluster.client.put(randomBytes(2000));
+    cpSync(mount, `${mount}.copy`, { recursive: true });
+    const copied = age();
+    await cluster.client.put(randomBytes(2000));
+    const told = () => cluster.nameserver.members.get(serverId(3))?.diskAge ?? 0;
+    await until('its NameServer has heard of a greater age', () => told() > copied);
+    await cluster.stopServer(3);
+    renameSync(mount, `${mount}.now`);
+    renameSync(`${mount}.copy`, mount);
+    const refusals: TfsError[] = [];
+    const onRefused = (error: TfsError) => refusals.push(error);
+    for (let start = 1; start <= 2; start++) {
+      const copy = await cluster.startServer(3, { onRefused });
+      await until('a refusal', () => refusals.length === start);
+      assert.is(refusals.at(-1)!.code, 'REFUSED');
+      assert.match(refusals.at(-1)!.message, /in service for \d+ s.*set back to an older copy/);
+      await sleep(1500);
+      assert.is(copy.probe.age, copied, 'it does not catch up');
+      await cluster.stopServer(3);
+      // It remembers what it heard.
+      if (start === 1) await cluster.stopNameServer().then(() => cluster.startNameServer());
+    }
+    rmSync(mount, { recursive: true });
+    renameSync(`${mount}.now`, mount);
+    await cluster.startServer(3);
+    await until('the disk of now is let in', () => isUp(cluster, 3));
   });
 
   test('would be let in by a NameServer without its nonces: nothing else tells it from the disk it was', async (t) => {

@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert';
 import type { Epoch, FileId } from '../../common/ids.ts';
 import { BlockState } from '../../common/wire/messages.ts';
 import type { FaultName } from '../../dataserver/block/faults.ts';
-import type { SealFaultName } from '../../nameserver/seal-faults.ts';
+import type { NameServerFaultName } from '../../nameserver/faults.ts';
 import { faultsOf } from '../kit/block-world.ts';
 import { BLOCK, ReplicaWorld } from '../kit/replica-world.ts';
 import { runSealCampaign } from '../kit/seal-campaign.ts';
@@ -91,7 +91,7 @@ describe('sessions and seals under every kind of failure', (test) => {
 
 interface Planted {
   readonly faults?: FaultName[];
-  readonly sealFaults?: SealFaultName[];
+  readonly sealFaults?: NameServerFaultName[];
   readonly finding: RegExp;
   /** Odd seeds are wild, even ones calm. */
   readonly firstSeed: 1 | 2;
@@ -104,7 +104,11 @@ const PLANTED: readonly Planted[] = [
     firstSeed: 1,
   },
   { faults: ['append-behind-fence'], finding: /told to cut|is gone/, firstSeed: 2 },
-  { faults: ['append-after-restart'], finding: /is gone|does not come to rest|told to cut/, firstSeed: 2 },
+  {
+    faults: ['append-after-restart'],
+    finding: /is gone|does not come to rest|told to cut|record header is cut/,
+    firstSeed: 2,
+  },
 ];
 
 describe('planted bugs of sessions and seals are caught', (test) => {

@@ -80,6 +80,7 @@ interface World {
   readonly servers: NameServers;
   readonly promise: PromiseKeeper;
   readonly leaders: number[];
+  readonly registered: number[];
   pass(ms: number): Promise<void>;
 }
 
@@ -94,6 +95,7 @@ async function open(t: TestContext): Promise<World> {
   const peers = wire.peers('dataserver');
   const { clock, log } = wire;
   const leaders: number[] = [];
+  const registered: number[] = [];
   const uplinks: Uplink[] = [];
   for (const [i, one] of ns.entries()) {
     await one.listen(wire);
@@ -114,7 +116,9 @@ async function open(t: TestContext): Promise<World> {
           entry: () => undefined,
           openBlocks: () => [],
         },
+        onRegistered: () => registered.push(i),
         onLeader: () => leaders.push(i),
+        onTime: () => undefined,
         onRefused: (error) => {
           throw error;
         },
@@ -138,12 +142,13 @@ async function open(t: TestContext): Promise<World> {
     }
   };
   await turns(60);
-  return { wire, disk, ns, servers, promise, leaders, pass };
+  return { wire, disk, ns, servers, promise, leaders, registered, pass };
 }
 
 describe('uplinks', (test) => {
   test('both NameServers hear the same; the one that leads is promised to, and confirms at once', async (t) => {
-    const { ns, servers, promise, leaders } = await open(t);
+    const { ns, servers, promise, leaders, registered } = await open(t);
+    assert.equal([...registered].sort(), [0, 1]);
     for (const { registrations, reports, heartbeats } of ns) {
       assert.is(registrations, 1);
       assert.is(reports.length, 1);

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as assert from 'uvu/assert';
+import { type ConfigInput, defaultConfig, parseConfig } from '../../common/config.ts';
+import { UPLOAD_TYPES } from '../../common/config-uploads.ts';
 import { describe } from '../kit/suite.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -30,6 +32,15 @@ describe('docs/operations.md', (test) => {
     const known = new Set(metrics.map(({ text }) => text));
     for (const [, name] of operations.matchAll(/(tfs_[a-z]+_[a-z_]+)/g))
       assert.ok(known.has(name!), `${name} exists`);
+  });
+
+  test('its example of upload policies is one that is taken, and explains every setting', () => {
+    const example = /```json\n("uploads": [\s\S]*?)```/.exec(operations)![1]!;
+    const { uploads } = JSON.parse(`{${example}}`) as Pick<ConfigInput, 'uploads'>;
+    const config = parseConfig({ ...defaultConfig({ uuid: 'ab'.repeat(16) }), uploads }, '/nowhere');
+    const policy = config.uploads.policies['phones']!;
+    for (const key of Object.keys(policy)) assert.ok(operations.includes(`\`${key}\``), key);
+    for (const type of UPLOAD_TYPES) assert.ok(operations.includes(`\`${type}\``), type);
   });
 
   test('metrics are named for the process that has them, and counters end with _total', () => {

@@ -57,9 +57,9 @@ function reading(cluster: ProcessCluster, name: string): { stop(): Promise<strin
   const failures: string[] = [];
   let stopped = false;
   const run = (async () => {
-    for (let i = 0; !stopped; i++) {
+    while (!stopped) {
       try {
-        const reply = await cluster.get(`${name}?again=${i}`);
+        const reply = await cluster.get(name);
         if (reply.status !== 200) failures.push(`${reply.status} ${reply.body.toString('utf8')}`);
       } catch (error) {
         failures.push(String(error));

@@ -5,7 +5,7 @@ import { checkHistory, type Violation } from '../kit/history-checker.ts';
 import { readBack } from '../kit/read-back.ts';
 import { untilAlike } from '../kit/replicas-alike.ts';
 import type { VerifyingLoad } from '../kit/verifying-load.ts';
-import type { Scene } from './scene.ts';
+import type { Scene, SceneOptions } from './scene.ts';
 
 /** Undoes a fault; resolves when everything runs again. */
 export type Mend = () => Promise<void>;
@@ -14,6 +14,8 @@ export type Mend = () => Promise<void>;
 export interface Cell {
   readonly name: string;
   readonly needs?: 'namespaces' | 'small disk';
+  /** Of the cluster that it needs, where others will not do. */
+  readonly scene?: Partial<SceneOptions>;
   readonly brokenMs: number;
   readonly breakIt: (scene: Scene) => Promise<Mend>;
   /** Whether uploads must go on while it is broken; after a time that is a sanity bound, not a figure. */
@@ -71,9 +73,9 @@ export async function runCell(cell: Cell, scene: Scene): Promise<CellResult> {
   } finally {
     await load.stop();
   }
-  const violations = checkHistory(scene.history, scene);
+  const violations = checkHistory(scene.history, scene.checks);
   const back = await readBack(scene.probe, scene.history, {
-    faults: scene.faults,
+    ...scene.checks,
     withinMs: cell.settleMsMax ?? SETTLE_MS_MAX,
   });
   if (load.puts.done === 0) faults.push('nothing was stored at all');

@@ -4,6 +4,7 @@ import type { Cell, Mend } from './cell.ts';
 import { damagedFiles, fullDisk } from './disks.ts';
 import { partitions } from './partitions.ts';
 import type { Part, Scene } from './scene.ts';
+import { work } from './work.ts';
 
 const PARTS: readonly Part[] = ['leader', 'standby', 'primary', 'secondary', 'gateway', 'redis'];
 /** A killed process is back after its supervisor's pause and its start. */
@@ -90,6 +91,7 @@ export const CELLS: readonly Cell[] = [
   ...damagedFiles,
   allKilled,
   wiped,
+  ...work,
 ];
 
 /** A few of them, which find most of what the others would. */

@@ -35,7 +35,7 @@ export const fullDisk: Cell = {
 };
 
 /** Writes until the disk takes not one byte more. */
-function fill(path: string): void {
+export function fill(path: string): void {
   const file = openSync(path, 'w');
   try {
     for (let size = BALLAST_BYTES; size >= 1; ) {

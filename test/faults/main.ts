@@ -8,11 +8,12 @@ import { Scene } from './scene.ts';
 import { cellTable } from './table.ts';
 
 const USAGE = `usage: npm run test:faults -- [options]
-  --cell PART        only cells whose name contains it; may be repeated
+  --cell PART        only cells, or parts of a figure, whose name contains it; may be repeated
   --times N          run each cell N times, on one cluster (1); how often a figure repeats its fault
   --figure NAME      measure this instead: ${Object.keys(FIGURES).join(', ')}
   --per-second N     uploads, and reads, in a second (200)
-  --seconds N        how long Redis is down in the figure redis-down (60)
+  --seconds N        how long Redis is down in the figures redis-down and redis-repair (60)
+  --megabytes N      how much is stored first in figures that fill a cluster; each has a default
   --keep             leave the homes of the clusters, with their logs
   --list             only show the names of the cells`;
 
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     figure: { type: 'string' },
     'per-second': { type: 'string', default: '200' },
     seconds: { type: 'string', default: '60' },
+    megabytes: { type: 'string' },
     keep: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -42,11 +44,21 @@ else await cells();
 async function figure(name: string): Promise<void> {
   const measure = FIGURES[name];
   if (measure === undefined) throw new Error(`there is no figure ${name}\n${USAGE}`);
-  const times = values.times === undefined ? undefined : Number(values.times);
-  const report = await measure({ times, perSecond, seconds: Number(values.seconds), keep: values.keep });
+  const report = await measure({
+    times: numberOf(values.times),
+    perSecond,
+    seconds: Number(values.seconds),
+    megabytes: numberOf(values.megabytes),
+    keep: values.keep,
+    only: values.cell,
+  });
   console.log(`FIGURE ${name}: ${report.line}`);
   for (const wrong of report.wrong) console.log(wrong);
   if (report.wrong.length > 0) process.exitCode = 1;
+}
+
+function numberOf(text: string | undefined): number | undefined {
+  return text === undefined ? undefined : Number(text);
 }
 
 async function cells(): Promise<void> {
@@ -65,7 +77,8 @@ async function cells(): Promise<void> {
 
 /** @returns why it cannot run here */
 async function runTimes(cell: Cell, times: number, results: CellResult[]): Promise<string | undefined> {
-  const scene = await Scene.open({ perSecond, smallDisk: cell.needs === 'small disk', keep: values.keep });
+  const smallDisk = cell.needs === 'small disk';
+  const scene = await Scene.open({ ...cell.scene, perSecond, smallDisk, keep: values.keep });
   if (typeof scene === 'string') return scene;
   try {
     const refused = refusal(cell, scene);

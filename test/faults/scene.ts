@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { defaultConfig } from '../../common/config.ts';
-import type { ServerId } from '../../common/ids.ts';
+import { type ConfigInput, defaultConfig } from '../../common/config.ts';
+import type { BlockId, ServerId } from '../../common/ids.ts';
 import { ClusterProbe, keyOf } from '../kit/cluster-probe.ts';
 import { type FaultWindow, History } from '../kit/history.ts';
 import { Namespaces } from '../kit/namespaces.ts';
@@ -13,13 +13,14 @@ import { type LoadOptions, VerifyingLoad } from '../kit/verifying-load.ts';
 
 const run = promisify(execFile);
 
-const PARTS = { mounts: 3, gateways: 2, nameservers: 2, redis: true } as const;
+const PARTS = { gateways: 2, nameservers: 2, redis: true } as const;
 /** Small, so that blocks fill, are sealed and opened all the time. */
 const BLOCK_BYTES = 2 << 20;
 /** Large pictures need larger blocks. */
 const PICTURE_BYTES_MAX = 256 << 10;
 /** Little, so that most reads reach a DataServer. */
 const HOT_BYTES = 1 << 20;
+const MOUNTS = 3;
 const SMALL_DISK_BYTES = 256 << 20;
 
 /** Parts by what they do at the moment. `gateway` is one of two. */
@@ -32,6 +33,12 @@ export interface SceneOptions {
   readonly smallDisk?: boolean;
   /** Without a Redis: it is configured and never started. */
   readonly withoutRedis?: boolean;
+  /** DataServers can be stopped at any step of their work on the files of a block. */
+  readonly steps?: boolean;
+  /** Sections of the configuration that differ from those of other scenes. */
+  readonly config?: Partial<ConfigInput>;
+  /** DataServers; 3 when left out. */
+  readonly mounts?: number;
   /** The home stays, to be looked at. */
   readonly keep?: boolean;
 }
@@ -51,6 +58,8 @@ export class Scene {
   readonly history = new History();
   /** All there were, because the history is one: what was seen during an earlier one is looked at again. */
   readonly faults: FaultWindow[] = [];
+  /** Blocks that something was done to already. */
+  readonly usedBlocks = new Set<BlockId>();
   readonly #options: SceneOptions;
   #load: VerifyingLoad | undefined;
 
@@ -58,20 +67,24 @@ export class Scene {
   static async open(options: SceneOptions): Promise<Scene | string> {
     const smallDisk = options.smallDisk ? await mountSmallDisk() : undefined;
     if (smallDisk instanceof Error) return `mounting a tmpfs was refused: ${smallDisk.message}`;
-    const namespaces = await Namespaces.open(processNames(PARTS));
+    const { config, steps = false, mounts = MOUNTS } = options;
+    const parts = { ...PARTS, mounts };
+    const namespaces = await Namespaces.open(processNames(parts));
     let cluster: ProcessCluster | undefined;
     try {
       cluster = await ProcessCluster.create({
-        ...PARTS,
+        ...parts,
+        steps,
         ...(typeof namespaces === 'string' ? {} : { namespaces }),
         config: {
-          dataserver: { blockBytes: BLOCK_BYTES, spareBlocks: 1 },
+          ...config,
+          dataserver: { blockBytes: BLOCK_BYTES, spareBlocks: 1, ...config?.dataserver },
           gateway: {
             ...defaultConfig({ uuid: '' }).gateway,
             maxPictureBytes: PICTURE_BYTES_MAX,
             hotBytes: HOT_BYTES,
           },
-          ...(smallDisk === undefined ? {} : { mounts: mountsWith(smallDisk) }),
+          ...(smallDisk === undefined ? {} : { mounts: mountsWith(smallDisk, mounts) }),
         },
       });
       const scene = new Scene({
@@ -129,6 +142,12 @@ export class Scene {
     return this.#load;
   }
 
+  /** The one that was started last. */
+  get load(): VerifyingLoad {
+    if (this.#load === undefined) throw new Error('no load was started');
+    return this.#load;
+  }
+
   /** Which process is that now. Primary and secondary: of the block of the newest upload. */
   async find(part: Part): Promise<ProcessName> {
     if (part === 'redis') return 'redis';
@@ -152,6 +171,11 @@ export class Scene {
     return location;
   }
 
+  /** What the checkers have to know of this cluster. */
+  get checks(): { readonly faults: readonly FaultWindow[]; readonly undeleteWindowMs: number } {
+    return { faults: this.faults, undeleteWindowMs: this.cluster.config.dataserver.undeleteWindowMs };
+  }
+
   async close(): Promise<void> {
     await this.probe.close();
     if (this.#options.keep) await this.cluster.killAll();
@@ -164,8 +188,8 @@ export class Scene {
   }
 }
 
-function mountsWith(smallDisk: string) {
-  return defaultConfig({ uuid: '', mounts: PARTS.mounts }).mounts.map((mount) =>
+function mountsWith(smallDisk: string, mounts: number) {
+  return defaultConfig({ uuid: '', mounts }).mounts.map((mount) =>
     mount.id === 2 ? { ...mount, path: join(smallDisk, 'mount') } : mount,
   );
 }

@@ -6,6 +6,7 @@ import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
 import type { BlockId, HostPort, ServerId } from '../../common/ids.ts';
 import { decodeName } from '../../common/name.ts';
 import { readClusterKey } from '../../common/secrets.ts';
+import { type CompactReply, zCompactReply } from '../../common/wire/compaction.ts';
 import {
   type ClusterMap,
   encodeControl,
@@ -38,6 +39,7 @@ import type { ProcessCluster, ProcessName } from './process-cluster.ts';
 const ASK_MS_MAX = 2_000;
 const READ_MS_MAX = 5_000;
 const VERIFY_MS_MAX = 30_000;
+const COMPACT_MS_MAX = 60_000;
 
 /** Asks the servers of a cluster directly, past the gateways: who leads, who holds what, what each replica answers. */
 export class ClusterProbe {
@@ -129,8 +131,9 @@ export class ClusterProbe {
       const facts = decodeReadReply(reply.header);
       if (facts.provisional) return { ...answer, state: 'silent', why: 'not confirmed as current' };
       const isDeleted = (facts.nameFlags & NameFlag.DELETED) !== 0;
+      const hidden = (facts.nameFlags & NameFlag.HIDDEN) !== 0;
       const sha1 = createHash('sha1').update(reply.payload).digest('hex');
-      return { ...answer, state: isDeleted ? 'deleted' : 'live', sha1 };
+      return { ...answer, state: isDeleted ? 'deleted' : 'live', hidden, sha1 };
     } catch (error) {
       if (isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE')) return { ...answer, state: 'absent' };
       const { code, message } = toTfsError(error);
@@ -164,10 +167,12 @@ export class ClusterProbe {
     return decodeBlockEntries(reply.payload);
   }
 
-  /** All of all DataServers. @throws TfsError when one does not answer */
-  async replicas(): Promise<{ server: number; entry: BlockEntry }[]> {
+  /** All of all DataServers, or of these. @throws TfsError when one does not answer */
+  async replicas(
+    servers: readonly number[] = this.#cluster.config.mounts.map(({ id }) => id),
+  ): Promise<{ server: number; entry: BlockEntry }[]> {
     const all = await Promise.all(
-      this.#cluster.config.mounts.map(async ({ id }) =>
+      servers.map(async (id) =>
         (await this.entriesOf(id as ServerId)).map((entry) => ({ server: id, entry })),
       ),
     );
@@ -209,6 +214,20 @@ export class ClusterProbe {
     } catch (error) {
       return [`${at}: ${toTfsError(error).message}`];
     }
+  }
+
+  /** Has the leader compact a block now, as `tfs compact` does. @throws TfsError where it is not done */
+  async compact(block: BlockId): Promise<CompactReply> {
+    const { name } = await this.untilLed(10_000);
+    const { message } = await this.#as('operator').callControl(
+      this.addressOf(name),
+      Op.COMPACT,
+      { block },
+      zCompactReply,
+      undefined,
+      COMPACT_MS_MAX,
+    );
+    return message;
   }
 
   /** As some server or tool of the cluster; its answer's header is JSON. */
@@ -260,6 +279,7 @@ export function keyOf(name: string) {
 
 export const describeEntry = ({
   block,
+  generation,
   state,
   flags,
   length,
@@ -268,7 +288,8 @@ export const describeEntry = ({
   opsPrimary,
   members,
 }: BlockEntry): string =>
-  `block ${block} ${blockStateName(state)}${flags === 0 ? '' : ` flags ${flags}`} length ${length} seq ${seq} ` +
+  `block ${block} ${blockStateName(state)}${flags === 0 ? '' : ` flags ${flags}`} generation ${generation} ` +
+  `length ${length} seq ${seq} ` +
   `version (${version.epoch}, ${version.n}) of ${opsPrimary}, members ${members.join(' ')}`;
 
 const compare = (a: Reign, b: Reign): number => a.epoch - b.epoch || a.nameserver - b.nameserver;

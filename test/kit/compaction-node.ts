@@ -28,6 +28,7 @@ import { PromiseKeeper } from '../../dataserver/promise.ts';
 import { Reconfigurer } from '../../dataserver/reconfigure.ts';
 import { ReplicaRepair } from '../../dataserver/repair.ts';
 import { Replica } from '../../dataserver/replica.ts';
+import { ReadClock } from '../../dataserver/scrub/read-times.ts';
 import { Takeover } from '../../dataserver/takeover.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { Compaction } from '../../nameserver/compaction.ts';
@@ -116,7 +117,10 @@ export class DataNode {
       carrier.request(id, block, failed, renew);
     const { faults } = carrier;
     const shared = { server: id, store, peers: { call } as unknown as Peers, directory, promise, clock };
-    this.ops = new OpsSequencer({ ...shared, minWrite: 2, requestConfiguration, faults });
+    const onSetBack = (error: TfsError) => {
+      throw error;
+    };
+    this.ops = new OpsSequencer({ ...shared, minWrite: 2, requestConfiguration, onSetBack, faults });
     this.takeover = new Takeover({ ...shared, requestConfiguration });
     const reconfigurer = new Reconfigurer({ ...shared, ops: this.ops, log: silentLog, faults });
     const nothing = () => undefined;
@@ -130,6 +134,7 @@ export class DataNode {
     const repair = new ReplicaRepair({ ...shared, onRepaired: nothing });
     const steps = new CompactionSteps({
       ...shared,
+      reads: new ReadClock(shared.clock),
       ops: this.ops,
       donors: (order) => repair.donors(order),
       random: new SeededRandom(id + 100),
@@ -216,6 +221,8 @@ export class LeadNode {
     this.compaction = new Compaction({
       ...orders,
       commands: compactionCommandsOver(peers, () => undefined),
+      isPaused: () => false,
+      isQueued: () => false,
       isViewComplete: () => this.#heard >= 2,
     });
     this.repairer = new Repairer({

@@ -4,10 +4,18 @@ import { decodeIdx, encodeIdx, SHA1_BYTES } from '../../common/format/idx.ts';
 import { blockSeed } from '../../common/format/record.ts';
 import { encodeSuperblock } from '../../common/format/superblock.ts';
 import type { BlockId, Epoch, FileId } from '../../common/ids.ts';
-import { type FaultName, seededAs } from '../../dataserver/block/faults.ts';
-import { batchAt, faultsOf, raw, superblockOf } from './block-world.ts';
-import { CrashExplorer, type ExplorerOptions } from './crash-explorer.ts';
-import { checkStore, endOf, type Model, type ModelBlock, outcome, Violation } from './crash-model.ts';
+import { type FaultName, type Faults, seededAs } from '../../dataserver/block/faults.ts';
+import type { BlockStore } from '../../dataserver/block/store.ts';
+import { batchAt, faultsOf, openStore, raw, superblockOf } from './block-world.ts';
+import { checkStore } from './crash-check.ts';
+import {
+  type CrashCounts,
+  CrashExplorer,
+  type CrashSubject,
+  type ExplorerOptions,
+} from './crash-explorer.ts';
+import { endOf, keyOf, type Model, type ModelBlock, outcome, snapshotOf, Violation } from './crash-model.ts';
+import type { CrashPath } from './crash-path.ts';
 import {
   append,
   appendGiven,
@@ -21,20 +29,22 @@ import { RecordingDisk } from './recording-disk.ts';
 import { SeededRandom } from './seeded-random.ts';
 
 /** What else goes wrong beside the power. */
-export type Trouble =
-  | 'none'
+export const TROUBLES = [
+  'none',
   /** Bytes below a watermark change. */
-  | 'damage'
+  'damage',
   /** The disk cannot read something while a store recovers. */
-  | 'unreadable'
+  'unreadable',
   /** Index files describe more than the sealed block. */
-  | 'index-ahead'
+  'index-ahead',
   /** Spares hold the records of an earlier block. */
-  | 'recycled'
+  'recycled',
   /** An fdatasync fails. */
-  | 'failed-sync'
+  'failed-sync',
   /** Before the power fails the process is killed, and another one goes on. */
-  | 'killed';
+  'killed',
+] as const;
+export type Trouble = (typeof TROUBLES)[number];
 
 export interface Campaign {
   readonly seed: number;
@@ -44,10 +54,13 @@ export interface Campaign {
   readonly againEvery?: number;
   /** Planted bugs. */
   readonly faults?: readonly FaultName[];
+  /** This crash alone is looked at. */
+  readonly only?: CrashPath;
 }
 
 export interface CampaignResult {
   readonly states: number;
+  readonly counts: CrashCounts;
   readonly violation: Violation | undefined;
 }
 
@@ -57,41 +70,72 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignResult> {
   const random = new SeededRandom(seed);
   const faults = faultsOf(...(campaign.faults ?? []));
   const twist = TWISTS[trouble];
-  const options: ExplorerOptions = {
+  const subject = storeSubject(faults, seed);
+  const options: ExplorerOptions<BlockStore, Model> = {
+    subject,
     random: new SeededRandom(seed * 7919),
-    world: { limits: { opsReserveBytes: 0, opsLogBytes: 700 } },
     statesPerStep: campaign.statesPerStep,
     againEvery: campaign.againEvery ?? 0,
-    faults,
-    goOn: (store, model) => goOn(store, model, new SeededRandom(seed)),
     ...(trouble === 'killed' ? { killEvery: 10 } : {}),
-    ...(twist === undefined ? {} : { twist: twist(new SeededRandom(seed * 31)) }),
+    ...(twist === undefined ? {} : { twist: twist(subject) }),
+    ...(campaign.only === undefined ? {} : { only: campaign.only }),
   };
   const explorer = new CrashExplorer(options);
   const disk = new RecordingDisk();
   disk.tearing = () => random.float();
   const model: Model = new Map();
   if (trouble === 'recycled') await plantUsedSpares(disk, faults.has('unsalted-checksum'));
-  const store = await explorer.open(disk);
+  const store = await subject.open(disk, true);
   explorer.watch(disk, model);
   if (trouble === 'failed-sync') disk.failure = { nth: 3 + random.below(25), code: 'IO', kinds: ['sync'] };
   const workload = { random, faults, actions: campaign.actions };
   if (trouble === 'recycled') await fillUsedSpares(store, model, workload);
   else await runWorkload(store, model, workload);
+  // The last acknowledgement counts too, though nothing changes the disk after it.
+  await disk.step();
   disk.onStep = undefined;
   disk.failure = undefined;
   await store.close();
-  return { states: explorer.states, violation: explorer.violation };
+  const { states, counts, violation } = explorer;
+  return { states, counts, violation };
 }
 
-type Twist = NonNullable<ExplorerOptions['twist']>;
+function storeSubject(faults: Faults, seed: number): CrashSubject<BlockStore, Model> {
+  return {
+    open: (disk) => openStore(disk, { faults, limits: { opsReserveBytes: 0, opsLogBytes: 700 } }),
+    snapshot: snapshotOf,
+    key: keyOf,
+    check: (store, model, cause) => checkStore(store, model, cause),
+    settle: settleOps,
+    goOn: (store, model) => goOn(store, model, new SeededRandom(seed)),
+  };
+}
 
-const TWISTS: Record<Trouble, ((random: SeededRandom) => Twist) | undefined> = {
+/** What is asked before anything is confirmed that was found in the log: from then on it holds. */
+export async function settleOps(store: BlockStore, model: Model): Promise<void> {
+  for (const [id, block] of model) {
+    const info = store.info(id);
+    if (block.gone || info === undefined || info.flags !== 0) continue;
+    await store.appendOps(id, []);
+    block.created = true;
+    block.opsAcked = info.seq;
+    block.sealed = info.seal;
+    if (info.generation === block.generation) continue;
+    block.generation = info.generation;
+    block.made = block.committing;
+    block.committing = undefined;
+  }
+}
+
+type Subject = CrashSubject<BlockStore, Model>;
+type Twist = NonNullable<ExplorerOptions<BlockStore, Model>['twist']>;
+
+const TWISTS: Record<Trouble, ((subject: Subject) => Twist) | undefined> = {
   none: undefined,
   recycled: undefined,
   'failed-sync': undefined,
   killed: undefined,
-  damage: (random) => async (image, model, explorer) => {
+  damage: (subject) => async (image, model, random) => {
     const marked = [...model].map(([id, block]) => [id, block, provenBy(block)] as const);
     const hurt = marked.filter(
       ([, block, proven]) => block.created && proven > 4096 && block.sealing === undefined,
@@ -104,11 +148,11 @@ const TWISTS: Record<Trouble, ((random: SeededRandom) => Twist) | undefined> = {
         content[at] = content[at]! ^ (1 << random.below(8));
       });
     }
-    await lookAt(image, model, explorer);
+    await lookAt(image, model, subject);
   },
-  unreadable: (random) => async (image, model, explorer) => {
+  unreadable: (subject) => async (image, model, random) => {
     image.failure = { nth: 1 + random.below(25), code: 'IO', kinds: ['read', 'open'] };
-    const opened = await outcome(() => explorer.open(image));
+    const opened = await outcome(() => subject.open(image, true));
     if ('value' in opened) {
       const store = opened.value;
       for (const [id, block] of model) {
@@ -138,15 +182,15 @@ const TWISTS: Record<Trouble, ((random: SeededRandom) => Twist) | undefined> = {
     image.failure = undefined;
     // A disk that reads again has lost nothing: trying to recover did no harm.
     const fresh = image.settled();
-    await lookAt(fresh, model, explorer);
+    await lookAt(fresh, model, subject);
   },
-  'index-ahead': () => async (image, model, explorer) => {
+  'index-ahead': (subject) => async (image, model) => {
     for (const id of model.keys()) {
       const path = pathOf(id, 'idx');
       if (!image.paths.includes(path)) continue;
       image.corrupt(path, (content) => oneMore(content));
     }
-    await lookAt(image, model, explorer);
+    await lookAt(image, model, subject);
   },
 };
 
@@ -155,8 +199,8 @@ const pathOf = (id: BlockId, kind: 'blk' | 'idx'): string => `blocks/${blockFile
 const purgedFirst = (block: ModelBlock): boolean =>
   block.opsGiven.some((op) => 'slots' in op && Array.isArray(op.slots) && op.slots.includes(0 as never));
 
-async function lookAt(image: RecordingDisk, model: Model, explorer: CrashExplorer): Promise<void> {
-  const store = await explorer.open(image);
+async function lookAt(image: RecordingDisk, model: Model, subject: Subject): Promise<void> {
+  const store = await subject.open(image, true);
   await checkStore(store, model);
   await store.close();
 }
@@ -203,7 +247,7 @@ async function plantUsedSpares(disk: RecordingDisk, unsalted: boolean): Promise<
 }
 
 async function fillUsedSpares(
-  store: Awaited<ReturnType<CrashExplorer['open']>>,
+  store: BlockStore,
   model: Model,
   workload: Parameters<typeof create>[2],
 ): Promise<void> {

@@ -5,7 +5,7 @@ import { BlockState } from '../../common/wire/messages.ts';
 import type { Faults } from '../../dataserver/block/faults.ts';
 import type { BlockStore } from '../../dataserver/block/store.ts';
 import { aliasOp, CONFIGURATION, mutation, raw, superblockOf, VERSION, Writer } from './block-world.ts';
-import { endOf, type Model, type ModelBlock } from './crash-model.ts';
+import { endOf, type Model, type ModelBlock, NEW_BLOCK } from './crash-model.ts';
 import { SeededRandom } from './seeded-random.ts';
 
 export const SMALL_BLOCK_BYTES = 16 * 1024;
@@ -46,6 +46,7 @@ export async function runWorkload(store: BlockStore, model: Model, workload: Wor
 /** What follows a crash: the blocks that were open are fenced and sealed, names go on changing. */
 export async function goOn(store: BlockStore, model: Model, random: SeededRandom): Promise<void> {
   for (const [id, block] of model) {
+    if (block.gone) continue;
     await mutate(store, id, block, random);
     if (random.below(2) === 0) await fenceAndSeal(store, id, block, random);
     await mutate(store, id, block, random);
@@ -61,15 +62,8 @@ export async function create(store: BlockStore, model: Model, { random, faults }
   const block: ModelBlock = {
     superblock,
     writer: new Writer(superblock, new SeededRandom(random.u32()), faults),
-    created: false,
-    given: [],
-    acked: 0,
+    ...NEW_BLOCK,
     opsGiven: [cfg],
-    opsAcked: 1,
-    fencedAt: undefined,
-    sealing: undefined,
-    sealed: undefined,
-    damaged: false,
   };
   model.set(superblock.block, block);
   await tolerate(

@@ -67,7 +67,6 @@ class Node {
       promise,
       directory: { learn: () => undefined } as never,
       ops: { reset: () => undefined } as never,
-      clock: new RushingClock(),
       log: silentLog,
     });
     const anyone = { during: async <T>(_: Reign, work: () => Promise<T>) => work() };
@@ -153,6 +152,7 @@ class Leader {
       empty: new Set(),
       configurer: this.configurer,
       isViewComplete: () => true,
+      missing: () => [...this.words.keys()].filter((id) => !hasPromised(id)),
       isCurrent: (id) =>
         world.faults.includes('count-the-unpromised') ? this.heard.has(id) : hasPromised(id),
       canWrite: () => true,

@@ -27,6 +27,7 @@ import {
   encodeLocateReply,
   encodePutReply,
   encodeReadReply,
+  isPrivate,
   LocateState,
   Mutation,
   NameFlag,
@@ -233,7 +234,8 @@ export class FakeCluster implements Caller {
         !record.alias &&
         record.flags === 0 &&
         record.request.sha1.equals(request.sha1) &&
-        record.request.suffixHash === request.suffixHash,
+        record.request.suffixHash === request.suffixHash &&
+        isPrivate(record.request.mediaType) === isPrivate(request.mediaType),
     );
     const alias = same !== undefined && !request.noDedup;
     const fileId = (alias ? ALIAS_BIT + ++this.#aliases : records.size) as FileId;
@@ -356,6 +358,7 @@ export class FakeCluster implements Caller {
         lostRecords: 0,
         leaving: false,
         drained: false,
+        clockAheadMs: 0,
       })),
       blocks: zClusterMap.shape.blocks.parse({
         total: 3,

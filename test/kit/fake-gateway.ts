@@ -1,17 +1,22 @@
 import { connect } from 'node:net';
 import { Agent, request } from 'undici';
+import type { z } from 'zod';
 import { TfsClient } from '../../client/client.ts';
+import { CacheRules } from '../../client/gateway/cache-rules.ts';
 import { Gateway, type GatewayOptions } from '../../client/gateway/gateway.ts';
 import { GatewayMetrics } from '../../client/gateway/gateway-metrics.ts';
+import type { ImagesOptions } from '../../client/gateway/images/open-images.ts';
 import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
+import { zImages } from '../../common/config-images.ts';
 import { silentLog } from '../../common/log.ts';
 import { tokenOf } from '../../common/secrets.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { Peers } from '../../common/wire/peers.ts';
 import { FAKE_UUID, FakeCluster } from './fake-cluster.ts';
 import type { TestContext } from './suite.ts';
+import { tempDir } from './temp-dir.ts';
 
 export interface HttpReply {
   readonly status: number;
@@ -25,6 +30,19 @@ interface HttpOptions {
   readonly headers?: Record<string, string>;
   readonly body?: Buffer | string | AsyncIterable<Buffer> | FormData;
 }
+
+/** What caches are told where a test says nothing else. */
+export const TEST_RULES = new CacheRules(zImages.parse({}));
+
+/** One worker by itself, which makes whatever is asked for. */
+export const testImages = (t: TestContext, config: z.input<typeof zImages> = {}): ImagesOptions => ({
+  config: zImages.parse({ policy: 'any', diskDir: tempDir(t, 'tfs-renditions-'), ...config }),
+  keys: [{ id: 'k1', secret: Buffer.alloc(32, 7) }],
+  socketDirectory: tempDir(t, 'tfs-sockets-'),
+  index: 0,
+  count: 1,
+  decoders: 1,
+});
 
 export const TEST_TOKEN = tokenOf('a-token-that-only-tests-have');
 export const AUTH = { authorization: `Bearer ${TEST_TOKEN.text}` };
@@ -68,6 +86,7 @@ export class FakeGateway {
       pictureBytesMax: 4 << 20,
       anyType: false,
       hotBytesMax: 8 << 20,
+      images: testImages(t),
       ...options,
     });
     await client.ready(5000);

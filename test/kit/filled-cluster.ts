@@ -50,22 +50,37 @@ export class FilledCluster {
       readonly queues?: JobQueues;
       readonly jobBytesPerSecond?: number;
       readonly capacityBytes?: number;
+      readonly undeleteWindowMs?: number;
+      readonly scrubPassMs?: number;
+      readonly clusterBytesPerSecond?: number;
     } = {},
   ): Promise<FilledCluster> {
     const queues = new MemoryQueues(nodeClock);
     const cluster = await LocalCluster.start(t, { mounts: 4, queues, deadMs, ...options });
     const world = new FilledCluster(cluster, queues);
-    for (let i = 0; i < 8; i++) {
-      const bodies = Array.from({ length: 40 }, () => randomBytes(3000 + Math.floor(Math.random() * 20_000)));
-      const stored = await Promise.all(bodies.map((body) => cluster.client.put(body)));
-      world.pictures.push(...stored.map((one, k) => ({ stored: one, body: bodies[k]! })));
-    }
+    for (let i = 0; i < 8; i++) await world.store();
     for (let i = 0; i < 5; i++) await world.remove();
     return world;
   }
 
-  async remove(): Promise<void> {
-    const [picture] = this.pictures.splice(Math.floor(Math.random() * this.pictures.length), 1);
+  async store(): Promise<void> {
+    const bodies = Array.from({ length: 40 }, () => randomBytes(3000 + Math.floor(Math.random() * 20_000)));
+    const stored = await Promise.all(bodies.map((body) => this.cluster.client.put(body)));
+    this.pictures.push(...stored.map((one, k) => ({ stored: one, body: bodies[k]! })));
+  }
+
+  /** How many blocks are open at a time, and so how much it takes until one is full, depends on how busy the machine is. */
+  async untilSealed(blocks = 1): Promise<void> {
+    const { counts } = this.cluster.nameserver.map;
+    for (let i = 0; i < 40 && counts.sealed < blocks; i++) {
+      await this.store();
+      await sleep(100);
+    }
+    await until(`${blocks} blocks are sealed`, () => counts.sealed >= blocks);
+  }
+
+  async remove(picture = this.pictures[Math.floor(Math.random() * this.pictures.length)]): Promise<void> {
+    this.pictures.splice(this.pictures.indexOf(picture!), 1);
     await this.cluster.client.remove(picture!.stored.name);
     this.deleted.push(picture!);
   }

@@ -76,6 +76,22 @@ describe('the checker of a history: what is lost', (test) => {
     assert.equal(kindsOf([PUT, op('delete', 20, 30), op('undelete', 40, 50, 'absent')]), ['lost']);
   });
 
+  test('what was deleted longer ago than it may be undeleted may be purged', () => {
+    const options = { faults: [], undeleteWindowMs: 1000 };
+    const deleted = [PUT, op('delete', 20, 30)];
+    assert.equal(kindsOf([...deleted, op('undelete', 1030, 1040, 'absent')], options), []);
+    assert.equal(kindsOf([...deleted, op('undelete', 900, 910, 'absent')], options), ['lost'], 'too soon');
+    const back = [...deleted, op('undelete', 500, 510)];
+    assert.equal(kindsOf([...back, op('undelete', 3000, 3010, 'absent')], options), ['lost'], 'it lives');
+    assert.equal(kindsOf([...deleted, op('get', 3000, 3010)], options), ['stale'], 'nobody brings it back');
+    const purged: ReplicaAnswer = { name: NAME, server: 1, state: 'absent' };
+    const kindsAt = (atMs: number, operations: Operation[]): string[] =>
+      checkReplicas(historyOf(...operations), [purged], { ...options, atMs }).map(({ kind }) => kind);
+    assert.equal(kindsAt(5000, deleted), []);
+    assert.equal(kindsAt(500, deleted), ['lost']);
+    assert.equal(kindsAt(5000, back), ['lost']);
+  });
+
   test('"not now" loses nothing', () => {
     assert.equal(kindsOf([PUT, op('get', 20, 30, 'unknown'), op('delete', 20, 30, 'unknown')]), []);
   });
@@ -221,6 +237,53 @@ describe('the checker of a history: replicas at the end', (test) => {
       checkReplicas(history, [at(1, 'live', SHA1)], options).map(({ kind }) => kind),
       ['stale'],
     );
+  });
+});
+
+describe('the checker of a history: hidden names', (test) => {
+  const HIDDEN = [PUT, op('hide', 20, 30)];
+
+  test('a hidden name that is still answered, and one that is shown again and absent', () => {
+    assert.equal(kindsOf([...HIDDEN, op('get', 2000, 2001, 'absent')]), []);
+    assert.equal(kindsOf([...HIDDEN, op('get', 2000, 2001)]), ['stale']);
+    const shown = [...HIDDEN, op('reveal', 40, 50)];
+    assert.equal(kindsOf([...shown, op('get', 51, 52)]), []);
+    assert.equal(kindsOf([...shown, op('get', 51, 52, 'absent')]), ['lost']);
+  });
+
+  test('hiding and deleting know nothing of each other', () => {
+    const both = [...HIDDEN, op('delete', 40, 50)];
+    assert.equal(kindsOf([...both, op('undelete', 60, 70), op('get', 3000, 3001)]), ['stale']);
+    assert.equal(kindsOf([...both, op('reveal', 60, 70), op('get', 3000, 3001)]), ['stale']);
+    assert.equal(
+      kindsOf([...both, op('undelete', 60, 70), op('reveal', 80, 90), op('get', 91, 92, 'absent')]),
+      ['lost'],
+    );
+    assert.equal(kindsOf([...HIDDEN, op('delete', 40, 50, 'absent')]), ['lost']);
+  });
+
+  test('a hide that timed out may have happened or not, until a read shows it', () => {
+    const maybe = [PUT, op('hide', 20, 30, 'unknown')];
+    assert.equal(kindsOf([...maybe, op('get', 5000, 5001), op('get', 6000, 6001, 'absent')]), []);
+    assert.equal(kindsOf([...maybe, op('get', 5000, 5001, 'absent'), op('get', 9000, 9001)]), ['stale']);
+  });
+
+  test('at the end replicas are as the history says, all alike', () => {
+    const at = (server: number, hidden: boolean): ReplicaAnswer => ({
+      name: NAME,
+      server,
+      state: 'live',
+      hidden,
+      sha1: SHA1,
+    });
+    const ended = (operations: Operation[], ...answers: ReplicaAnswer[]): string[] =>
+      checkReplicas(historyOf(...operations), answers, { faults: [], atMs: 100_000 }).map(({ kind }) => kind);
+    assert.equal(ended(HIDDEN, at(1, true), at(2, true)), []);
+    assert.equal(ended(HIDDEN, at(1, false)), ['stale']);
+    assert.equal(ended([PUT], at(1, true)), ['lost']);
+    const unsure = [PUT, op('hide', 20, 30, 'unknown')];
+    assert.equal(ended(unsure, at(1, true), at(2, true)), []);
+    assert.equal(ended(unsure, at(1, true), at(2, false)), ['diverged']);
   });
 });
 

@@ -1,8 +1,8 @@
-import type { FaultWindow, History, Operation, ReplicaAnswer } from './history.ts';
+import type { FaultWindow, History, Operation, OperationKind, ReplicaAnswer } from './history.ts';
 
 /**
- * lost: stored, acknowledged, not deleted, and answered as absent. stale: deleted, acknowledged, and answered with its
- * bytes. phantom: bytes that were never stored under that name. reused: one name for two uploads. diverged: replicas
+ * lost: stored, acknowledged, neither deleted nor hidden, and answered as absent. stale: deleted or hidden, acknowledged,
+ * and answered with its bytes. phantom: bytes that were never stored under that name. reused: one name for two uploads. diverged: replicas
  * that disagree after everything was mended.
  */
 export type ViolationKind = 'lost' | 'stale' | 'phantom' | 'reused' | 'diverged';
@@ -21,6 +21,8 @@ export interface CheckOptions {
   readonly faultMs?: number;
   /** A fault counts as overlapping until this long after it was mended. */
   readonly settleMs?: number;
+  /** What was deleted longer ago than this may be purged: absent for good. Nothing ever is when left out. */
+  readonly undeleteWindowMs?: number;
 }
 
 const CACHE_MS = 1_000;
@@ -29,7 +31,7 @@ const SETTLE_MS = 3_000;
 
 type Value = 'live' | 'gone';
 
-/** Something that may have set a name to `value`, at some moment from `startMs` to `latestMs`. */
+/** Something that may have set a register of a name to `value`, at some moment from `startMs` to `latestMs`. */
 interface Write {
   readonly value: Value;
   readonly startMs: number;
@@ -38,8 +40,14 @@ interface Write {
   readonly givenUpMs?: number;
 }
 
+/** A name can be read while both are live: whether it is stored and not deleted, and whether it is not hidden. */
+interface Registers {
+  readonly stored: readonly Write[];
+  readonly shown: readonly Write[];
+}
+
 /**
- * Each name is a register: absent, live, deleted, live … A read may return what any write set that began before the
+ * Each name is two registers: absent, live, deleted, live …, and shown, hidden, shown … A read may return what any write set that began before the
  * read ended, unless another write, acknowledged before the read began, surely came after it. A write that timed out
  * may take effect at any time after its start, so nothing surely comes after it — until a read shows its effect, long
  * after its client gave up and with no fault about; before that, one replica may have it and another not yet. A 503 claims
@@ -58,9 +66,9 @@ export function checkHistory(history: History, options: CheckOptions): Violation
         name,
         why: `given to the uploads at ${puts.map((put) => ms(put.startMs)).join(' and ')}`,
       });
-    const writes = writesOf(operations, options);
+    const registers = registersOf(operations, options);
     for (const operation of operations) {
-      const violation = judge(operation, { put: puts[0], writes, options });
+      const violation = judge(operation, { put: puts[0], registers, options });
       if (violation !== undefined) violations.push({ name, ...violation });
     }
   }
@@ -89,24 +97,31 @@ export function checkReplicas(
     const put = operations.find(({ kind, outcome }) => kind === 'put' && outcome !== 'absent');
     const replicas = byName.get(name) ?? [];
     if (replicas.length === 0 && put?.outcome === 'done') report('lost', 'no replica is known');
-    const writes = writesOf(operations, options);
+    const registers = registersOf(operations, options);
+    const { stored, shown } = registers;
     for (const answer of replicas) {
-      const { server, state, sha1 } = answer;
+      const { server, state, sha1, hidden } = answer;
       const at = `on server ${server}`;
       if (state === 'silent') report('lost', `${at}: no answer after all was mended (${answer.why ?? ''})`);
       else if (state === 'absent') {
-        if (!isAllowed('gone', withoutDeletes(writes), options.atMs)) report('lost', `${at}: not there`);
+        const mayBe = isAllowed('gone', purging(stored, options.atMs, options), options.atMs);
+        if (!mayBe) report('lost', `${at}: not there ${story(registers)}`);
       } else {
         if (sha1 !== undefined && sha1 !== put?.sha1)
           report('phantom', `${at}: bytes with sha1 ${sha1}, stored was ${put?.sha1 ?? 'nothing'}`);
         const value = state === 'live' ? 'live' : 'gone';
-        if (!isAllowed(value, writes, options.atMs))
-          report(value === 'live' ? 'stale' : 'lost', `${at}: ${state} ${story(writes)}`);
+        if (!isAllowed(value, stored, options.atMs))
+          report(value === 'live' ? 'stale' : 'lost', `${at}: ${state} ${story(registers)}`);
+        if (hidden !== undefined && !isAllowed(hidden ? 'gone' : 'live', shown, options.atMs))
+          report(hidden ? 'lost' : 'stale', `${at}: ${hidden ? 'hidden' : 'shown'} ${story(registers)}`);
       }
     }
-    const states = new Set(replicas.map(({ state }) => state).filter((state) => state !== 'silent'));
-    if (states.size > 1)
-      report('diverged', replicas.map(({ server, state }) => `server ${server}: ${state}`).join(', '));
+    const answers = replicas.filter(({ state }) => state !== 'silent').map(stateText);
+    if (new Set(answers).size > 1)
+      report(
+        'diverged',
+        replicas.map((answer) => `server ${answer.server}: ${stateText(answer)}`).join(', '),
+      );
   }
   return violations;
 }
@@ -115,27 +130,30 @@ function judge(
   operation: Operation,
   given: {
     readonly put: Operation | undefined;
-    readonly writes: readonly Write[];
+    readonly registers: Registers;
     readonly options: CheckOptions;
   },
 ): Omit<Violation, 'name'> | undefined {
   const { kind, outcome, startMs, endMs, sha1 } = operation;
-  const { put, writes, options } = given;
+  const { put, registers, options } = given;
+  const { stored, shown } = registers;
   if (outcome === 'unknown' || kind === 'put') return undefined;
   const mark = operation.provisional === true ? ', marked as unconfirmed,' : '';
   const when = `${kind} at ${ms(startMs)}..${ms(endMs)}${mark}`;
   if (outcome === 'absent') {
-    // Deleting and undeleting succeed on a deleted name: to them only a name that was never stored is absent.
-    const relevant = kind === 'get' ? writes : withoutDeletes(writes);
+    // All others succeed on a deleted name: to them only one that was never stored, or is purged, is absent.
+    const relevant = kind === 'get' ? stored : purging(stored, endMs, options);
     if (isAllowed('gone', relevant, startMs, endMs)) return undefined;
-    return { kind: 'lost', why: `${when} found nothing ${story(writes)}` };
+    if (kind === 'get' && isAllowed('gone', shown, startMs, endMs)) return undefined;
+    return { kind: 'lost', why: `${when} found nothing ${story(registers)}` };
   }
   if (kind !== 'get') return undefined;
   if (put === undefined || put.startMs >= endMs || put.sha1 !== sha1)
     return { kind: 'phantom', why: `${when}: bytes with sha1 ${sha1}, stored was ${put?.sha1 ?? 'nothing'}` };
   const olderMs = ageAllowed(operation, options);
-  if (isAllowed('live', writes, startMs - olderMs, endMs)) return undefined;
-  return { kind: 'stale', why: `${when} got the bytes; it may be ${olderMs} ms old ${story(writes)}` };
+  if ([stored, shown].every((writes) => isAllowed('live', writes, startMs - olderMs, endMs)))
+    return undefined;
+  return { kind: 'stale', why: `${when} got the bytes; it may be ${olderMs} ms old ${story(registers)}` };
 }
 
 /** By how much an answer with the bytes of a name may be out of date. */
@@ -165,24 +183,34 @@ const sourcesOf = (value: Value, writes: readonly Write[], fromMs: number, endMs
       ),
   );
 
-function writesOf(operations: readonly Operation[], options: CheckOptions): Write[] {
+function registersOf(operations: readonly Operation[], options: CheckOptions): Registers {
+  const registers = {
+    stored: writesOf(operations, { first: 'gone', live: ['put', 'undelete'], gone: 'delete' }),
+    shown: writesOf(operations, { first: 'live', live: ['reveal'], gone: 'hide' }),
+  };
+  const isKnown = [...registers.stored, ...registers.shown].every(({ givenUpMs }) => givenUpMs === undefined);
+  if (!isKnown) settleByReads(registers, operations, options);
+  return registers;
+}
+
+function writesOf(
+  operations: readonly Operation[],
+  by: { readonly first: Value; readonly live: readonly OperationKind[]; readonly gone: OperationKind },
+): Write[] {
   const before = Number.NEGATIVE_INFINITY;
-  const writes: Write[] = [{ value: 'gone', startMs: before, latestMs: before }];
-  let isAllKnown = true;
+  const writes: Write[] = [{ value: by.first, startMs: before, latestMs: before }];
   for (const { kind, outcome, startMs, endMs } of operations) {
-    if (kind === 'get' || outcome === 'absent') continue;
-    if (outcome === 'unknown') isAllKnown = false;
-    const value = kind === 'delete' ? 'gone' : 'live';
+    if (outcome === 'absent' || (kind !== by.gone && !by.live.includes(kind))) continue;
+    const value = kind === by.gone ? 'gone' : 'live';
     if (outcome === 'done') writes.push({ value, startMs, latestMs: endMs });
     else writes.push({ value, startMs, latestMs: Number.POSITIVE_INFINITY, givenUpMs: endMs });
   }
-  if (!isAllKnown) settleByReads(writes, operations, options);
   return writes;
 }
 
 /** A read that only one write explains shows that this write has happened: it does not happen once more later. */
 function settleByReads(
-  writes: readonly Write[],
+  { stored, shown }: Registers,
   operations: readonly Operation[],
   options: CheckOptions,
 ): void {
@@ -194,14 +222,29 @@ function settleByReads(
   for (const read of reads) {
     const value = read.outcome === 'done' ? 'live' : 'gone';
     const fromMs = value === 'live' ? read.startMs - ageAllowed(read, options) : read.startMs;
-    const [source, ...others] = sourcesOf(value, writes, fromMs, read.endMs);
-    if (source?.givenUpMs === undefined || others.length > 0) continue;
-    if (read.startMs > source.givenUpMs + settleMs) source.latestMs = Math.min(source.latestMs, read.endMs);
+    const sourcesIn = (writes: readonly Write[]) => sourcesOf(value, writes, fromMs, read.endMs);
+    // Found: by a write of each register. Not found: by one of any.
+    const groups =
+      value === 'live'
+        ? [sourcesIn(stored), sourcesIn(shown)]
+        : [[...sourcesIn(stored), ...sourcesIn(shown)]];
+    for (const [source, ...others] of groups) {
+      if (source?.givenUpMs === undefined || others.length > 0) continue;
+      if (read.startMs > source.givenUpMs + settleMs) source.latestMs = Math.min(source.latestMs, read.endMs);
+    }
   }
 }
 
-const withoutDeletes = (writes: readonly Write[]): Write[] =>
-  writes.filter(({ value, startMs }) => value === 'live' || !Number.isFinite(startMs));
+/** Of the deletes only those whose names may be purged by then. */
+const purging = (
+  writes: readonly Write[],
+  atMs: number,
+  { undeleteWindowMs = Number.POSITIVE_INFINITY }: CheckOptions,
+): Write[] =>
+  writes.filter(
+    ({ value, startMs }) =>
+      value === 'live' || !Number.isFinite(startMs) || startMs + undeleteWindowMs < atMs,
+  );
 
 function groupByName(answers: readonly ReplicaAnswer[]): Map<string, ReplicaAnswer[]> {
   const byName = new Map<string, ReplicaAnswer[]>();
@@ -215,8 +258,13 @@ function groupByName(answers: readonly ReplicaAnswer[]): Map<string, ReplicaAnsw
 
 const ms = (at: number): string => (Number.isFinite(at) ? `${Math.round(at)} ms` : '?');
 
-const story = (writes: readonly Write[]): string =>
-  `(${writes
-    .slice(1)
-    .map(({ value, startMs, latestMs }) => `${value} ${ms(startMs)}..${ms(latestMs)}`)
-    .join(', ')})`;
+const stateText = ({ state, hidden }: ReplicaAnswer): string =>
+  hidden === true ? `${state}, hidden` : state;
+
+const story = ({ stored, shown }: Registers): string => {
+  const lines = [
+    ...stored.slice(1).map((write) => ({ ...write, what: write.value })),
+    ...shown.slice(1).map((write) => ({ ...write, what: write.value === 'live' ? 'shown' : 'hidden' })),
+  ];
+  return `(${lines.map(({ what, startMs, latestMs }) => `${what} ${ms(startMs)}..${ms(latestMs)}`).join(', ')})`;
+};

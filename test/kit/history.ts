@@ -1,6 +1,6 @@
 /** What clients saw of a store, for the checker: made by a load on real processes or by a simulator. */
 
-export type OperationKind = 'put' | 'get' | 'delete' | 'undelete';
+export type OperationKind = 'put' | 'get' | 'delete' | 'undelete' | 'hide' | 'reveal';
 
 /**
  * done: as asked. absent: "there is no such name", 404 or 410. unknown: nothing definite (a timeout, a cut connection, a
@@ -33,6 +33,8 @@ export interface ReplicaAnswer {
   readonly name: string;
   readonly server: number;
   readonly state: 'live' | 'deleted' | 'absent' | 'silent';
+  /** Of one that is live or deleted; left out where nothing is ever hidden. */
+  readonly hidden?: boolean;
   /** Hex, of the bytes it answered with. */
   readonly sha1?: string;
   /** Why it is silent. */
@@ -42,7 +44,7 @@ export interface ReplicaAnswer {
 const OPERATIONS_MAX = 4_000_000;
 
 /**
- * Operations by name. A GET of a name that was stored before and that nobody ever began to delete can only be wrong by
+ * Operations by name. A GET of a name that was stored before and that nobody ever began to delete or hide can only be wrong by
  * its bytes or by being absent: those that were right are counted, not kept, so that hours of reading fit in memory.
  */
 export class History {
@@ -67,10 +69,10 @@ export class History {
     return this.#byName.get(name) ?? [];
   }
 
-  /** @param deleteBegan whether anybody began to delete the name, also if that operation is not added yet */
-  add(operation: Operation, deleteBegan = true): void {
+  /** @param touched whether anybody began to delete or hide the name, also if that operation is not added yet */
+  add(operation: Operation, touched = true): void {
     const known = this.#byName.get(operation.name);
-    if (!deleteBegan && known !== undefined && isPlainlyRight(operation, known[0]!)) {
+    if (!touched && known !== undefined && isPlainlyRight(operation, known[0]!)) {
       this.#dropped++;
       return;
     }

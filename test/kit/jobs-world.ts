@@ -7,15 +7,31 @@ import {
   type ServerId,
   serverId,
 } from '../../common/ids.ts';
-import type { JobKind, JobPayload } from '../../common/jobs.ts';
+import { isPatient, type JobKind, type JobPayload } from '../../common/jobs.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Clock } from '../../common/seams/clock.ts';
-import { compareReigns, type Member, type Reign, type Repair } from '../../common/wire/control.ts';
-import { type EndJob, zEndJob, zTakeJob, zTakeJobReply } from '../../common/wire/jobs.ts';
+import { type Compact, type CompactReply, zCompact } from '../../common/wire/compaction.ts';
+import {
+  type BlockHeadReply,
+  compareReigns,
+  type Member,
+  type Reign,
+  type Repair,
+} from '../../common/wire/control.ts';
+import {
+  type EndJob,
+  type TakeJob,
+  type TakeJobReply,
+  zEndJob,
+  zTakeJob,
+  zTakeJobReply,
+} from '../../common/wire/jobs.ts';
 import { type BlockEntry, BlockState, Op } from '../../common/wire/messages.ts';
 import { JobWorker } from '../../dataserver/jobs/worker.ts';
 import type { Pace } from '../../dataserver/repair.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
+import { Compaction } from '../../nameserver/compaction.ts';
+import type { CompactionCommands } from '../../nameserver/compaction-commands.ts';
 import { JobDesk } from '../../nameserver/jobs/desk.ts';
 import { DirectJobs } from '../../nameserver/jobs/direct.ts';
 import { Dispatcher } from '../../nameserver/jobs/dispatcher.ts';
@@ -29,7 +45,10 @@ import { SeededRandom } from './seeded-random.ts';
 export const FIRST_BLOCK = 0x2_0000;
 const LENGTH = 1_000_000;
 const SEAL = { length: LENGTH, slots: 3, digest: 'ab'.repeat(32), epoch: epochOf(1) };
+/** What is left of one that was half garbage. */
+const COMPACTED = { length: LENGTH / 2, slots: 3, digest: 'cd'.repeat(32) };
 const STEP_MS = 250;
+const DAY_MS = 24 * 3600 * 1000;
 /** A leader gives a server up that was away for so long. */
 const DEAD_MS = 20_000;
 const REPLICAS = 3;
@@ -39,6 +58,10 @@ class Server {
   readonly id: ServerId;
   readonly domain: string;
   readonly held = new Set<BlockId>();
+  /** Of these replicas, that it has not read them for long. */
+  readonly overdue = new Set<BlockId>();
+  /** Of replicas that were compacted. */
+  readonly generations = new Map<BlockId, number>();
   promise: Reign = { epoch: epochOf(0), nameserver: 0 };
   incarnation: Incarnation = incarnationOf(1);
   isUp = true;
@@ -46,6 +69,8 @@ class Server {
   worker: JobWorker | undefined;
   /** Its disk refuses whatever comes. */
   fails = false;
+  /** It takes no copies. */
+  isFull = false;
 
   constructor(id: number, domain: string) {
     this.id = serverId(id);
@@ -59,6 +84,7 @@ interface Leader {
   readonly planner: Planner;
   readonly dispatcher: Dispatcher;
   readonly direct: DirectJobs;
+  readonly compaction: Compaction;
 }
 
 export interface JobsWorldOptions {
@@ -66,6 +92,9 @@ export interface JobsWorldOptions {
   readonly servers?: number;
   readonly domains?: number;
   readonly blocks?: number;
+  /** Of the blocks, so many are half garbage. */
+  readonly garbage?: number;
+  readonly clusterBytesPerSecond?: number;
   readonly faults?: QueueFaults;
   /** Of a hundred messages between workers and the leader, so many are lost. */
   readonly lostMessages?: number;
@@ -87,6 +116,15 @@ export class JobsWorld {
   map = new BlockMap();
   /** Replicas made, in order: `block on server`. */
   readonly made: string[] = [];
+  /** Compactions that were committed, in order: `block`. */
+  readonly compacted: string[] = [];
+  /** Replicas that were read through because of a job, in order: `block on server`. */
+  readonly scrubbed: string[] = [];
+  /** Purges that were ordered, by block. */
+  readonly purged = new Map<BlockId, number>();
+  /** Blocks of which the garbage may be undeleted. */
+  readonly undeletable = new Set<BlockId>();
+  readonly garbage: readonly BlockId[];
   readonly broken: string[] = [];
   readonly paused = new Set<JobKind>();
   readonly #options: JobsWorldOptions;
@@ -102,6 +140,7 @@ export class JobsWorld {
     this.queues.faults = options.faults ?? {};
     for (let i = 0; i < servers; i++) this.servers.push(new Server(i + 1, `d${i % domains}`));
     for (let i = 0; i < blocks; i++) this.#place((FIRST_BLOCK + i) as BlockId);
+    this.garbage = this.blocks.slice(0, options.garbage ?? 0);
     this.lead();
     for (const server of this.servers) this.#startWorker(server);
   }
@@ -122,10 +161,24 @@ export class JobsWorld {
       reachable: (id: ServerId) => this.#reachable(id, reign),
       seal: () => undefined,
     };
+    const isViewComplete = () =>
+      this.servers.filter(({ id }) => this.#reachable(id, reign) === undefined).length < 2;
+    const compaction: Compaction = new Compaction({
+      ...shared,
+      commands: this.#compactionCommands(),
+      isPaused: () => this.paused.has('compact'),
+      isQueued: () => dispatcher.trouble === undefined,
+      isViewComplete,
+      isCurrent: (id) => this.#reachable(id, reign) !== undefined,
+      canWrite: (id) => this.#reachable(id, reign) !== undefined,
+    });
     const desk = new JobDesk({
       ...shared,
-      rates: { bytesPerSecond: 1_000_000, clusterBytesPerSecond: undefined },
-      commands: { blockHead: async () => ({ generation: 0, state: BlockState.SEALED, seal: SEAL }) },
+      isViewComplete,
+      garbage: compaction,
+      erasures: { has: () => false },
+      rates: { bytesPerSecond: 1_000_000, clusterBytesPerSecond: this.#options.clusterBytesPerSecond },
+      commands: { blockHead: async ({ id }, block) => this.#head(this.#server(id), block) },
       servers: () => new Map(this.servers.map((server) => [server.id, this.#sight(server, reign)])),
     });
     const planner = new Planner({ map: this.map, sight: () => desk.sight() });
@@ -141,10 +194,12 @@ export class JobsWorld {
       queues: this.queues,
       planner,
       sight: () => desk.sight(),
+      room: () => desk.room,
+      incarnationOf: (id) => (this.#server(id).isUp ? this.#server(id).incarnation : undefined),
       direct: (wanted) => direct.run(wanted),
       ...(this.#options.reusesIds ? { idOf: ({ kind, block }: JobPayload) => `${kind}-${block}` } : {}),
     });
-    this.leader = { reign, desk, planner, dispatcher, direct };
+    this.leader = { reign, desk, planner, dispatcher, direct, compaction };
   }
 
   kill(server: Server): void {
@@ -159,16 +214,21 @@ export class JobsWorld {
     server.isUp = true;
     server.promise = this.leader.reign;
     this.#reportAll(server);
+    for (const block of server.held) {
+      const { members } = this.#configured.get(block)!;
+      if (members.length < REPLICAS && !members.includes(server.id)) void this.#becomesMember(server, block);
+    }
     this.#startWorker(server);
   }
 
   async pass(ms: number): Promise<void> {
     for (let passed = 0; passed < ms; passed += STEP_MS) {
       this.clock.advance(STEP_MS);
-      const { desk, planner, dispatcher } = this.leader;
+      const { desk, planner, dispatcher, compaction } = this.leader;
       desk.tidy((id) => (this.#server(id).isUp ? this.#server(id).incarnation : undefined));
       planner.step();
       dispatcher.pump();
+      compaction.pump();
       await turns(4);
       this.#check();
     }
@@ -188,8 +248,24 @@ export class JobsWorld {
     return new Set(holders.map(({ domain }) => domain)).size;
   }
 
+  /** By jobs, in all, when they were over. */
+  get bytesMoved(): number {
+    return LENGTH * (this.made.length + this.scrubbed.length);
+  }
+
   get isWhole(): boolean {
     return this.blocks.every((block) => this.spread(block) >= REPLICAS);
+  }
+
+  /** All garbage that may go is gone, on every member. */
+  get isLean(): boolean {
+    return this.garbage.every((block) =>
+      this.#configured
+        .get(block)!
+        .members.every(
+          (id) => this.#generation(this.#server(id), block) === 1 || this.undeletable.has(block),
+        ),
+    );
   }
 
   #place(block: BlockId): void {
@@ -225,10 +301,11 @@ export class JobsWorld {
       isCurrent,
       givenUp: isDead ? 'silent for long' : undefined,
       canWrite: isCurrent,
-      refuses: isCurrent ? undefined : 'it is not there now',
+      refuses: isCurrent ? (server.isFull ? 'its disk is full' : undefined) : 'it is not there now',
       usedPercent: 50,
       capacityBytes: 1e12,
       roomBytes: 1e9,
+      overdue: new Map([...server.overdue].map((block) => [block, 9 * DAY_MS])),
     };
   }
 
@@ -247,6 +324,16 @@ export class JobsWorld {
           return { whole: true, fetched: 1, lost: 0 };
         },
       },
+      scrubber: {
+        readThrough: async (block, pace) => {
+          await this.clock.sleep(this.random.below(4000));
+          await pace.came(LENGTH);
+          pace.assertInTime();
+          if (server.fails) throw new TfsError('IO', 'planted');
+          this.scrubbed.push(`${block - FIRST_BLOCK} on ${server.id}`);
+          server.overdue.delete(block);
+        },
+      },
       clock: this.clock,
       log: silentLog,
     });
@@ -261,15 +348,89 @@ export class JobsWorld {
     if (lost()) throw new TfsError('CONNECTION_LOST', 'planted');
     const { desk } = this.leader;
     const asked = JSON.parse(JSON.stringify(message));
-    const answer = op === Op.TAKE_JOB ? await desk.take(zTakeJob.parse(asked)) : this.#end(desk, asked);
+    const answer =
+      op === Op.TAKE_JOB
+        ? await this.#take(zTakeJob.parse(asked))
+        : op === Op.COMPACT
+          ? await this.#compact(zCompact.parse(asked))
+          : this.#end(desk, asked);
     await this.clock.sleep(this.random.below(20));
     if (lost()) throw new TfsError('CONNECTION_LOST', 'planted');
-    return op === Op.TAKE_JOB ? zTakeJobReply.parse(JSON.parse(JSON.stringify(answer))) : {};
+    return op === Op.TAKE_JOB ? zTakeJobReply.parse(JSON.parse(JSON.stringify(answer))) : (answer ?? {});
+  }
+
+  async #take(ask: TakeJob): Promise<TakeJobReply> {
+    const { desk, dispatcher } = this.leader;
+    const answer = await desk.take(ask);
+    dispatcher.taken(ask, answer.answer !== 'unwanted');
+    return answer;
   }
 
   #end(desk: JobDesk, asked: unknown): void {
     const end: EndJob = zEndJob.parse(asked);
     desk.end(end);
+    if (end.failure === undefined) this.leader.dispatcher.ended(end);
+  }
+
+  #compact({ block, gain }: Compact): Promise<CompactReply> {
+    if (gain === 'noted') throw new Error('nothing is erased here');
+    return this.leader.compaction.request(block, gain);
+  }
+
+  #generation(server: Server, block: BlockId): number {
+    return server.generations.get(block) ?? 0;
+  }
+
+  #head(server: Server, block: BlockId): BlockHeadReply {
+    const generation = this.#generation(server, block);
+    return {
+      generation,
+      state: BlockState.SEALED,
+      seal: generation === 0 ? SEAL : { ...SEAL, ...COMPACTED },
+    };
+  }
+
+  /** What members do, and how long it takes them. */
+  #compactionCommands(): CompactionCommands {
+    const asMember = async (id: ServerId, reign: Reign | undefined, ms: number): Promise<Server> => {
+      const server = this.#server(id);
+      const { incarnation } = server;
+      await this.clock.sleep(this.random.below(ms));
+      if (!server.isUp || server.incarnation !== incarnation) throw new TfsError('CONNECTION_LOST', 'died');
+      if (reign !== undefined && compareReigns(reign, server.promise) < 0)
+        throw new TfsError('STALE_EPOCH', 'another leads');
+      if (server.fails) throw new TfsError('DISK_FULL', 'planted');
+      return server;
+    };
+    return {
+      purge: async ({ id }, { block, reign, bytesMin }) => {
+        const server = await asMember(id, reign, 300);
+        const isDue = this.#generation(server, block) === 0 && !this.undeletable.has(block);
+        const bytes = isDue && this.garbage.includes(block) ? LENGTH / 2 : 0;
+        this.purged.set(block, (this.purged.get(block) ?? 0) + 1);
+        if (bytes < bytesMin) return { bytes };
+        return { bytes, barrier: { version: { epoch: epochOf(1), n: 1 }, seq: 1 } };
+      },
+      prepare: async ({ id }, { reign }) => {
+        await asMember(id, reign, 4000);
+        return COMPACTED;
+      },
+      commit: async ({ id }, { block, reign, generation }) => {
+        const server = await asMember(id, reign, 500);
+        if (!server.held.has(block)) throw new TfsError('DONT_KNOW', 'it has no such block');
+        const isFirst = this.servers.every((one) => this.#generation(one, block) < generation);
+        if (isFirst) this.compacted.push(`${block - FIRST_BLOCK}`);
+        server.generations.set(block, generation);
+        void this.#reportSoon(server, block);
+      },
+      abandon: async () => undefined,
+      blockHead: async ({ id }, block) => this.#head(await asMember(id, undefined, 100), block),
+    };
+  }
+
+  async #reportSoon(server: Server, block: BlockId): Promise<void> {
+    await this.clock.sleep(this.random.below(1500));
+    if (server.isUp && server.held.has(block)) this.#report(server, block);
   }
 
   /** Takes its time; counts only under the promise, and in this life of the server. */
@@ -283,6 +444,7 @@ export class JobsWorld {
     if (compareReigns(order.reign, server.promise) < 0) throw new TfsError('STALE_EPOCH', 'another leads');
     if (server.held.has(order.block)) return;
     server.held.add(order.block);
+    server.generations.set(order.block, order.generation);
     this.made.push(`${order.block - FIRST_BLOCK} on ${server.id}`);
     void this.#becomesMember(server, order.block);
   }
@@ -306,18 +468,19 @@ export class JobsWorld {
 
   #report(server: Server, block: BlockId): void {
     const { members, n } = this.#configured.get(block)!;
+    const generation = this.#generation(server, block);
     const entry: BlockEntry = {
       block,
-      generation: 0,
+      generation,
       state: BlockState.SEALED,
       flags: 0,
-      length: LENGTH,
+      length: generation === 0 ? LENGTH : COMPACTED.length,
       seq: 1,
       version: { epoch: epochOf(1), n },
       opsPrimary: members[0]!,
       targetReplicas: REPLICAS,
       members,
-      deadBytes: 0,
+      deadBytes: generation === 0 && this.garbage.includes(block) ? LENGTH / 2 : 0,
     };
     this.map.report(server.id, entry);
   }
@@ -330,5 +493,8 @@ export class JobsWorld {
       if (new Set(domains).size < domains.length)
         this.broken.push(`block ${block - FIRST_BLOCK} has replicas in ${domains.join(' ')}`);
     }
+    const patient = [...this.leader.desk.grants.all()].filter((one) => isPatient(one.kind) && !one.isDone);
+    if (new Set(patient.map(({ server }) => server)).size < patient.length)
+      this.broken.push('a server does several patient jobs at a time');
   }
 }

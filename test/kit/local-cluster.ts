@@ -18,6 +18,7 @@ import { formatMount } from '../../dataserver/mount.ts';
 import type { DataServerOptions } from '../../dataserver/options.ts';
 import { NameServer } from '../../nameserver/nameserver.ts';
 import { FaultyDisk } from './faulty-disk.ts';
+import { dataServerFaults, nameServerFaults, type PlantedBugName } from './planted-bugs.ts';
 import { freePorts } from './ports.ts';
 import type { TestContext } from './suite.ts';
 import { tempDir } from './temp-dir.ts';
@@ -36,6 +37,11 @@ interface ClusterOptions {
   readonly undeleteWindowMs?: number | undefined;
   /** Of each disk; what the file system has when absent. */
   readonly capacityBytes?: number | undefined;
+  /** 0 when absent: only when somebody asks for it. */
+  readonly scrubPassMs?: number | undefined;
+  /** Of all jobs together; no bound when absent. */
+  readonly clusterBytesPerSecond?: number | undefined;
+  readonly bug?: PlantedBugName | undefined;
 }
 
 /**
@@ -78,6 +84,9 @@ export class LocalCluster {
       jobBytesPerSecond = 1e9,
       deadMs,
       capacityBytes,
+      scrubPassMs,
+      clusterBytesPerSecond,
+      bug,
     }: {
       mounts?: number;
       replicas?: number;
@@ -89,6 +98,9 @@ export class LocalCluster {
       jobBytesPerSecond?: number;
       deadMs?: number;
       capacityBytes?: number;
+      scrubPassMs?: number;
+      clusterBytesPerSecond?: number;
+      bug?: PlantedBugName;
     } = {},
   ): Promise<LocalCluster> {
     const cluster = new LocalCluster(tempDir(t, 'tfs-local-'), {
@@ -100,6 +112,9 @@ export class LocalCluster {
       deadMs,
       undeleteWindowMs,
       capacityBytes,
+      scrubPassMs,
+      clusterBytesPerSecond,
+      bug,
     });
     t.defer(() => cluster.close());
     cluster.#base = await freePorts(2 + mounts);
@@ -139,7 +154,7 @@ export class LocalCluster {
     const dir = join(this.root, 'ns');
     mkdirSync(dir, { recursive: true });
     this.#nameserverKv = await LeveldownKv.open({ directory: dir });
-    const { queues, jobBytesPerSecond } = this.#options;
+    const { queues, jobBytesPerSecond, clusterBytesPerSecond, bug } = this.#options;
     this.nameserver = await NameServer.open({
       id: 0,
       clusterUuid,
@@ -149,7 +164,7 @@ export class LocalCluster {
       ...(this.#options.deadMs === undefined ? {} : { deadMs: this.#options.deadMs }),
       ...(queues === undefined
         ? {}
-        : { jobs: { queues, bytesPerSecond: jobBytesPerSecond, clusterBytesPerSecond: undefined } }),
+        : { jobs: { queues, bytesPerSecond: jobBytesPerSecond, clusterBytesPerSecond } }),
       configured: Array.from({ length: this.#options.mounts }, (_, i) => ({
         id: serverId(i + 1),
         address: this.#address(i + 1),
@@ -160,6 +175,7 @@ export class LocalCluster {
       address: this.#address(0),
       keyring: LOCAL_KEYRING,
       kv: this.#nameserverKv,
+      ...(bug === undefined ? {} : { faults: nameServerFaults(bug) }),
       net: nodeNet,
       clock: nodeClock,
       random: nodeRandom,
@@ -176,6 +192,7 @@ export class LocalCluster {
 
   async startServer(id: number, overrides: Partial<DataServerOptions> = {}): Promise<DataServer> {
     const path = this.mountPath(id);
+    const { bug } = this.#options;
     const disk = new FaultyDisk(await NodeDisk.open(path));
     this.disks.set(id, disk);
     const server = await DataServer.open({
@@ -201,7 +218,7 @@ export class LocalCluster {
       openFiles: 64,
       memberAckMs: 1000,
       undeleteWindowMs: this.#options.undeleteWindowMs ?? UNDELETE_WINDOW_MS_DEFAULT,
-      scrubPassMs: 0,
+      scrubPassMs: this.#options.scrubPassMs ?? 0,
       scrubBytesPerSecond: SCRUB_BYTES_PER_SECOND_DEFAULT,
       minWrite: this.#options.minWrite,
       ...(this.#options.queues === undefined
@@ -215,6 +232,7 @@ export class LocalCluster {
       onMountTaken: (error) => {
         throw error;
       },
+      ...(bug === undefined ? {} : { faults: dataServerFaults(bug) }),
       ...overrides,
     });
     this.servers.set(id, server);

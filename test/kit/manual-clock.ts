@@ -36,6 +36,11 @@ export class ManualClock implements Clock {
     });
   }
 
+  /** Not a matter of time: the next turn of the event loop. */
+  soon(callback: () => void): void {
+    setImmediate(callback);
+  }
+
   /** Timers that have not run yet. */
   get pending(): number {
     return this.#alarms.size;

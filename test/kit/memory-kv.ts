@@ -24,12 +24,29 @@ export class MemoryKvMedium {
     return this.#open;
   }
 
-  /** Power loss: the newest batches that were not synced are gone, all but `keepUnsynced` of them. */
-  crash(keepUnsynced = 0): void {
+  /** Batches that a power loss may take. */
+  get unsynced(): number {
+    return this.#unsynced.length;
+  }
+
+  /** The process that had it open is gone; what it wrote is with the kernel. */
+  killed(): void {
     this.#open?.kill();
     this.#open = undefined;
+  }
+
+  /** Power loss: the newest batches that were not synced are gone, all but `keepUnsynced` of them. */
+  crash(keepUnsynced = 0): void {
+    this.killed();
     this.#unsynced.length = Math.min(keepUnsynced, this.#unsynced.length);
     this.#settle();
+  }
+
+  /** What is durable, on a medium of its own. */
+  snapshot(): MemoryKvMedium {
+    const copy = new MemoryKvMedium();
+    copy.#durable = new Map(this.#durable);
+    return copy;
   }
 
   wipe(): void {

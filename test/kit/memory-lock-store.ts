@@ -4,7 +4,7 @@ import type { LockAnswer, LockAsk, LockStore } from '../../common/seams/lock-sto
 
 /** A lock store in memory, on the test's clock, with the faults of a real one at hand. */
 export class MemoryLockStore implements LockStore {
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, 'monotonic'>;
   #holder: { owner: string; untilMs: number } | undefined;
   #epoch = 0;
   /** Nobody gets an answer. */
@@ -14,7 +14,7 @@ export class MemoryLockStore implements LockStore {
   /** Grants so far. */
   grants = 0;
 
-  constructor(clock: Clock) {
+  constructor(clock: Pick<Clock, 'monotonic'>) {
     this.#clock = clock;
   }
 

@@ -109,6 +109,11 @@ export class MemoryQueues implements JobQueues {
     return { close: async () => timer.cancel() };
   }
 
+  /** A process that has taken all of its jobs dies: the queue holds them for it, as it seems here for ever. */
+  strand(server: ServerId): void {
+    for (const entry of this.#of(server)) entry.state = 'running';
+  }
+
   /** FLUSHALL. */
   flush(): void {
     this.#entries.clear();

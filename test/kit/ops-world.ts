@@ -94,13 +94,13 @@ class Node {
       world.request(this.id, block, failed, renew, () => this.dead);
     const { faults } = world;
     const shared = { server: id, store, peers, directory };
-    this.ops = new OpsSequencer({ ...shared, clock, minWrite: 2, requestConfiguration, faults });
+    const onSetBack = ({ message }: TfsError) => world.setBack.push(message);
+    this.ops = new OpsSequencer({ ...shared, clock, minWrite: 2, requestConfiguration, onSetBack, faults });
     this.takeover = new Takeover({ ...shared, requestConfiguration });
     const reconfigurer = new Reconfigurer({
       ...shared,
       promise,
       ops: this.ops,
-      clock,
       log: silentLog,
       faults,
     });
@@ -197,6 +197,8 @@ class Leader {
 export class OpsWorld {
   readonly nodes = new Map<ServerId, Node>();
   readonly attempts: Attempt[] = [];
+  /** Disks that were taken for older copies of themselves: what is lost here is only what was not durable. */
+  readonly setBack: string[] = [];
   readonly faults: { has(name: FaultName): boolean };
   readonly opsLogBytes: number;
   /** Deleted names may be purged at any moment, and stay what they are then. */
@@ -229,7 +231,7 @@ export class OpsWorld {
     await world.#start();
     try {
       for (let i = 0; i < steps; i++) await world.#step();
-      return (await world.#heal()) ?? (await world.#judge());
+      return world.setBack[0] ?? (await world.#heal()) ?? (await world.#judge()) ?? world.setBack[0];
     } finally {
       for (const node of world.nodes.values()) await node.store.close();
     }

@@ -83,6 +83,7 @@ export class PretendedProcess {
         };
       },
       sleep: (delayMs) => new Promise((resolve) => void after(delayMs, resolve)),
+      soon: (callback) => clock.soon(() => this.#when(callback)),
     };
   }
 

@@ -9,6 +9,7 @@ import {
   type ConfigInput,
   configPath,
   defaultConfig,
+  loadConfig,
   parseConfig,
 } from '../../common/config.ts';
 import { type HostPort, serverId } from '../../common/ids.ts';
@@ -19,6 +20,7 @@ import type { Namespaces } from './namespaces.ts';
 import { freePorts } from './ports.ts';
 import { redisSpec } from './redis-server.ts';
 import { nodeArguments, ROOT } from './run-from.ts';
+import { Steps, stepsArguments, stepsEnvironment, stepsFile } from './steps.ts';
 import { type ProcessSpec, SupervisedProcess } from './supervised-process.ts';
 
 export type ProcessName = `ns${number}` | `ds${number}` | `gw${number}` | 'redis';
@@ -29,10 +31,14 @@ export interface ProcessClusterOptions {
   readonly nameservers?: 1 | 2;
   /** A redis-server of its own; without it the configured one does not exist. */
   readonly redis?: boolean;
+  /** Directories of the mounts, where they are not to be in the home. */
+  readonly mountPaths?: readonly string[];
   /** Overrides of sections of the configuration. */
   readonly config?: Partial<ConfigInput>;
   /** Each process in one of its own, under its own name; the caller closes them. */
   readonly namespaces?: Namespaces;
+  /** Whether DataServers can be stopped at any step of their work on the files of a block. */
+  readonly steps?: boolean;
 }
 
 /** What a cluster of these options consists of; Redis first, then in the order in which others need them. */
@@ -58,23 +64,27 @@ const MAIN = { ns: 'nameserver/main', ds: 'dataserver/main', gw: 'client/gateway
  */
 export class ProcessCluster {
   readonly home: string;
-  readonly config: Config;
   readonly token: Token;
   /** Base URLs of the gateways. */
   readonly urls: readonly string[];
-  readonly #processes: ReadonlyMap<ProcessName, SupervisedProcess>;
+  /** Base URLs of their admin sides. */
+  readonly adminUrls: readonly string[];
+  readonly #processes: Map<ProcessName, SupervisedProcess>;
+  #config: Config;
 
   private constructor(parts: {
     home: string;
     config: Config;
     token: Token;
     urls: readonly string[];
+    adminUrls: readonly string[];
     specs: readonly ProcessSpec[];
   }) {
     this.home = parts.home;
-    this.config = parts.config;
+    this.#config = parts.config;
     this.token = parts.token;
     this.urls = parts.urls;
+    this.adminUrls = parts.adminUrls;
     this.#processes = new Map(
       parts.specs.map((spec) => [spec.name as ProcessName, new SupervisedProcess(spec)]),
     );
@@ -87,16 +97,11 @@ export class ProcessCluster {
     const keyring = Keyring.ofSecret(await ensureClusterKey(home));
     await ensureGatewayRole(home, () => keyring.exportRole('gateway'));
     const token = await ensureToken(home);
-    for (const mount of config.mounts) {
-      await formatMount({
-        path: mount.path,
-        clusterUuid: config.cluster.uuid,
-        server: serverId(mount.id),
-      });
-    }
+    for (const mount of config.mounts) await format(config, mount);
     mkdirSync(join(home, 'logs'), { recursive: true });
     const specs = names.map((name) => specOf(name, { home, config, options }));
-    return new ProcessCluster({ home, config, token, specs, urls: gateways.map(urlOf) });
+    const adminUrls = gateways.map(({ adminPort }) => urlOf({ host: '127.0.0.1', port: adminPort }));
+    return new ProcessCluster({ home, config, token, specs, urls: gateways.map(urlOf), adminUrls });
   }
 
   /** Creates, starts, and waits until a picture could be stored. */
@@ -111,6 +116,23 @@ export class ProcessCluster {
       throw new Error(`the cluster did not start: ${String(error)}\n${logs}`, { cause: error });
     }
     return cluster;
+  }
+
+  get config(): Config {
+    return this.#config;
+  }
+
+  /**
+   * Takes up a mount that was entered into the configuration file since, as a reload begins: formats it and starts its
+   * DataServer. Who has read the file before does not know of it until it is started again.
+   */
+  async startAdded(id: number): Promise<void> {
+    const config = await loadConfig(this.home);
+    await format(config, config.mounts.find((mount) => mount.id === id)!);
+    this.#config = config;
+    const name: ProcessName = `ds${id}`;
+    this.#processes.set(name, new SupervisedProcess(plainSpecOf(name, this.home, config)));
+    await this.startOne(name);
   }
 
   get url(): string {
@@ -168,6 +190,11 @@ export class ProcessCluster {
   /** Sends a signal; a supervised process that it ends comes back. */
   signal(name: ProcessName, signal: NodeJS.Signals): void {
     this.#process(name).signal(signal);
+  }
+
+  /** Of a cluster that was made with `steps`. */
+  steps(name: ProcessName): Steps {
+    return new Steps(stepsFile(this.home, name), (message) => this.#process(name).send(message));
   }
 
   /** Ends it for good: sends a signal and waits until it is gone. @returns its exit code, null after a signal */
@@ -276,6 +303,9 @@ export class ProcessCluster {
   }
 }
 
+const format = (config: Config, { path, id }: Config['mounts'][number]): Promise<unknown> =>
+  formatMount({ path, clusterUuid: config.cluster.uuid, server: serverId(id) });
+
 interface Placed {
   readonly home: string;
   readonly config: Config;
@@ -308,7 +338,11 @@ async function configure(
       adminPort: port + 11 + 2 * i,
       dir: `ns${i}`,
     })),
-    mounts: (overrides.mounts ?? base.mounts).map((mount) => ({ ...mount, host: hostOf(`ds${mount.id}`) })),
+    mounts: (overrides.mounts ?? base.mounts).map((mount, i) => ({
+      ...mount,
+      path: options.mountPaths?.[i] ?? mount.path,
+      host: hostOf(`ds${mount.id}`),
+    })),
     redis: names.includes('redis') ? { url: redisUrl } : { port: port + 9 },
     gateway: {
       ...base.gateway,
@@ -339,10 +373,17 @@ async function configure(
 }
 
 function specOf(name: ProcessName, { home, config, options }: Placed): ProcessSpec {
-  const spec = plainSpecOf(name, home, config);
-  const { namespaces } = options;
+  const plain = plainSpecOf(name, home, config);
+  const { namespaces, steps = false } = options;
+  const spec = steps && name.startsWith('ds') ? withSteps(plain, stepsFile(home, name)) : plain;
   return namespaces === undefined ? spec : { ...spec, ...namespaces.wrap(name, spec.program, spec.args) };
 }
+
+const withSteps = (spec: ProcessSpec, file: string): ProcessSpec => ({
+  ...spec,
+  args: [...stepsArguments, ...spec.args],
+  env: { ...spec.env, ...stepsEnvironment(file) },
+});
 
 function plainSpecOf(name: ProcessName, home: string, config: Config): ProcessSpec {
   const logPath = join(home, 'logs', `${name}.log`);

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { toTfsError } from '../../common/errors.ts';
 import type { BlockId } from '../../common/ids.ts';
 import { type ClusterProbe, keyOf } from './cluster-probe.ts';
-import type { FaultWindow, History, ReplicaAnswer } from './history.ts';
-import { checkReplicas, type Violation } from './history-checker.ts';
+import type { History, ReplicaAnswer } from './history.ts';
+import { type CheckOptions, checkReplicas, type Violation } from './history-checker.ts';
 
 const AT_ONCE = 64;
 const LOOK_AGAIN_MS = 500;
@@ -26,13 +26,9 @@ export async function readBack(
   history: History,
   {
     names = [...history.names],
-    faults,
     withinMs,
-  }: {
-    readonly names?: readonly string[];
-    readonly faults: readonly FaultWindow[];
-    readonly withinMs: number;
-  },
+    ...checks
+  }: CheckOptions & { readonly names?: readonly string[]; readonly withinMs: number },
 ): Promise<ReadBack> {
   const startedAt = performance.now();
   const phantoms: Violation[] = [];
@@ -54,7 +50,7 @@ export async function readBack(
     try {
       const answers = await askAll(probe, some);
       if (some === names) replicas = answers.length;
-      return checkReplicas(history, answers, { faults, atMs: performance.now(), names: some });
+      return checkReplicas(history, answers, { ...checks, atMs: performance.now(), names: some });
     } catch (error) {
       // No leader yet, or it did not answer.
       const why = toTfsError(error).message;

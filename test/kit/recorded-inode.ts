@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 /** Unit of tearing: a disk stores these as a whole or not at all. */
 export const SECTOR_BYTES = 512;
 
@@ -25,6 +27,18 @@ export class Inode {
 
   get content(): Buffer {
     return this.#current ?? this.durable;
+  }
+
+  /** Of what reads see, with the size. */
+  get checksum(): string {
+    const { content } = this;
+    let sum = sums.get(content);
+    if (sum === undefined) {
+      sum = `${content.length}.${crc32(content)}`;
+      // What is durable is never changed in place.
+      if (this.#current === undefined) sums.set(content, sum);
+    }
+    return sum;
   }
 
   get unsettled(): readonly Change[] {
@@ -92,6 +106,21 @@ export class Inode {
   }
 
   static after(base: Buffer, changes: readonly Change[], keep: (change: number) => boolean): Buffer {
+    const kept = changes.filter((_, i) => keep(i));
+    if (kept.length === 0) return base;
+    let size = base.length;
+    const onlyGrows = kept.every((change) => {
+      const end = endOf(change);
+      const grows = !('size' in change) || end >= size;
+      size = Math.max(size, end);
+      return grows;
+    });
+    // The usual case, in one piece.
+    if (onlyGrows) return overwritten(base, kept, size);
+    return Inode.#afterEach(base, kept);
+  }
+
+  static #afterEach(base: Buffer, kept: readonly Change[]): Buffer {
     let image = base;
     let copied = false;
     const resize = (size: number): void => {
@@ -100,9 +129,7 @@ export class Inode {
       image = next;
       copied = true;
     };
-    for (let i = 0; i < changes.length; i++) {
-      if (!keep(i)) continue;
-      const change = changes[i]!;
+    for (const change of kept) {
       if ('size' in change) {
         resize(change.size);
         continue;
@@ -131,4 +158,17 @@ export class Inode {
   }
 }
 
+const endOf = (change: Change): number => ('size' in change ? change.size : change.at + change.bytes.length);
+
+function overwritten(base: Buffer, kept: readonly Change[], size: number): Buffer {
+  const image = Buffer.allocUnsafe(size);
+  base.copy(image);
+  image.fill(0, base.length);
+  for (const change of kept) if ('at' in change) change.bytes.copy(image, change.at);
+  return image;
+}
+
 const sectorOf = (at: number): number => Math.floor(at / SECTOR_BYTES) * SECTOR_BYTES;
+
+/** Most files of most images are the same durable bytes. */
+const sums = new WeakMap<Buffer, string>();

@@ -1,10 +1,11 @@
 import { assert, type ErrorCode, TfsError } from '../../common/errors.ts';
 import type { Disk, DiskFile, FileUse, OpenMode } from '../../common/seams/disk.ts';
+import { checkPath, directoryOf } from './disk-paths.ts';
 import { RecordedFile } from './recorded-file.ts';
 import { type Change, Inode } from './recorded-inode.ts';
 
-const SEGMENT = /^(?!\.{1,2}$)[a-z0-9._-]+$/;
 const DISK_BYTES = 1 << 30;
+const DONE = Promise.resolve();
 
 /** A change of names that the directory's next sync makes durable. `undefined` removes the name. */
 interface NameChange {
@@ -53,6 +54,8 @@ export class RecordingDisk implements Disk {
   readonly calls: Record<CallKind, number> = { read: 0, write: 0, sync: 0, name: 0, open: 0 };
   /** Draws which sectors of a failing write are stored. */
   tearing: () => number = () => 0;
+  /** A planted bug: whether a sync of this file, or of this directory with a slash behind it, does nothing. */
+  ignoresSync: ((path: string) => boolean) | undefined;
   /** Bytes all files may take together. */
   capacityBytes = DISK_BYTES;
   readonly #names: Map<string, Inode>;
@@ -68,7 +71,7 @@ export class RecordingDisk implements Disk {
   }
 
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
-    check(path);
+    checkPath(path);
     this.begin('open', `open ${path}`);
     this.#needDirectory(path);
     const found = this.#names.get(path);
@@ -89,7 +92,7 @@ export class RecordingDisk implements Disk {
   }
 
   async readFile(path: string): Promise<Buffer> {
-    check(path);
+    checkPath(path);
     this.begin('read', `read ${path}`);
     const inode = this.#names.get(path);
     if (inode === undefined) throw new TfsError('NOT_FOUND', `${path} does not exist`);
@@ -98,12 +101,14 @@ export class RecordingDisk implements Disk {
   }
 
   async rename(from: string, to: string): Promise<void> {
-    check(from);
-    check(to);
+    checkPath(from);
+    checkPath(to);
     this.begin('name', `rename ${from}`);
     const inode = this.#names.get(from);
     if (inode === undefined) throw new TfsError('NOT_FOUND', `${from} does not exist`);
     this.#needDirectory(to);
+    // Two names of one file: POSIX leaves both.
+    if (this.#names.get(to) === inode) return;
     this.#change({
       directory: directoryOf(to),
       names: [
@@ -115,8 +120,8 @@ export class RecordingDisk implements Disk {
   }
 
   async link(from: string, to: string): Promise<void> {
-    check(from);
-    check(to);
+    checkPath(from);
+    checkPath(to);
     this.begin('name', `link ${from}`);
     const inode = this.#names.get(from);
     if (inode === undefined) throw new TfsError('NOT_FOUND', `${from} does not exist`);
@@ -127,7 +132,7 @@ export class RecordingDisk implements Disk {
   }
 
   async unlink(path: string): Promise<void> {
-    check(path);
+    checkPath(path);
     this.begin('name', `unlink ${path}`);
     if (!this.#names.has(path)) throw new TfsError('NOT_FOUND', `${path} does not exist`);
     this.#change({ directory: directoryOf(path), names: [[path, undefined]] });
@@ -136,13 +141,13 @@ export class RecordingDisk implements Disk {
 
   /** Durable at once: no store relies on a directory made while it runs. */
   async mkdir(path: string): Promise<void> {
-    check(path);
+    checkPath(path);
     this.begin('name', `mkdir ${path}`);
     for (let at = path; at !== ''; at = directoryOf(at)) this.#directories.add(at);
   }
 
   async list(directory: string): Promise<string[]> {
-    if (directory !== '') check(directory);
+    if (directory !== '') checkPath(directory);
     this.begin('read', `list ${directory}`);
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
     const names: string[] = [];
@@ -162,14 +167,14 @@ export class RecordingDisk implements Disk {
   }
 
   async stat(path: string): Promise<{ readonly size: number; readonly mtimeMs: number } | undefined> {
-    check(path);
+    checkPath(path);
     this.begin('read', `stat ${path}`);
     const inode = this.#names.get(path);
     return inode === undefined ? undefined : { size: inode.content.length, mtimeMs: 0 };
   }
 
   async identity(path: string): Promise<string | undefined> {
-    check(path);
+    checkPath(path);
     this.begin('read', `stat ${path}`);
     const inode = this.#names.get(path);
     if (inode === undefined) return undefined;
@@ -182,9 +187,10 @@ export class RecordingDisk implements Disk {
   }
 
   async syncDirectory(directory: string): Promise<void> {
-    if (directory !== '') check(directory);
+    if (directory !== '') checkPath(directory);
     this.begin('sync', `fsync ${directory}`);
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
+    if (this.ignoresSync?.(`${directory}/`)) return this.step();
     const rest: NameChange[] = [];
     for (const change of this.#pendingNames) {
       if (change.directory === directory) apply(this.#durableNames, change);
@@ -208,6 +214,14 @@ export class RecordingDisk implements Disk {
     return [...this.#names.keys()].sort();
   }
 
+  /** Equal for disks with the same files, of those whose path starts so: what reads see, not what is durable. */
+  fingerprint(prefix = ''): string {
+    const parts: string[] = [];
+    for (const [path, inode] of this.#names)
+      if (path.startsWith(prefix)) parts.push(`${path} ${inode.checksum}`);
+    return parts.sort().join();
+  }
+
   /** For tests that damage a file: changes what is there, durably. */
   corrupt(path: string, damage: (content: Buffer) => Buffer | void): void {
     const inode = this.#names.get(path);
@@ -225,7 +239,7 @@ export class RecordingDisk implements Disk {
 
   /** For tests that bring a file from elsewhere: durable, under a durable name. */
   plant(path: string, content: Buffer): void {
-    check(path);
+    checkPath(path);
     const inode = new Inode(Buffer.from(content));
     this.#names.set(path, inode);
     this.#durableNames.set(path, inode);
@@ -255,6 +269,7 @@ export class RecordingDisk implements Disk {
       names: change.names.map(([path, inode]) => [path, inode && twinOf(inode)] as const),
     }));
     disk.capacityBytes = this.capacityBytes;
+    disk.ignoresSync = this.ignoresSync;
     return disk;
   }
 
@@ -264,20 +279,20 @@ export class RecordingDisk implements Disk {
     const inodes = new Set(durable.values());
     for (const change of nameChanges)
       for (const [, inode] of change.names) if (inode !== undefined) inodes.add(inode);
-    const frozen: { inode: Inode; durable: Buffer; changes: readonly Change[]; first: number }[] = [];
+    const frozen: Frozen[] = [];
     let units = nameChanges.length;
     for (const inode of inodes) {
       const changes = inode.unsettled;
-      frozen.push({ inode, durable: inode.durable, changes, first: units });
+      frozen.push({ inode, durable: inode.durable, changes, first: units, after: new Map() });
       units += changes.length;
     }
     const directories = [...this.#directories];
     const image = (keep: (unit: number) => boolean): RecordingDisk => {
       const copies = new Map<Inode, Inode>();
-      for (const { inode, durable: base, changes, first } of frozen) {
-        const copy = new Inode(Inode.after(base, changes, (i) => keep(first + i)));
-        copy.unreadable = inode.unreadable;
-        copies.set(inode, copy);
+      for (const each of frozen) {
+        const copy = new Inode(contentAfter(each, keep));
+        copy.unreadable = each.inode.unreadable;
+        copies.set(each.inode, copy);
       }
       const names = new Map<string, Inode>();
       for (const [path, inode] of durable) names.set(path, copies.get(inode)!);
@@ -287,6 +302,7 @@ export class RecordingDisk implements Disk {
       });
       const disk = new RecordingDisk(names, directories);
       disk.capacityBytes = this.capacityBytes;
+      disk.ignoresSync = this.ignoresSync;
       return disk;
     };
     return { units, image };
@@ -307,8 +323,8 @@ export class RecordingDisk implements Disk {
     return new TfsError(plan.code satisfies ErrorCode, `${what}: ${plan.code} (planned)`);
   }
 
-  async step(): Promise<void> {
-    if (this.onStep !== undefined) await this.onStep();
+  step(): Promise<void> {
+    return this.onStep?.() ?? DONE;
   }
 
   #change(change: NameChange): void {
@@ -322,18 +338,33 @@ export class RecordingDisk implements Disk {
   }
 }
 
+/** A file at a crash point. */
+interface Frozen {
+  readonly inode: Inode;
+  readonly durable: Buffer;
+  readonly changes: readonly Change[];
+  /** Unit number of its first change. */
+  readonly first: number;
+  /** What it is after the crashes so far: many images keep the same of it. */
+  readonly after: Map<string, Buffer>;
+}
+
+function contentAfter(file: Frozen, keep: (unit: number) => boolean): Buffer {
+  const { durable, changes, first, after } = file;
+  if (changes.length === 0) return durable;
+  const kept = changes.map((_, i) => keep(first + i));
+  const key = kept.map(Number).join('');
+  let content = after.get(key);
+  if (content === undefined) {
+    content = Inode.after(durable, changes, (i) => kept[i]!);
+    after.set(key, content);
+  }
+  return content;
+}
+
 function apply(names: Map<string, Inode>, change: NameChange): void {
   for (const [path, inode] of change.names) {
     if (inode === undefined) names.delete(path);
     else names.set(path, inode);
   }
-}
-
-function directoryOf(path: string): string {
-  const slash = path.lastIndexOf('/');
-  return slash < 0 ? '' : path.slice(0, slash);
-}
-
-function check(path: string): void {
-  assert(path !== '' && path.split('/').every((s) => SEGMENT.test(s)), `"${path}" is a disk path`);
 }

@@ -1,10 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { HostPort } from '../../common/ids.ts';
 import { findRedisServer } from '../../tools/cluster/redis.ts';
 import { freePorts } from './ports.ts';
-import { withRedis } from './redis-server.ts';
+import { answersPing, withRedis } from './redis-server.ts';
 import type { TestContext } from './suite.ts';
 import { tempDir } from './temp-dir.ts';
+
+const UP_MS_MAX = 20_000;
 
 /** A Redis that a test starts, stops, kills and empties as it likes; it keeps nothing on disk. */
 export class RedisOfTest {
@@ -48,6 +51,14 @@ export class RedisOfTest {
   }
 
   async flush(): Promise<void> {
-    await withRedis({ host: '127.0.0.1', port: this.port }, (redis) => redis.flushall());
+    await withRedis(this.#address, (redis) => redis.flushall());
+  }
+
+  untilUp(): Promise<void> {
+    return answersPing(this.#address, AbortSignal.timeout(UP_MS_MAX));
+  }
+
+  get #address(): HostPort {
+    return { host: '127.0.0.1', port: this.port };
   }
 }

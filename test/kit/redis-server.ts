@@ -30,7 +30,8 @@ export function redisSpec(address: HostPort, directory: string, logPath: string)
   };
 }
 
-async function answersPing(address: HostPort, giveUp: AbortSignal): Promise<void> {
+/** Resolves when it does, or when nobody waits any more. */
+export async function answersPing(address: HostPort, giveUp: AbortSignal): Promise<void> {
   while (!giveUp.aborted) {
     try {
       await withRedis(address, (redis) => redis.ping());

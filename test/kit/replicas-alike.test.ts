@@ -1,23 +1,12 @@
 import * as assert from 'uvu/assert';
-import { type BlockId, epochOf, type ServerId } from '../../common/ids.ts';
+import { epochOf, type ServerId } from '../../common/ids.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { entryOf } from '../nameserver/entries.ts';
 import { unlikeIn } from './replicas-alike.ts';
 import { describe } from './suite.ts';
 
 const MEMBERS = [1, 2, 3] as ServerId[];
-const SEALED: BlockEntry = {
-  block: 65_537 as BlockId,
-  generation: 0,
-  state: BlockState.SEALED,
-  flags: 0,
-  length: 9000,
-  seq: 4,
-  version: { epoch: epochOf(3), n: 1 },
-  opsPrimary: 1 as ServerId,
-  targetReplicas: 3,
-  members: MEMBERS,
-  deadBytes: 0,
-};
+const SEALED = entryOf({ block: 65_537, state: BlockState.SEALED, length: 9000, seq: 4, epoch: 3 });
 
 /** What is wrong with a block when server 3 has it like this. */
 const withThird = (third: Partial<BlockEntry> | undefined, all: Partial<BlockEntry> = {}): number => {

@@ -4,7 +4,7 @@ import { type Log, silentLog } from '../../common/log.ts';
 import { BlockState, blockStateName } from '../../common/wire/messages.ts';
 import type { FaultName } from '../../dataserver/block/faults.ts';
 import type { Stored } from '../../dataserver/session.ts';
-import type { SealFaultName } from '../../nameserver/seal-faults.ts';
+import type { NameServerFaultName } from '../../nameserver/faults.ts';
 import { LEADER, type Life, recordOf, SealWorld } from './seal-world.ts';
 import { SeededRandom } from './seeded-random.ts';
 
@@ -17,7 +17,7 @@ export interface SealCampaignOptions {
   readonly seed: number;
   readonly steps: number;
   readonly faults?: readonly FaultName[];
-  readonly sealFaults?: readonly SealFaultName[];
+  readonly sealFaults?: readonly NameServerFaultName[];
   readonly log?: Log;
 }
 

@@ -26,9 +26,9 @@ import { SessionPool } from '../../dataserver/session-pool.ts';
 import { Suspects } from '../../dataserver/suspects.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import type { Commands } from '../../nameserver/commands.ts';
+import type { NameServerFaultName } from '../../nameserver/faults.ts';
 import { SealCoordinator } from '../../nameserver/seal.ts';
 import type { SealTimes } from '../../nameserver/seal-decision.ts';
-import type { SealFaultName } from '../../nameserver/seal-faults.ts';
 import { Sweep } from '../../nameserver/sweep.ts';
 import { CLUSTER, faultsOf } from './block-world.ts';
 import { ManualClock } from './manual-clock.ts';
@@ -50,7 +50,7 @@ export interface SealWorldOptions {
   readonly openBlocks?: number;
   readonly memberAckMs?: number;
   readonly faults?: readonly FaultName[];
-  readonly sealFaults?: readonly SealFaultName[];
+  readonly sealFaults?: readonly NameServerFaultName[];
   /** Longest way of a message, one direction. */
   readonly delayMsMax?: number;
   readonly primarySilentMsMax?: number;

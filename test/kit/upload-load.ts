@@ -5,6 +5,7 @@ import { type ProcessCluster, tinyPng } from './process-cluster.ts';
 export interface Acked {
   readonly name: string;
   readonly sha1: string;
+  readonly bytes: number;
   deleted: boolean;
 }
 
@@ -44,6 +45,7 @@ export class UploadLoad {
         const acked: Acked = {
           name: reply.name,
           sha1: createHash('sha1').update(body).digest('hex'),
+          bytes: body.length,
           deleted: false,
         };
         if (this.deleting && n % 10 === 3) {

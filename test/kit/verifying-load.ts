@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import type { BlockId } from '../../common/ids.ts';
+import { decodeName } from '../../common/name.ts';
 import type { Random } from '../../common/seams/random.ts';
 import type { History, Outcome } from './history.ts';
 import {
@@ -59,7 +61,8 @@ export class Tally {
 interface Known {
   readonly name: string;
   readonly sha1: string;
-  state: 'live' | 'deleted' | 'unsure';
+  /** purged: nothing brings it back, as it was answered. */
+  state: 'live' | 'deleted' | 'purged' | 'unsure';
   deleteBegan: boolean;
   isBusy: boolean;
 }
@@ -121,6 +124,24 @@ export class VerifyingLoad {
   /** The newest name that was acknowledged and not deleted. */
   get newestName(): string | undefined {
     return this.#known.findLast(({ state }) => state === 'live')?.name;
+  }
+
+  /** Names in a block that live, as far as was acknowledged. */
+  liveIn(block: BlockId): string[] {
+    return this.#knownIn(block, 'live').map(({ name }) => name);
+  }
+
+  /** Deletes so many of the names that live in a block. @returns how many were acknowledged */
+  async thinOut(block: BlockId, share: number): Promise<number> {
+    const live = this.#knownIn(block, 'live').filter(({ isBusy }) => !isBusy);
+    const doomed = live.slice(0, Math.ceil(live.length * share));
+    await Promise.all(
+      doomed.map((known) => {
+        this.mutations.asked++;
+        return this.#change(known);
+      }),
+    );
+    return doomed.filter(({ state }) => state === 'deleted').length;
   }
 
   get secondsRun(): number {
@@ -202,11 +223,15 @@ export class VerifyingLoad {
     const { undeletes = true } = this.#options;
     const wanted = undeletes && this.#random.float() < UNDELETE_SHARE ? 'deleted' : 'live';
     const known = this.#pickFor(wanted);
-    if (known === undefined) return;
+    if (known !== undefined) await this.#change(known);
+  }
+
+  /** Deletes what lives, and undeletes what is deleted. */
+  async #change(known: Known): Promise<void> {
     const { name } = known;
     known.isBusy = true;
     const startMs = now();
-    const isDelete = wanted === 'live';
+    const isDelete = known.state === 'live';
     if (isDelete) known.deleteBegan = true;
     const { last, retried } = await this.#send(
       isDelete
@@ -219,6 +244,7 @@ export class VerifyingLoad {
     this.mutations.note(startMs, endMs, { retried, done: outcome === 'done' });
     this.history.add({ kind: isDelete ? 'delete' : 'undelete', name, startMs, endMs, outcome });
     if (outcome === 'done') known.state = isDelete ? 'deleted' : 'live';
+    else if (outcome === 'absent' && !isDelete) known.state = 'purged';
     // What may still take effect at any time is read on, and not changed again.
     else known.state = 'unsure';
     known.isBusy = false;
@@ -230,6 +256,7 @@ export class VerifyingLoad {
     const result = await this.#client.send({ ...request, ...key });
     const { last } = result;
     if (!isAnswer(last)) this.#noteFailure(`${what} ${last}`);
+    else if (last.status === 410 && request.path.endsWith('/undelete')) return result;
     else if (last.status >= 400 && last.status !== 404) {
       const text = last.body.toString('utf8').slice(0, 300);
       const code = /"code":"(\w+)"/.exec(text)?.[1] ?? '';
@@ -260,6 +287,10 @@ export class VerifyingLoad {
     if (count === 0) return undefined;
     if (this.#random.float() < 0.3) return this.#known[this.#random.below(count)];
     return this.#known[count - 1 - this.#random.below(Math.min(count, RECENT_NAMES))];
+  }
+
+  #knownIn(block: BlockId, state: Known['state']): Known[] {
+    return this.#known.filter((known) => known.state === state && decodeName(known.name)?.block === block);
   }
 
   #pickFor(state: Known['state']): Known | undefined {

@@ -57,6 +57,28 @@ describe('block map', (test) => {
     assert.equal(map.locate(B)?.members, [s1, s2, s3], 'the suspect one comes last');
   });
 
+  test('what a lost server was writing and others have sealed is as good as sealed, until it is waited for again', () => {
+    const map = new BlockMap();
+    for (const server of [s1, s2, s3]) map.report(server, entryOf({ length: 8192 }));
+    assert.is(map.waitForSeals(s3, false), 0, 'nobody has sealed it');
+    assert.is(map.facts(B)?.whole, Whole.OPEN);
+    map.sealed(B, s1, 8192);
+    assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+    map.sealed(B, s2, 8192);
+    assert.is(map.facts(B)?.whole, Whole.SEALED);
+    assert.not(map.unsettled.has(B));
+    assert.not(map.report(s3, entryOf({ length: 8192, state: BlockState.RECOVERED })) & Effect.UNSEALED);
+    assert.is(map.waitForSeals(s3, false), 0);
+    assert.is(map.waitForSeals(s3, true), 1);
+    assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+    assert.ok(map.unsettled.has(B));
+    assert.is(map.waitForSeals(s3, false), 1, 'also of one that it has reported before');
+    assert.is(map.facts(B)?.whole, Whole.SEALED);
+    map.sealed(B, s3, 8192);
+    assert.is(map.waitForSeals(s3, true), 0);
+    assert.is(map.facts(B)?.whole, Whole.SEALED);
+  });
+
   test('a replica with older operations is behind until it has caught up', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));

@@ -58,6 +58,7 @@ class World {
   made = new Map<ServerId, PreparedGenerationFact | TfsError>(IDS.map((id) => [id, fact('a')]));
   commitFails = new Map<ServerId, TfsError>();
   purgeBytes = 2 * MIB;
+  notBeforeMs = 0;
   commits: CommitGeneration[] = [];
   readonly compaction: Compaction;
 
@@ -67,7 +68,7 @@ class World {
       purge: async ({ id }, { bytesMin }) => {
         this.told.push(`purge ${id}`);
         return this.purgeBytes < bytesMin
-          ? { bytes: this.purgeBytes }
+          ? { bytes: this.purgeBytes, notBeforeMs: this.notBeforeMs }
           : { bytes: this.purgeBytes, barrier: { version: VERSION, seq: 6 } };
       },
       prepare: async ({ id }, { generation, seq }) => {
@@ -103,7 +104,12 @@ class World {
     });
   }
 
+  paused = false;
+  queued = false;
+
   readonly sight = {
+    isPaused: () => this.paused,
+    isQueued: () => this.queued,
     isViewComplete: () => this.viewComplete,
     isCurrent: (id: ServerId) => !this.away.has(id),
     canWrite: () => true,
@@ -290,10 +296,89 @@ describe('compaction by the leader', (test) => {
     await pump();
     await pump();
     assert.is(world.commits.length, 3);
+    const brief = new World({ undeleteWindowMs: 30_000 });
+    brief.purgeBytes = MIB / 4;
+    for (const expected of [1, 1, 2]) {
+      brief.compaction.pump();
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.is(brief.told.length, expected, 'and sooner where they are gone for good sooner');
+      brief.clock.advance(15_000);
+    }
     const clean = new World();
     clean.report({ deadBytes: MIB / 4 });
     clean.compaction.pump();
     assert.equal(clean.told, [], 'too little garbage');
+  });
+
+  const pumped = async (world: World): Promise<void> => {
+    for (let i = 0; i < 3; i++) {
+      world.compaction.pump();
+      await turns(8);
+    }
+  };
+
+  test('where garbage comes through a queue, or is not wanted, it is not looked for; what is committed is finished', async () => {
+    for (const why of ['queued', 'paused'] as const) {
+      const world = new World();
+      world[why] = true;
+      await pumped(world);
+      assert.equal(world.told, []);
+      world.report({ generation: 1, length: 900 }, [IDS[0]!, IDS[1]!]);
+      world.compaction.pump();
+      await turns(8);
+      assert.equal(world.told, ['commit 3 b']);
+    }
+  });
+
+  test('an operator is obeyed while it is paused, and not again and again where it fails', async () => {
+    const world = new World();
+    world.paused = true;
+    world.made.set(IDS[1]!, new TfsError('DISK_FULL', 'planted'));
+    assert.is(await world.run(), 'UNAVAILABLE');
+    world.clock.advance(COMPACT_AGAIN_MS);
+    await pumped(world);
+    assert.is(world.told.filter((line) => line.startsWith('purge')).length, 1);
+    world.made.set(IDS[1]!, fact('a'));
+    assert.is(await world.run(), `1 ${2 * MIB}`);
+  });
+
+  test('a job has it done for the usual share, once however often it comes, and comes again by itself', async () => {
+    const world = new World();
+    world.queued = true;
+    world.purgeBytes = MIB / 2;
+    assert.equal(await world.compaction.request(BLOCK, 'share'), { generation: 0, freedBytes: 0 });
+    assert.ok(world.compaction.isLeftAlone(BLOCK));
+    world.clock.advance(COMPACT_AGAIN_MS);
+    assert.not(world.compaction.isLeftAlone(BLOCK));
+    world.purgeBytes = MIB;
+    world.made.set(IDS[1]!, new TfsError('DISK_FULL', 'planted'));
+    await world.compaction.request(BLOCK, 'share').catch(() => undefined);
+    assert.is(world.compaction.waiting, 0);
+    assert.not(world.compaction.isLeftAlone(BLOCK));
+    world.made.set(IDS[1]!, fact('a'));
+    world.told.length = 0;
+    const all = await Promise.all([1, 2, 3].map(() => world.compaction.request(BLOCK, 'share')));
+    assert.equal(all, new Array(3).fill({ generation: 1, freedBytes: MIB }));
+    assert.is(world.told.length, 7, 'purge, prepare and commit on three');
+  });
+
+  test('a block is left alone for as long as its sequencer knows that too little is due, within bounds', async () => {
+    const HOUR_MS = 3600_000;
+    for (const [notBeforeMs, leftAloneMs] of [
+      [0, COMPACT_AGAIN_MS],
+      [HOUR_MS, HOUR_MS],
+      [99 * HOUR_MS, 6 * HOUR_MS],
+    ] as const) {
+      const world = new World();
+      world.queued = true;
+      world.purgeBytes = 0;
+      world.notBeforeMs = notBeforeMs;
+      await world.compaction.request(BLOCK, 'share');
+      world.clock.advance(leftAloneMs - 1);
+      assert.ok(world.compaction.isLeftAlone(BLOCK));
+      world.clock.advance(1);
+      assert.not(world.compaction.isLeftAlone(BLOCK));
+    }
   });
 
   test('a block that fails time and again does not stand in the way of others', async () => {

@@ -44,6 +44,23 @@ class Scene {
 }
 
 describe('planning of a configuration', (test) => {
+  test('who is to take the place of an only member may join it for a while, also in its domain', () => {
+    const one = entryOf({ state: BlockState.SEALED, members: [1], targetReplicas: 1 });
+    const map = new BlockMap();
+    for (const server of servers(1, 2)) map.report(server, one);
+    const plan = (wanted?: number) =>
+      planConfiguration({
+        facts: map.facts(B)!,
+        failed: new Set(),
+        minWrite: 1,
+        ...(wanted === undefined ? {} : { wanted, membersMin: wanted }),
+        sight: () => ({ reachable: true, domain: 'same', drained: false, harmless: true }),
+      });
+    assert.equal(plan(), { kind: 'keep' });
+    assert.equal(plan(2), { kind: 'configure', members: servers(1, 2), opsPrimary: 1 });
+    assert.is(plan(3).kind, 'refuse');
+  });
+
   test('as long as everyone answers it stays', () => {
     assert.equal(new Scene().plan(), { kind: 'keep' });
   });

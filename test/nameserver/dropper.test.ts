@@ -34,6 +34,8 @@ class World {
   readonly refusal = new Map<number, ErrorCode>();
   /** Orders that are not answered until somebody lets them. */
   held: (() => void)[] | undefined;
+  /** What the newest order named. */
+  missing: readonly number[] | undefined;
   leads = true;
   isViewComplete = true;
   readonly configurer: Configurer;
@@ -73,6 +75,7 @@ class World {
       empty: this.empty.found,
       configurer: this.configurer,
       isViewComplete: () => this.isViewComplete,
+      missing: () => [...this.unpromised].map((id) => id as ServerId),
       isCurrent: (id) => !this.unpromised.has(id),
       canWrite: () => true,
       usedPercent: (id) => this.used.get(id) ?? 50,
@@ -80,13 +83,14 @@ class World {
     });
   }
 
-  async #drop({ id }: Member, { block, reason, version, generation }: Drop) {
+  async #drop({ id }: Member, { block, reason, version, generation, missing }: Drop) {
     if (this.held !== undefined) await new Promise<void>((resolve) => this.held!.push(resolve));
     else await turns(1);
     const code = this.refusal.get(id);
     this.log.push(
       `drop ${block - B} ${reason} at ${id}, ${generation} (1, ${version.n})${code ? ` ${code}` : ''}`,
     );
+    this.missing = missing;
     if (code !== undefined) throw new TfsError(code, 'planted');
     return { dropped: true };
   }
@@ -233,6 +237,15 @@ describe('dropper', (test) => {
     );
     assert.equal([world.map.has(B), world.map.counts.total], [false, 1]);
     assert.is(world.dropper.stats.retired, 1);
+  });
+
+  test('who retires an empty block is told which servers nobody has heard all of', async () => {
+    const world = new World();
+    world.unpromised.add(4);
+    world.report([1, 2, 3], { length: 4096 });
+    await world.pump(2);
+    assert.equal(world.missing, [4]);
+    assert.is(world.map.has(B), false);
   });
 
   test('what is left of an empty block goes later', async () => {

@@ -106,7 +106,7 @@ export class FakeDataServer {
       log: silentLog,
     });
     server.handle(Op.PROMISE, ['nameserver'], async ({ header, peer }) => {
-      if (peer.id === String(this.deafTo)) throw new TfsError('CONNECTION_LOST', 'planted');
+      this.#hear(peer);
       if (this.promiseMs > 0) await this.#clock.sleep(this.promiseMs);
       const { reign } = decodeControl(zPromise, header, 'PROMISE');
       if (compareReigns(reign, this.promise) > 0) {
@@ -117,9 +117,11 @@ export class FakeDataServer {
       const reply: PromiseReply = { server: this.id, incarnation, promise: this.promise };
       return { header: encodeControl(reply) };
     });
-    server.handle(Op.FENCE, ['nameserver'], ({ header }) => {
+    server.handle(Op.FENCE, ['nameserver'], ({ header, peer }) => {
+      this.#hear(peer);
       const { block, reign } = decodeControl(zFence, header, 'FENCE');
       this.#order(reign);
+      if (this.io.readOnly) throw new TfsError('READ_ONLY', 'this disk only reads since a write failed');
       const entry = this.blocks.get(block);
       const base = { holes: [], clean: true, members: entry?.members ?? [] };
       if (entry === undefined)
@@ -127,7 +129,8 @@ export class FakeDataServer {
       if (entry.state !== BlockState.SEALED) this.put({ ...entry, state: BlockState.FENCED });
       return { header: encodeControl({ ...base, known: true, validLength: entry.length, slots: 1 }) };
     });
-    server.handle(Op.SEAL, ['nameserver'], ({ header }) => {
+    server.handle(Op.SEAL, ['nameserver'], ({ header, peer }) => {
+      this.#hear(peer);
       const { block, reign, length } = decodeControl(zSeal, header, 'SEAL');
       this.#order(reign);
       this.put({ ...this.blocks.get(block)!, state: BlockState.SEALED, length });
@@ -283,6 +286,10 @@ export class FakeDataServer {
   async close(): Promise<void> {
     await this.#peers.close();
     await this.#server?.close();
+  }
+
+  #hear(peer: { readonly id: string }): void {
+    if (peer.id === String(this.deafTo)) throw new TfsError('CONNECTION_LOST', 'planted');
   }
 
   /** An order under this reign. @throws TfsError STALE_EPOCH */

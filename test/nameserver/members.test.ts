@@ -133,6 +133,43 @@ describe('members', (test) => {
     );
   });
 
+  test('a disk that was in service for less long than it has shown is refused, also after restarts', async () => {
+    const world = new World();
+    await world.open();
+    const start = (incarnation: number, diskAge?: number) =>
+      registerOf(1, { incarnation, pid: incarnation, ...(diskAge === undefined ? {} : { diskAge }) });
+    await world.join(1, start(1, 10));
+    world.members.heardAge(world.members.get(serverId(1))!, 14);
+    world.members.heardAge(world.members.get(serverId(1))!, 12);
+    world.clock.advance(10_000);
+    assert.match(await world.refusal(start(2, 13)), /in service for 13 s, and 14 s were seen.*older copy/);
+    await world.open();
+    assert.match(await world.refusal(start(3, 13)), /14 s were seen/, 'what it was refused for is durable');
+    await world.members.register(start(3, 14), UUID);
+    await world.members.register(start(4), UUID);
+    assert.match(
+      await world.refusal(start(5, 13)),
+      /14 s/,
+      'a version that does not count is let in, and forgets nothing',
+    );
+    await world.members.register(start(5, 20), UUID);
+    await world.open();
+    assert.match(await world.refusal(start(6, 19)), /20 s/);
+  });
+
+  test('the age of a disk is durable a minute after it was told', async () => {
+    const world = new World();
+    await world.open();
+    await world.join(1, registerOf(1, { diskAge: 10 }));
+    world.members.heardAge(world.members.get(serverId(1))!, 100);
+    await world.members.learn(servers(9));
+    await world.open();
+    assert.match(
+      await world.refusal(registerOf(1, { incarnation: 2, pid: 2, diskAge: 99 })),
+      /100 s were seen/,
+    );
+  });
+
   test('nothing is registered that could not be stored', async () => {
     const world = new World();
     await world.open();

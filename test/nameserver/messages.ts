@@ -3,7 +3,7 @@ import type { Heartbeat, Register, Reign } from '../../common/wire/control.ts';
 
 export const UUID = '00112233445566778899aabbccddeeff';
 export const SPACE = { totalBytes: 1e9, freeBytes: 5e8, usedBytes: 5e8 };
-export const IO = { healthy: true, readOnly: false, probeMs: 1 };
+export const IO: Heartbeat['io'] = { healthy: true, readOnly: false, probeMs: 1 };
 
 export const reignOf = (epoch: number, nameserver = 0): Reign => ({ epoch: epochOf(epoch), nameserver });
 

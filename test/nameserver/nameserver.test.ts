@@ -43,6 +43,49 @@ describe('NameServer', (test) => {
     assert.is(world.ns.sealer.waiting, 0);
   });
 
+  test('a block that was being written on a disk that is lost for good does not wait for it any more, until it is back', async (t) => {
+    const deadMs = SEAL_PATIENCE_MS + 60_000;
+    const world = await World.start(t, {}, { deadMs });
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(2000);
+    one.put({ ...one.blocks.get(block)!, length: 9000 });
+    two.put({ ...two.blocks.get(block)!, length: 9000 });
+    world.alive.delete(three);
+    three.deafTo = 0;
+    await world.settle(one.endSession(block, [three.id]));
+    await world.pass(SEAL_PATIENCE_MS + 20_000);
+    assert.is(two.blocks.get(block)?.state, BlockState.SEALED);
+    assert.is(world.whole(block), Whole.UNSEALED, 'the third may come back');
+    await world.pass(deadMs);
+    assert.is(world.whole(block), Whole.SEALED);
+    three.restart();
+    three.deafTo = undefined;
+    world.alive.add(three);
+    await world.pass(5000);
+    assert.is(three.blocks.get(block)?.state, BlockState.SEALED);
+    assert.is(world.whole(block), Whole.SEALED);
+  });
+
+  test('a block that was being written on a disk that has failed does not wait for it, until that writes again', async (t) => {
+    const world = await World.start(t);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const { block } = await world.settle(one.openBlock(world.data));
+    await world.pass(2000);
+    for (const server of world.data) server.put({ ...server.blocks.get(block)!, length: 9000 });
+    three.io = { healthy: true, readOnly: true, probeMs: 1 };
+    await world.settle(one.endSession(block, [three.id]));
+    await world.pass(SEAL_PATIENCE_MS + 20_000);
+    assert.is(two.blocks.get(block)?.state, BlockState.SEALED);
+    assert.is(three.blocks.get(block)?.state, BlockState.OPEN);
+    assert.is(world.whole(block), Whole.SEALED);
+    three.io = { healthy: true, readOnly: false, probeMs: 1 };
+    three.restart();
+    await world.pass(5000);
+    assert.is(three.blocks.get(block)?.state, BlockState.SEALED);
+    assert.is(world.whole(block), Whole.SEALED);
+  });
+
   test('a primary that was killed comes back: its open block is sealed without being asked for', async (t) => {
     const world = await World.start(t);
     const [one] = world.data as [FakeDataServer];

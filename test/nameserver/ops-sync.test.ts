@@ -20,6 +20,8 @@ class World {
   readonly down = new Set<number>();
   readonly orders: string[] = [];
   failures = 0;
+  failure = new TfsError('CONNECTION_LOST', 'planted');
+  readonly renewed: number[] = [];
   reply = 9;
   running = 0;
   mostRunning = 0;
@@ -28,6 +30,10 @@ class World {
     clock: this.clock,
     log: silentLog,
     reign: () => reignOf(1),
+    renew: async (block) => {
+      this.renewed.push(block);
+      throw new TfsError('UNAVAILABLE', 'a member is away');
+    },
     reachable: (id: ServerId) =>
       this.down.has(id) ? undefined : { id, incarnation: incarnationOf(1), address: addressOf(id) },
     commands: {
@@ -39,7 +45,7 @@ class World {
         this.mostRunning = Math.max(this.mostRunning, ++this.running);
         await turns(1);
         this.running--;
-        if (this.failures-- > 0) throw new TfsError('CONNECTION_LOST', 'planted');
+        if (this.failures-- > 0) throw this.failure;
         return { seq: this.reply };
       },
     },
@@ -73,6 +79,27 @@ describe('ops sync', (test) => {
     await world.pass(20_000);
     assert.equal(world.orders, []);
     assert.is(world.sync.waiting, 0);
+  });
+
+  test('who is held up by a configuration that was begun and never finished gets the next one', async () => {
+    const superseded = new TfsError('STALE_EPOCH', 'planted', { details: { epoch: 1, n: 2 } });
+    for (const failure of [superseded, new TfsError('CONFLICT', 'planted')]) {
+      const world = new World();
+      world.failure = failure;
+      world.failures = 2;
+      world.report({ 1: 9, 2: 5, 3: 9 });
+      await world.pass(20_000);
+      assert.equal(world.renewed, [B, B], 'asked for as long as it is needed');
+      assert.is(world.sync.waiting, 0);
+    }
+    for (const code of ['CONNECTION_LOST', 'STALE_EPOCH'] as const) {
+      const world = new World();
+      world.failure = new TfsError(code, 'planted');
+      world.failures = 2;
+      world.report({ 1: 9, 2: 5, 3: 9 });
+      await world.pass(20_000);
+      assert.equal(world.renewed, [], 'a lost connection, or another leader, is no reason');
+    }
   });
 
   test('who stays behind fetches from the sequencer, once', async () => {

@@ -71,6 +71,21 @@ describe('seal decision', (test) => {
     { name: 'nobody answers', replies: [0], expect: { kind: 'wait' } },
     { name: 'nobody holds it', replies: [UNKNOWN, UNKNOWN, UNKNOWN], expect: { kind: 'forget' } },
     {
+      name: 'nobody holds it, and one was taken out of the cluster',
+      replies: [UNKNOWN, Number.POSITIVE_INFINITY],
+      expect: { kind: 'forget' },
+    },
+    {
+      name: 'nobody holds it, and one is silent, however long',
+      replies: [UNKNOWN, 1e9],
+      expect: { kind: 'wait' },
+    },
+    {
+      name: 'all were taken out of the cluster',
+      replies: [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY],
+      expect: { kind: 'wait' },
+    },
+    {
       name: 'all the same',
       replies: [reply(500), reply(500), reply(500)],
       expect: {
@@ -244,6 +259,14 @@ describe('seal decision', (test) => {
     assert.ok((decide([damaged, damaged]) as Sealed).mayLose);
     assert.not((decide([damaged, damaged, patienceMs], { waitedMs: patienceMs }) as Sealed).mayLose);
     assert.ok((decide([damaged, damaged, deadMs], { waitedMs: deadMs }) as Sealed).mayLose);
+  });
+
+  test('what a disk fails to read may be sealed as lost only after the dead timer', () => {
+    const damaged = reply(500, { holes: [{ start: 200, end: 300 }] });
+    const { deadMs } = SEAL_TIMES;
+    assert.not((decide([damaged, damaged], { waitedMs: deadMs - 1 }) as Sealed).mayLoseUnread);
+    assert.ok((decide([damaged, damaged], { waitedMs: deadMs }) as Sealed).mayLoseUnread);
+    assert.not((decide([damaged, damaged, deadMs - 1], { waitedMs: deadMs }) as Sealed).mayLoseUnread);
   });
 
   test('it tells how long it has to wait, and waits no longer', () => {

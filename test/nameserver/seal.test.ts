@@ -470,6 +470,24 @@ describe('seal coordinator', (test) => {
     assert.is(world.copy(1).seal?.length, 500);
   });
 
+  test('asked for again while it ran, and gone since: nobody waits for it for ever', async () => {
+    const world = new World();
+    world.hold(B, { 1: 100, 2: 100, 3: 100 });
+    world.sealer.enqueue(B, 'test');
+    await turns(1);
+    world.sealer.enqueue(B, 'again');
+    for (let i = 0; world.sealer.stats.sealed === 0 && i < 200; i++) await turns(1);
+    world.map.forget(B);
+    world.copies.clear();
+    for (let i = 0; i < 20; i++) {
+      world.clock.advance(1_000);
+      world.sealer.pump();
+      await turns(5);
+    }
+    assert.is(world.sealer.stats.sealed, 1);
+    assert.is(world.sealer.waiting, 0);
+  });
+
   test('who leads again has not waited for anyone meanwhile', async () => {
     const world = new World();
     world.hold(B, { 1: 500, 2: 600, 3: 700 }, BlockState.RECOVERED);

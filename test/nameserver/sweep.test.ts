@@ -1,9 +1,15 @@
 import * as assert from 'uvu/assert';
 import { type BlockId, blockId, epochOf } from '../../common/ids.ts';
-import { OPENING_MS_MAX, PRIMARY_SILENT_MS_MAX, SMALL_BLOCK_MS } from '../../common/limits.ts';
+import {
+  OPEN_BLOCK_AGE_MS_MAX,
+  OPEN_BLOCK_OVERDUE_MS,
+  OPENING_MS_MAX,
+  PRIMARY_SILENT_MS_MAX,
+  SMALL_BLOCK_MS,
+} from '../../common/limits.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
-import { ODD_MS_MIN, OPEN_MS_MAX, PRIMARY_ABSENT_MS_MAX, Sweep } from '../../nameserver/sweep.ts';
+import { ODD_MS_MIN, PRIMARY_ABSENT_MS_MAX, Sweep } from '../../nameserver/sweep.ts';
 import { describe } from '../kit/suite.ts';
 import { entryOf, servers } from './entries.ts';
 
@@ -125,7 +131,7 @@ describe('sweep', (test) => {
     const world = new World();
     world.report({ 1: BlockState.OPEN, 2: BlockState.OPEN, 3: BlockState.OPEN });
     assert.is(world.until(3000), undefined);
-    world.nowMs += OPEN_MS_MAX;
+    world.nowMs += OPEN_BLOCK_AGE_MS_MAX + OPEN_BLOCK_OVERDUE_MS;
     assert.is(world.until(1000), 0);
   });
 

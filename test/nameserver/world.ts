@@ -57,9 +57,10 @@ export class World {
   static async start(
     t: TestContext,
     sizes: { nameservers?: number; dataservers?: number } = {},
+    overrides: Partial<NameServerOptions> = {},
   ): Promise<World> {
     const world = new World(t, sizes);
-    for (let id = 0; id < world.#count; id++) await world.startNameServer({ id });
+    for (let id = 0; id < world.#count; id++) await world.startNameServer({ ...overrides, id });
     for (const server of world.data) {
       await server.start();
       world.alive.add(server);

@@ -14,7 +14,10 @@ export interface ChildOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   readonly directory: string;
-  /** Ready when this port of the loopback address accepts connections, or, without it, at the first IPC message. */
+  /**
+   * Ready when this port of the loopback address accepts connections, or, without it, at the first IPC message; one of
+   * `{ pids }` names the processes that do its work.
+   */
   readonly port?: number;
   readonly stopSignal?: NodeJS.Signals;
 }
@@ -23,6 +26,8 @@ export interface ChildOptions {
 export class Child {
   readonly name: string;
   readonly pid: number;
+  /** Of those that do its work: it alone, as a rule. */
+  pids: readonly number[];
   readonly #process: ChildProcess;
   readonly #exited: Promise<string>;
   readonly #logPath: string;
@@ -31,6 +36,7 @@ export class Child {
   private constructor(options: ChildOptions, child: ChildProcess, exited: Promise<string>) {
     this.name = options.name;
     this.pid = child.pid ?? 0;
+    this.pids = [this.pid];
     this.#process = child;
     this.#exited = exited;
     this.#logPath = logPathOf(options);
@@ -58,8 +64,10 @@ export class Child {
   static async start(options: ChildOptions): Promise<Child> {
     const child = Child.spawn(options);
     let ready = false;
-    child.#process.once('message', () => {
+    child.#process.once('message', (message) => {
       ready = true;
+      const { pids } = Object(message) as { readonly pids?: readonly number[] };
+      if (pids !== undefined) child.pids = pids;
     });
     let ended: string | undefined;
     void child.#exited.then((how) => {
@@ -89,7 +97,7 @@ export class Child {
   }
 
   cpuMicros(): number {
-    return cpuMicros(this.pid);
+    return this.pids.reduce((sum, pid) => sum + cpuMicros(pid), 0);
   }
 
   send(message: object): void {

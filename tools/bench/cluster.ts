@@ -25,10 +25,11 @@ const SPARES_MS_MAX = 180_000;
 export interface ClusterOptions {
   /** Settings that differ from the defaults. */
   readonly gateway?: Partial<ConfigInput['gateway']>;
+  readonly images?: ConfigInput['images'];
   readonly spareBlocks?: number;
 }
 
-/** The product itself: a NameServer, three DataServers, one gateway worker, in a home of their own on free ports. */
+/** The product itself: a NameServer, three DataServers, a gateway of one worker or more, in a home of their own on free ports. */
 export class Cluster {
   readonly config: Config;
   readonly token: string;
@@ -52,6 +53,7 @@ export class Cluster {
       log: { level: 'warn' },
       dataserver: options.spareBlocks === undefined ? {} : { spareBlocks: options.spareBlocks },
       gateway: { ...base.gateway, workers: 1, ...options.gateway },
+      ...(options.images === undefined ? {} : { images: options.images }),
     };
     writeFileSync(configPath(home), JSON.stringify(input, undefined, 2));
     const config = parseConfig(input, home);
@@ -97,16 +99,19 @@ export class Cluster {
 
   async startOne(name: string): Promise<Child> {
     const [kind, id] = [name.slice(0, 2), name.slice(2)];
-    const [main, env] =
+    const { workers } = this.config.gateway;
+    const [main, env, ...args] =
       kind === 'ns'
-        ? ['nameserver/main', { TFS_NAMESERVER: id }]
+        ? (['nameserver/main', { TFS_NAMESERVER: id }] as const)
         : kind === 'ds'
-          ? ['dataserver/main', { TFS_SERVER: id, UV_THREADPOOL_SIZE: '8' }]
-          : ['client/gateway/main', { NODE_APP_INSTANCE: id }];
+          ? (['dataserver/main', { TFS_SERVER: id, UV_THREADPOOL_SIZE: '8' }] as const)
+          : workers === 1
+            ? (['client/gateway/main', { NODE_APP_INSTANCE: id }] as const)
+            : (['tools/bench/gateway-workers', {}, String(workers)] as const);
     const child = await Child.start({
       name,
       command: process.execPath,
-      args: nodeArgs(sibling(import.meta, `../../${main}`)),
+      args: [...nodeArgs(sibling(import.meta, `../../${main}`)), ...args],
       env: { TFS_HOME: this.config.home, NODE_ENV: 'production', ...env },
       cwd: process.cwd(),
       directory: join(this.config.home, 'logs'),

@@ -19,6 +19,7 @@ export interface Load {
 export interface Get {
   readonly method: 'GET';
   readonly paths: readonly string[];
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface Post {
@@ -102,7 +103,7 @@ local paths = {${paths}}
 local requests = {}
 local n = 0
 init = function(args)
-  for i, path in ipairs(paths) do requests[i] = wrk.format("GET", path) end
+  for i, path in ipairs(paths) do requests[i] = wrk.format("GET", path, {${luaHeaders(ask.headers ?? {})}}) end
 end
 request = function()
   n = n + 1
@@ -112,14 +113,11 @@ end
 ${LUA_DONE}`;
   }
   const picture = luaPicture(ask.size);
-  const headers = Object.entries(ask.headers).map(
-    ([key, value]) => `[${JSON.stringify(key)}] = ${JSON.stringify(value)}`,
-  );
   const wrap =
     ask.different === undefined ? '' : `if n >= ${ask.first + ask.different} then n = ${ask.first} end`;
   return `
 ${picture.setup}
-local headers = {${headers.join(', ')}}
+local headers = {${luaHeaders(ask.headers)}}
 local n = ${ask.first} - 1
 request = function()
   n = n + 1
@@ -128,6 +126,11 @@ request = function()
 end
 ${LUA_DONE}`;
 }
+
+const luaHeaders = (headers: Readonly<Record<string, string>>): string =>
+  Object.entries(headers)
+    .map(([key, value]) => `[${JSON.stringify(key)}] = ${JSON.stringify(value)}`)
+    .join(', ');
 
 async function runUndici(load: Load): Promise<LoadResult> {
   const pool = new Pool(`http://127.0.0.1:${load.port}`, { connections: load.clients });
@@ -140,7 +143,7 @@ async function runUndici(load: Load): Promise<LoadResult> {
     const n = turn++;
     const options =
       ask.method === 'GET'
-        ? { method: 'GET' as const, path: ask.paths[n % ask.paths.length]! }
+        ? { method: 'GET' as const, path: ask.paths[n % ask.paths.length]!, headers: ask.headers ?? {} }
         : {
             method: 'POST' as const,
             path: ask.path,

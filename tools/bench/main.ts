@@ -10,6 +10,7 @@ import { dedupBench } from './dedup.ts';
 import { getBench } from './get.ts';
 import { indexMemoryBench } from './index-memory.ts';
 import { putBench } from './put.ts';
+import { renditionsBench } from './renditions/renditions.ts';
 import { restartBench } from './restart.ts';
 import { rpcBench } from './rpc.ts';
 import { formatTable } from './table.ts';
@@ -23,6 +24,7 @@ const BENCHES: readonly Bench[] = [
   indexMemoryBench,
   blockMapBench,
   restartBench,
+  renditionsBench,
 ];
 
 interface Options {

@@ -13,6 +13,8 @@ export const ExitCode = {
   NOT_PERMITTED: 4,
   /** Nothing is wrong with the request: the same command may succeed later. */
   TRY_LATER: 5,
+  /** More names would be erased than was agreed to; see `tfs erase`. */
+  MORE_NAMES: 6,
   INTERRUPTED: 130,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
@@ -27,4 +29,4 @@ export function exitCodeOf(error: unknown): ExitCode {
 }
 
 export const EXIT_CODES_HELP = `
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such picture · 4 not permitted · 5 try again later · 130 interrupted`;
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such picture · 4 not permitted · 5 try again later · 6 more names would be erased · 130 interrupted`;

@@ -32,6 +32,7 @@ export interface Upload {
   readonly body: () => Buffer | Readable;
   readonly size: number;
   readonly suffix?: string;
+  readonly isPrivate?: boolean;
   /** Makes a repeat of the same upload harmless. */
   readonly key: string;
   readonly signal?: AbortSignal;
@@ -80,13 +81,19 @@ export class GatewayApi {
   }
 
   async put(upload: Upload): Promise<StoredAnswer> {
-    const query = upload.suffix === undefined ? '' : `?suffix=${encodeURIComponent(upload.suffix)}`;
+    const query = new URLSearchParams({
+      ...(upload.suffix === undefined ? {} : { suffix: upload.suffix }),
+      ...(upload.isPrivate === true ? { private: '1' } : {}),
+    });
     const headers = {
       'content-type': 'application/octet-stream',
       'content-length': String(upload.size),
       'idempotency-key': upload.key,
     };
-    const reply = await this.#send('POST', `/images${query}`, { headers, ...upload });
+    const reply = await this.#send('POST', `/images${query.size > 0 ? `?${query}` : ''}`, {
+      headers,
+      ...upload,
+    });
     return parse(zStored, await reply.body.text());
   }
 

@@ -25,15 +25,16 @@ export async function askLeader<T>(
     readonly deadlineMs?: number;
   },
 ): Promise<T> {
-  let last = new TfsError('UNAVAILABLE', 'no NameServer is configured');
+  let last: TfsError | undefined;
   for (const { host, port } of nameservers) {
     try {
       return (await peers.callControl({ host, port }, op, message, schema, undefined, deadlineMs)).message;
     } catch (error) {
-      last = toTfsError(error);
+      const failure = toTfsError(error);
       // Its word counts; one that does not lead or does not answer has none.
-      if (last.code === 'CONFLICT' || !last.retryable) throw last;
+      if (failure.code === 'CONFLICT' || !failure.retryable) throw failure;
+      if (failure.code !== 'NOT_LEADER' || last === undefined) last = failure;
     }
   }
-  throw last;
+  throw last ?? new TfsError('UNAVAILABLE', 'no NameServer is configured');
 }

@@ -45,7 +45,8 @@ export async function openApi(
   return GatewayApi.open({ url, connections, ...(token === undefined ? {} : { token }) });
 }
 
-async function urlOfHome(home: string): Promise<string> {
+/** Where clients reach the gateway of a home. @throws TfsError CONFIG where there is no cluster */
+export async function urlOfHome(home: string): Promise<string> {
   if (!(await isThere(configPath(home))))
     throw new TfsError(
       'CONFIG',

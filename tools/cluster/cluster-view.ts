@@ -2,7 +2,7 @@ import { nodeClock } from '../../common/adapters/node-clock.ts';
 import { nodeNet } from '../../common/adapters/node-net.ts';
 import { nodeRandom } from '../../common/adapters/node-random.ts';
 import type { Config } from '../../common/config.ts';
-import { TfsError, toTfsError } from '../../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/ids.ts';
 import { readGatewayRole } from '../../common/secrets.ts';
 import {
@@ -37,7 +37,7 @@ export interface ClusterView {
    * @throws TfsError UNAVAILABLE when no NameServer answers
    */
   map(): Promise<ClusterMap>;
-  /** Of every DataServer, as whose map that is knows them. @throws TfsError as {@link map} */
+  /** Of every DataServer, as whose map that is knows them; none where that one does not answer, which the others say. */
   figures(): Promise<ServerFigures>;
   close(): Promise<void>;
 }
@@ -56,7 +56,7 @@ export async function openClusterView(config: Config): Promise<ClusterView> {
   return {
     nameservers: () => askNameServers(peers, config),
     map: () => askClusterMap(peers, config),
-    figures: () => askFigures(peers, config),
+    figures: () => askFigures(peers, config).catch(noneOf),
     close: () => peers.close(),
   };
 }
@@ -70,12 +70,19 @@ export async function askClusterMap(peers: Peers, config: Config): Promise<Clust
   throw new TfsError('UNAVAILABLE', `no NameServer answers: ${why}`);
 }
 
+/** An error in this program is none of the cluster. */
+function noneOf(error: unknown): ServerFigures {
+  if (isTfsError(error)) return [];
+  throw error;
+}
+
+/** @throws TfsError UNAVAILABLE where nobody can be asked; what the one who was said */
 async function askFigures(peers: Peers, config: Config): Promise<ServerFigures> {
   const map = await askClusterMap(peers, config);
   // A standby, too, may be the only one that answers.
-  const leader = config.nameservers.filter(({ id }) => !map.leader || id === map.reign.nameserver);
-  let failure: unknown;
-  for (const { host, port } of leader)
+  const asked = config.nameservers.filter(({ id }) => !map.leader || id === map.reign.nameserver);
+  let failure: unknown = new TfsError('UNAVAILABLE', `no NameServer ${map.reign.nameserver} is configured`);
+  for (const { host, port } of asked)
     try {
       const ask = peers.call({ host, port }, Op.SERVER_FIGURES, encodeControl({}), undefined, ASK_MS_MAX);
       return decodeControl(zServerFigures, (await ask).payload, 'answer to SERVER_FIGURES');

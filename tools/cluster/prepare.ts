@@ -11,8 +11,10 @@ import {
 } from '../../common/config.ts';
 import { TfsError } from '../../common/errors.ts';
 import { formatHostPort } from '../../common/ids.ts';
+import { ensureImageKeys } from '../../common/image-keys.ts';
 import { redisUrl } from '../../common/redis-address.ts';
 import { ensureClusterKey, ensureGatewayRole, ensureToken } from '../../common/secrets.ts';
+import { readTokens } from '../../common/tokens-file.ts';
 import { Keyring } from '../../common/wire/keys.ts';
 import { appsOf } from './ecosystem.ts';
 import { logsDir, readIfThere, replaceFile } from './home.ts';
@@ -101,6 +103,9 @@ async function prepareSecrets(config: Config): Promise<void> {
   const keyring = Keyring.ofSecret(await ensureClusterKey(config.home));
   await ensureGatewayRole(config.home, () => keyring.exportRole('gateway'));
   await ensureToken(config.home);
+  // What a gateway would refuse to start with is told here.
+  await readTokens(config);
+  await ensureImageKeys(config.home);
 }
 
 async function prepareRedis(config: Config, env: Env): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { PREPARE_GENERATION_MS_MAX } from '../../common/limits.ts';
+import { COMPACT_MS_MAX } from '../../common/limits.ts';
 import { zCompactReply } from '../../common/wire/compaction.ts';
 import { Op } from '../../common/wire/messages.ts';
 import { BLOCK_HELP, blockNumber } from '../cli/block-number.ts';
@@ -20,7 +20,12 @@ export function register(program: Command): void {
     )
     .action(async (block: number, _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<GlobalOptions>();
-      const question = { op: Op.COMPACT, message: { block }, schema: zCompactReply, deadlineMs: DEADLINE_MS };
+      const question = {
+        op: Op.COMPACT,
+        message: { block },
+        schema: zCompactReply,
+        deadlineMs: COMPACT_MS_MAX,
+      };
       const reply = await withOperatorPeers(homeOf(options), (peers, config) =>
         askLeader(peers, config, question),
       );
@@ -33,6 +38,3 @@ export function register(program: Command): void {
       );
     });
 }
-
-/** Every copy reads and writes the whole block. */
-const DEADLINE_MS = 2 * PREPARE_GENERATION_MS_MAX;

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { extensionsOf, mimeOf } from '../../client/gateway/media.ts';
 import type { Picture } from '../../client/picture.ts';
 import { TfsError } from '../../common/errors.ts';
+import { NAME_LENGTH } from '../../common/name.ts';
 import { MediaType } from '../../common/wire/messages.ts';
 import { withDirectClient } from '../cli/direct.ts';
 import type { Download } from '../cli/gateway-api.ts';
@@ -80,7 +81,8 @@ async function outputOf(path: string | undefined, count: number, io: CommandIo):
 /** A name is 18 safe characters, but what the user typed may be anything. */
 function fileNameOf(name: string, mediaType: string): string {
   const safe = basename(name).replace(/[^\w.-]/g, '_');
-  if (/\.\w+$/.test(safe)) return safe;
+  // A name itself may have a dot in it.
+  if (/\.\w+$/.test(safe.slice(NAME_LENGTH))) return safe;
   const kind = Object.values(MediaType).find((candidate) => mimeOf(candidate) === mediaType);
   return `${safe}${kind === undefined ? '' : (extensionsOf(kind)[0] ?? '')}`;
 }

@@ -18,8 +18,9 @@ export function register(program: Command): void {
     .command('jobs')
     .summary('work on blocks: what runs and waits, how fast, until when; pause and resume')
     .description(
-      'Shows the work on blocks, such as making copies again: what is wanted, what runs, waits and was left alone after ' +
-        'several failures, the rate of the last minute, and when it will be done at that rate.',
+      'Shows the work on blocks (making copies again, taking out garbage, evening out disks, reading what was not read ' +
+        'for long): what is wanted, what runs, waits and was left alone after several failures, the ' +
+        'rate of the last minute, and when it will be done at that rate.',
     )
     .action(async (_own: unknown, command: Command) => {
       const options = command.optsWithGlobals<GlobalOptions>();

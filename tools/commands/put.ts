@@ -12,6 +12,7 @@ import { type GlobalOptions, openApi } from '../cli/target.ts';
 interface PutOptions extends GlobalOptions {
   readonly suffix?: string;
   readonly keepSuffix?: boolean;
+  readonly private?: boolean;
 }
 
 export function register(program: Command): void {
@@ -22,6 +23,7 @@ export function register(program: Command): void {
     .argument('<file...>')
     .option('--suffix <suffix>', 'suffix that belongs to the name, such as .jpg')
     .option('--keep-suffix', "take each file's own suffix")
+    .option('--private', 'show it to those alone who have a signed URL ("tfs sign")')
     .action(async (files: string[], _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<PutOptions>();
       const io = openIo(options.json === true);
@@ -29,7 +31,10 @@ export function register(program: Command): void {
       try {
         for (const file of files) {
           try {
-            const stored = await putFile(api, file, suffixFor(file, options));
+            const stored = await putFile(api, file, {
+              suffix: suffixFor(file, options),
+              isPrivate: options.private === true,
+            });
             io.result({ file, ...stored }, `${stored.name}  ${stored.url}  ${file}`);
           } catch (error) {
             io.fail(error, file);
@@ -41,8 +46,12 @@ export function register(program: Command): void {
     });
 }
 
-async function putFile(api: GatewayApi, file: string, suffix: string | undefined): Promise<StoredAnswer> {
-  const more = { key: randomUUID(), ...(suffix === undefined ? {} : { suffix }) };
+async function putFile(
+  api: GatewayApi,
+  file: string,
+  { suffix, isPrivate }: { readonly suffix: string | undefined; readonly isPrivate: boolean },
+): Promise<StoredAnswer> {
+  const more = { key: randomUUID(), isPrivate, ...(suffix === undefined ? {} : { suffix }) };
   if (file === '-') {
     const bytes = await buffer(process.stdin);
     return api.put({ body: () => bytes, size: bytes.length, ...more });

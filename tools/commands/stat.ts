@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { mimeOf } from '../../client/gateway/media.ts';
+import { isPrivate, mimeOf } from '../../client/gateway/media.ts';
 import { NameFlag, type ReadReply } from '../../common/wire/messages.ts';
 import { withDirectClient } from '../cli/direct.ts';
 import { openIo } from '../cli/io.ts';
@@ -53,6 +53,7 @@ function ofReply(facts: ReadReply): object {
   return {
     size: facts.size,
     mediaType: mimeOf(facts.mediaType),
+    private: isPrivate(facts.mediaType),
     sha1: facts.sha1.toString('hex'),
     stored: new Date(facts.mtimeMs).toISOString(),
     alias: facts.alias,

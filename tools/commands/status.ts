@@ -1,6 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { type Config, loadConfig } from '../../common/config.ts';
-import { isTfsError } from '../../common/errors.ts';
 import { DISK_SLOW_MS } from '../../common/limits.ts';
 import type { ClusterMap, ServerFigures, ServerInfo } from '../../common/wire/control.ts';
 import { BLOCK_SPACE_ROWS_MAX } from '../../common/wire/space.ts';
@@ -64,14 +63,10 @@ export function register(program: Command): void {
     });
 }
 
-/** None where no NameServer answers, which the rest of the status says. */
 async function figuresOf(config: Config): Promise<ServerFigures> {
   const view = await openClusterView(config);
   try {
     return await view.figures();
-  } catch (error) {
-    if (isTfsError(error)) return [];
-    throw error;
   } finally {
     await view.close();
   }
@@ -201,13 +196,14 @@ function workText({
   parked,
   bytesPerSecond,
   etaMs,
+  etaOfCopies,
   paused,
   trouble,
 }: NonNullable<ClusterMap['jobs']>): string {
   if (wantedBlocks === 0 && running === 0 && parked === 0 && trouble === undefined && paused.length === 0)
     return 'none is wanted';
   const wanted = `${wantedBlocks} blocks (${formatBytes(wantedBytes)}) wait, ${running} are under way`;
-  const rate = `at ${formatRate(bytesPerSecond)}${etaText(etaMs)}`;
+  const rate = `at ${formatRate(bytesPerSecond)}${etaText({ etaMs, etaOfCopies })}`;
   const left = parked > 0 ? `; ${parked} left alone after failures` : '';
   const stopped = paused.length > 0 ? `; paused: ${paused.join(', ')}` : '';
   const queue = trouble === undefined ? '' : '; no queue: only last copies are made';

@@ -3,7 +3,6 @@ import { networkInterfaces } from 'node:os';
 import type { Config, MountConfig } from '../../common/config.ts';
 import { TfsError, toTfsError } from '../../common/errors.ts';
 import { redisAddress } from '../../common/redis-address.ts';
-import type { ServerFigures } from '../../common/wire/control.ts';
 import { readMount } from '../../dataserver/mount.ts';
 import { openClusterView } from '../cluster/cluster-view.ts';
 import { lastErrorOf } from '../cluster/log-files.ts';
@@ -27,8 +26,7 @@ export async function gatherFacts(config: Config, env: Env): Promise<Facts> {
   try {
     const [nameservers, figures, processes, redis, mounts] = await Promise.all([
       view.nameservers(),
-      // None where no NameServer answers, which the others say.
-      view.figures().catch((): ServerFigures => []),
+      view.figures(),
       pm2.list().then((managed) => listProcesses(config, managed, env)),
       lookAtRedis(config, env),
       lookAtMounts(config),

@@ -8,7 +8,7 @@ import { type Finding, plural } from './finding.ts';
 export function jobFindings({ nameservers, redis }: Facts): Finding[] {
   const jobs = mapOf(nameservers)?.jobs;
   if (jobs === undefined) return [];
-  const { trouble, parked, paused, wantedBlocks, wantedBytes, bytesPerSecond, etaMs } = jobs;
+  const { trouble, parked, paused, wantedBlocks, wantedBytes, bytesPerSecond } = jobs;
   const findings: Finding[] = [];
   // Where Redis is seen to be down from here too, that says it all.
   if (trouble !== undefined && redis.state === 'up')
@@ -18,7 +18,8 @@ export function jobFindings({ nameservers, redis }: Facts): Finding[] {
       count: 1,
       what: 'the NameServer that leads cannot queue any work on blocks, though Redis answers here',
       why: trouble,
-      itself: 'it tries again every few seconds; meanwhile only blocks with one copy left are copied',
+      itself:
+        'it tries again every few seconds; meanwhile only blocks with one copy left are copied, and garbage is taken out',
       todo: 'check the way from its machine to Redis, and REDIS_URL or redis.url there',
     });
   if (parked > 0)
@@ -48,7 +49,7 @@ export function jobFindings({ nameservers, redis }: Facts): Finding[] {
       count: wantedBlocks,
       what: `${plural(wantedBlocks, 'block is', 'blocks are')} worked on or waiting for it, ${formatBytes(wantedBytes)}`,
       why: 'npx tfs plan --dry-run says why, block by block',
-      itself: `it goes on at ${formatRate(bytesPerSecond)}${etaText(etaMs)}`,
+      itself: `it goes on at ${formatRate(bytesPerSecond)}${etaText(jobs)}`,
       todo: null,
     });
   return findings;

@@ -1,3 +1,4 @@
+import { PURGE_FAILING_MS } from '../../common/limits.ts';
 import type { ProcessRow } from '../cluster/processes.ts';
 import type { Facts, SeenProcess } from './facts.ts';
 import { type Finding, plural } from './finding.ts';
@@ -39,7 +40,7 @@ export function stoppedFinding({ processes }: Facts): Finding {
 
 /** Processes that need somebody and that no other finding speaks of: gateways, the manager, those that do not stay up. */
 export function processFindings(facts: Facts): Finding[] {
-  return [...manager(facts), ...gateways(facts), ...flapping(facts), ...impaired(facts)];
+  return [...manager(facts), ...gateways(facts), ...flapping(facts), ...impaired(facts), ...unpurged(facts)];
 }
 
 function manager({ isManaged, processes }: Facts): Finding[] {
@@ -119,6 +120,27 @@ function impaired({ processes }: Facts): Finding[] {
       todo: 'df -h on the directory of the NameServer (nameservers[].dir in config.json): make room',
     });
   return findings;
+}
+
+/** Caches in front that do not hear that a picture is gone. */
+function unpurged({ processes }: Facts): Finding[] {
+  const failingMs = (row: SeenProcess): number => Number(row.details?.['purgeFailingMs'] ?? 0);
+  const rows = processes.filter((row) => failingMs(row) > PURGE_FAILING_MS);
+  if (rows.length === 0) return [];
+  const [worst] = rows.sort((a, b) => failingMs(b) - failingMs(a));
+  const pending = Math.max(...rows.map(({ details }) => Number(details?.['purgesPending'] ?? 0)));
+  return [
+    {
+      code: 'caches-not-purged',
+      level: 'degraded',
+      count: Math.max(1, pending),
+      what: `a cache in front has not been purged for ${Math.floor(failingMs(worst!) / 60_000)} min, ${plural(pending, 'purge waits', 'purges wait')}`,
+      why: String(worst!.details?.['purgeFailing'] ?? 'it does not answer'),
+      itself:
+        'it is tried again, for a day after each change; until then it may show what was deleted or hidden',
+      todo: 'mend the cache, or correct purge.caches in config.json and: npm run reload -- gateway',
+    },
+  ];
 }
 
 /** Why a process does not do its work, as far as this machine can see, and what happens next. */

@@ -1,5 +1,6 @@
-import { DISK_SLOW_MS, ELIGIBLE_HEARTBEAT_AGE_MS_MAX } from '../../common/limits.ts';
+import { CLOCK_AHEAD_MS_MAX, DISK_SLOW_MS, ELIGIBLE_HEARTBEAT_AGE_MS_MAX } from '../../common/limits.ts';
 import type { ClusterMap, ServerInfo } from '../../common/wire/control.ts';
+import { formatAge } from '../cli/columns.ts';
 import { mapOf } from '../cluster/cluster-view.ts';
 import type { Facts } from './facts.ts';
 import { type Finding, plural } from './finding.ts';
@@ -23,6 +24,7 @@ export function serverFindings(facts: Facts): Finding[] {
     ...strangers(facts, map),
     ...up.flatMap((server) => disk(server, facts.blockBytes)),
     ...up.flatMap((server) => late(server)),
+    ...up.flatMap((server) => clock(server)),
     ...map.servers.flatMap((server) => drain(server, map)),
     ...links(up),
     ...writability(map, facts),
@@ -158,6 +160,23 @@ function late({ id, heartbeatAgeMs }: ServerInfo): Finding[] {
       why: 'its process hangs, or the network does; it says something every second',
       itself: 'no new block is placed on it; after 5 s it counts as down',
       todo: `ask again in ten seconds; if it stays: npm run logs -- dataserver-${id}`,
+    },
+  ];
+}
+
+function clock({ id, clockAheadMs }: ServerInfo): Finding[] {
+  if (Math.abs(clockAheadMs) <= CLOCK_AHEAD_MS_MAX) return [];
+  const direction = clockAheadMs > 0 ? 'ahead of' : 'behind';
+  return [
+    {
+      code: 'clock-wrong',
+      level: 'degraded',
+      count: 1,
+      what: `the clock of DataServer ${id} is ${formatAge(Math.abs(clockAheadMs))} ${direction} that of the leading NameServer`,
+      why: 'one of the two is wrong; where several DataServers are named, it is the NameServer',
+      itself:
+        'pictures are stored and read as ever; of the blocks that it sequences no deleted picture is purged, so their bytes do not come back',
+      todo: 'have both machines keep the same time (timedatectl, chronyc tracking)',
     },
   ];
 }

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { sniff } from '../../client/gateway/sniff.ts';
-import { TfsError, toTfsError } from '../../common/errors.ts';
+import { type ErrorCode, TfsError, toTfsError } from '../../common/errors.ts';
 import { MediaType } from '../../common/wire/messages.ts';
 import type { StoredAnswer, Upload } from '../cli/gateway-api.ts';
 import type { Manifest } from './manifest.ts';
@@ -70,8 +70,15 @@ export async function importFiles(files: readonly FoundFile[], options: ImportOp
   if (fatal !== undefined) throw fatal;
 }
 
+/** The next file would fail for the same reason. */
+const FATAL_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'UNAUTHORIZED',
+  'FORBIDDEN',
+  'QUOTA_EXCEEDED',
+]);
+
 function fatalFailure(error: TfsError, inARow: number): TfsError | undefined {
-  if (error.code === 'UNAUTHORIZED' || error.code === 'FORBIDDEN') return error;
+  if (FATAL_CODES.has(error.code)) return error;
   if (inARow < FAILURES_IN_A_ROW_MAX || !error.retryable) return undefined;
   return new TfsError('UNAVAILABLE', `gave up after ${inARow} failures in a row: ${error.message}`, {
     cause: error,

@@ -9,9 +9,11 @@ export function jobsText(reply: JobsReply): string {
     [
       `Wanted    ${reply.amounts === undefined ? 'not counted yet' : amountsText(reply.amounts)}`,
       `Jobs      ${running.length} running, ${waiting} waiting, ${parked.length} left alone for a while`,
-      `Rate      ${formatRate(reply.bytesPerSecond)}${etaText(reply.etaMs)}`,
+      `Rate      ${formatRate(reply.bytesPerSecond)}${etaText(reply)}`,
       ...(reply.paused.length > 0 ? [`Paused    ${reply.paused.join(', ')} (tfs jobs resume KIND)`] : []),
-      ...(trouble === undefined ? [] : [`Queue     not used, only last copies are made: ${trouble}`]),
+      ...(trouble === undefined
+        ? []
+        : [`Queue     not used; last copies are made and garbage is taken out all the same: ${trouble}`]),
     ].join('\n'),
   ];
   if (running.length > 0)
@@ -24,8 +26,9 @@ export function jobsText(reply: JobsReply): string {
   if (parked.length > 0)
     parts.push(
       columns(
-        ['LEFT ALONE', 'ON', 'ATTEMPTS', 'LAST', 'BECAUSE'],
-        parked.map(({ block, server, count, agoMs, reason }) => [
+        ['LEFT ALONE', 'BLOCK', 'ON', 'ATTEMPTS', 'LAST', 'BECAUSE'],
+        parked.map(({ kind, block, server, count, agoMs, reason }) => [
+          kind,
           String(block),
           String(server),
           String(count),
@@ -80,8 +83,8 @@ export function whyText(reply: WhyReply): string {
     ...reply.work.map((one) => `wanted: ${one.kind} on server ${one.server}: ${one.reason}`),
     ...reply.blocked.map(({ kind, why }) => `wanted, and not possible now: ${kind}: ${why}`),
     ...reply.parked.map(
-      ({ server, count, agoMs, reason }) =>
-        `left alone on server ${server} for a while: failed ${count} times, last ${formatAge(agoMs)} ago: ${reason}`,
+      ({ kind, server, count, agoMs, reason }) =>
+        `${kind} is left alone on server ${server} for a while: failed ${count} times, last ${formatAge(agoMs)} ago: ${reason}`,
     ),
   ];
   parts.push(lines.length > 0 ? lines.join('\n') : 'It needs nothing.');
@@ -90,8 +93,16 @@ export function whyText(reply: WhyReply): string {
 
 export const formatRate = (bytesPerSecond: number): string => `${(bytesPerSecond / 1e6).toFixed(1)} MB/s`;
 
-export const etaText = (etaMs: number | undefined): string =>
-  etaMs === undefined || etaMs === 0 ? '' : `, done in about ${formatAge(etaMs)}`;
+export const etaText = ({
+  etaMs,
+  etaOfCopies,
+}: {
+  etaMs?: number | undefined;
+  etaOfCopies: boolean;
+}): string =>
+  etaMs === undefined || etaMs === 0
+    ? ''
+    : `, ${etaOfCopies ? 'all copies made' : 'done'} in about ${formatAge(etaMs)}`;
 
 function amountsText(amounts: PlanReply['amounts']): string {
   const all = amounts.filter(({ blocks }) => blocks > 0);

@@ -1,4 +1,4 @@
-import { mimeOf } from '../../client/gateway/media.ts';
+import { isPrivate as isPrivateType, mimeOf } from '../../client/gateway/media.ts';
 import { decodeIdx, IDX_LOST, SHA1_BYTES } from '../../common/format/idx.ts';
 import {
   nameFlagsOf,
@@ -56,6 +56,7 @@ export async function dumpBlock(options: DumpBlockOptions): Promise<boolean> {
       const { slot, cookie, size, dataCrc, ackedLength, mtimeMs, suffixHash } = header;
       const sha1 = header.sha1.toString('hex');
       const mediaType = mimeOf(header.mediaType);
+      const isPrivate = isPrivateType(header.mediaType);
       return emit({
         value: {
           kind: 'record',
@@ -66,6 +67,7 @@ export async function dumpBlock(options: DumpBlockOptions): Promise<boolean> {
           cookie,
           size,
           mediaType,
+          private: isPrivate,
           mtime: dateOf(mtimeMs),
           sha1,
           dataCrc,
@@ -79,7 +81,7 @@ export async function dumpBlock(options: DumpBlockOptions): Promise<boolean> {
         text:
           `${String(offset).padStart(10)}  slot ${String(slot).padEnd(7)} ${name}  ${String(size).padStart(9)} B  ` +
           `${mediaType.padEnd(12)} ${dateOf(mtimeMs)}  acked ${String(ackedLength).padStart(9)}  sha1 ${sha1}  ` +
-          [state, ...flags].join(' '),
+          [state, ...(isPrivate ? ['private'] : []), ...flags].join(' '),
       });
     },
   });

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { copyFile, link, mkdir, open, rename, unlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { extensionsOf } from '../../client/gateway/media.ts';
+import { extensionsOf, isPrivate } from '../../client/gateway/media.ts';
 import { TfsError } from '../../common/errors.ts';
 import { nameFlagsOf, type OpsState, sealOf } from '../../common/format/ops.ts';
 import { type RecordHeader, recordHeaderBytes } from '../../common/format/record.ts';
@@ -38,6 +38,8 @@ export interface SalvagedItem {
   readonly offset: number;
   readonly size: number;
   readonly sha1: string;
+  /** Was served to those alone who had a signed URL. */
+  readonly private: boolean;
   readonly outcome: 'extracted' | 'second-name' | 'deleted' | 'damaged';
   /** In the output directory; absent where none was written. */
   readonly file: string | undefined;
@@ -114,7 +116,10 @@ class Salvage {
     report.records++;
     const extension = extensionsOf(header.mediaType)[0] ?? '';
     const own = this.#nameOf(header.slot as number as FileId, header.cookie);
-    const item = { slot: header.slot, offset, size: header.size, sha1: header.sha1.toString('hex') };
+    const item = {
+      ...{ slot: header.slot, offset, size: header.size, sha1: header.sha1.toString('hex') },
+      private: isPrivate(header.mediaType),
+    };
     const emit = (name: string, outcome: SalvagedItem['outcome'], file?: string): void =>
       this.#options.onItem?.({ ...item, name, outcome, file });
     const names = this.#wantedNames(header, own);

@@ -4,8 +4,9 @@ import { HotPictures } from '../../../client/gateway/hot-pictures.ts';
 import type { PictureKey } from '../../../client/reader.ts';
 import { isTfsError, TfsError } from '../../../common/errors.ts';
 import type { BlockId, Cookie, FileId } from '../../../common/ids.ts';
-import { HOT_PICTURE_CHECK_MS } from '../../../common/limits.ts';
+import { HOT_PICTURE_CHECK_MS, HOT_PICTURE_UNCHECKED_MS_MAX } from '../../../common/limits.ts';
 import { type CheckReply, MediaType, NameFlag } from '../../../common/wire/messages.ts';
+import { TEST_RULES } from '../../kit/fake-gateway.ts';
 import { ManualClock } from '../../kit/manual-clock.ts';
 import { turns } from '../../kit/memory-net.ts';
 import { describe } from '../../kit/suite.ts';
@@ -46,6 +47,7 @@ class World {
       check: () => new Promise<CheckReply>((resolve) => this.checks.push(resolve)),
     } as unknown as TfsClient,
     this.clock,
+    TEST_RULES,
     1 << 20,
   );
 
@@ -58,6 +60,24 @@ class World {
 }
 
 describe('hot pictures', (test) => {
+  test('a picture that nobody asks for any more leaves the memory', async () => {
+    const world = new World();
+    const picture = await world.keep();
+    world.clock.advance(HOT_PICTURE_UNCHECKED_MS_MAX - 2 * HOT_PICTURE_CHECK_MS);
+    world.hot.sweep();
+    assert.is(world.hot.count, 1);
+    const checked = world.hot.recheck(NAME, picture);
+    world.checks[0]!({ nameFlags: 0, provisional: false });
+    await checked;
+    world.clock.advance(HOT_PICTURE_UNCHECKED_MS_MAX - 1);
+    world.hot.sweep();
+    assert.is(world.hot.count, 1, 'somebody has asked since');
+    world.clock.advance(2);
+    world.hot.sweep();
+    assert.is(world.hot.count, 0);
+    assert.is(world.hot.bytes, 0);
+  });
+
   test('who asks at the same time shares one question', async () => {
     const world = new World();
     const kept = await world.keep();

@@ -70,7 +70,7 @@ describe('what is not a proper request', (test) => {
   test('methods that are not possible are 405 with those that are', async (t) => {
     const gw = await FakeGateway.open(t);
     for (const [method, path, allow] of [
-      ['PUT', '/images/x', 'DELETE, GET, HEAD'],
+      ['PUT', '/images/x', 'DELETE, GET, HEAD, OPTIONS'],
       ['GET', '/images', 'POST'],
       ['DELETE', '/images', 'POST'],
       ['POST', '/images/x/metadata', 'GET, HEAD'],

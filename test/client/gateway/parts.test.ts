@@ -9,6 +9,7 @@ import { UploadGate } from '../../../client/gateway/upload-gate.ts';
 import { isTfsError, type TfsError } from '../../../common/errors.ts';
 import { tokenOf } from '../../../common/secrets.ts';
 import { Mutation } from '../../../common/wire/messages.ts';
+import { TEST_RULES } from '../../kit/fake-gateway.ts';
 import { ManualClock } from '../../kit/manual-clock.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -62,6 +63,19 @@ describe('tokens', (test) => {
       'UNAUTHORIZED',
     );
   });
+
+  test('an appkey is no bearer token, and a bearer token no appkey', () => {
+    const appkey = tokenOf('appkey-of-this-test', { kind: 'appkey', name: 'old' });
+    const both = new Tokens([a, appkey]);
+    assert.is(both.ofAppkey(appkey.text)?.name, 'old');
+    assert.is(both.require(bearer(a.text)).id, a.id);
+    for (const text of [a.text, '', `${appkey.text}x`, appkey.text.toUpperCase()])
+      assert.is(both.ofAppkey(text), undefined);
+    assert.is(
+      code(() => both.require(bearer(appkey.text))),
+      'UNAUTHORIZED',
+    );
+  });
 });
 
 describe('operation ids', (test) => {
@@ -72,6 +86,7 @@ describe('operation ids', (test) => {
     const ids = [
       putOpId(token, 'k', 0, sha1),
       putOpId(token, 'k', 1, sha1),
+      putOpId(token, 'k', 0, sha1, true),
       putOpId(token, 'l', 0, sha1),
       putOpId(token, 'k', 0, randomBytes(20)),
       putOpId(tokenOf('another-token-of-this-test'), 'k', 0, sha1),
@@ -165,7 +180,7 @@ describe('hot pictures', (test) => {
           resolve = yes;
         }),
     } as unknown as TfsClient;
-    const hot = new HotPictures(client, new ManualClock(), 1 << 20);
+    const hot = new HotPictures(client, new ManualClock(), TEST_RULES, 1 << 20);
     const key = { block: 1, fileId: 2, cookie: 3 } as Parameters<HotPictures['load']>[1];
     const facts = {
       sha1: randomBytes(20),
@@ -202,7 +217,7 @@ describe('hot pictures', (test) => {
       { facts: { ...facts, provisional: false }, first: Buffer.from('ab'), isWhole: false },
     ];
     const client = { get: async () => pictures.shift() } as unknown as TfsClient;
-    const hot = new HotPictures(client, new ManualClock(), 1 << 20);
+    const hot = new HotPictures(client, new ManualClock(), TEST_RULES, 1 << 20);
     const key = { block: 1, fileId: 2, cookie: 3 } as Parameters<HotPictures['load']>[1];
     for (const name of ['a', 'b']) {
       await hot.load(name, key);

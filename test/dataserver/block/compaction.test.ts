@@ -19,6 +19,7 @@ import {
   mutation,
   openStore,
   RushingClock,
+  raw,
   VERSION,
   type WorldOptions,
 } from '../../kit/block-world.ts';
@@ -196,6 +197,29 @@ describe('compaction', (test) => {
       shas.push(slot);
     }
     assert.equal(shas, [1, 2, 3, 4, 7, 8]);
+  });
+
+  test('what was prepared before a block was sealed anew is not committed after it', async (t) => {
+    const world = await ReplicaWorld.open(t, [300, 500, 40], { replicas: 1 });
+    const { writer } = world;
+    const { store } = world.replicas[0]!;
+    // Nobody was told of the last one.
+    const batch = writer.batch([writer.random.bytes(80)]);
+    await store.appendRaw(BLOCK, writer.superblock.session, batch.offset, raw(batch), writer.acked);
+    await world.seal();
+    const { version, seq } = store.info(BLOCK)!;
+    const order = { block: BLOCK, generation: 1, version, seq, bytesPerSecond: 1 << 30 };
+    const early = await store.prepareCompaction(order, []);
+    const shorter = { length: world.startOf(3), slots: 3, digest: undefined, epoch: 9 as Epoch };
+    await store.seal(BLOCK, shorter);
+    const commit = (made: PreparedGeneration) =>
+      store.commitGeneration(BLOCK, { ...made, generation: 1, epoch: EPOCH });
+    assert.is(await codeOf(commit(early)), 'CONFLICT');
+    const late = await store.prepareCompaction(order, []);
+    assert.equal([early.slots, late.slots], [4, 3]);
+    await commit(late);
+    assert.equal([store.info(BLOCK)!.slots, store.info(BLOCK)!.length], [3, late.length]);
+    assert.is(await codeOf(store.read(BLOCK, 3 as FileId, undefined, ALL, true)), 'NOT_FOUND');
   });
 
   test('whatever happened to the names: bytes are what lives, generation after generation', async (t) => {

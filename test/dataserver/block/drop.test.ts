@@ -79,6 +79,29 @@ describe('a replica is let go of', (test) => {
     assert.equal([...world.replicas[0]!.store.dropped], [BLOCK]);
   });
 
+  test('files that cannot be removed go later, without a restart; not those of a replica that has come back', async (t) => {
+    const world = await leftOut(t);
+    const { disk, store } = world.replicas[0]!;
+    disk.failure = { nth: 1, code: 'IO', kinds: ['read'] };
+    assert.is(await codeOf(store.drop(orderOf())), 'IO');
+    disk.failure = undefined;
+    assert.is(store.info(BLOCK), undefined, 'it is dropped all the same');
+    assert.ok((await filesOf(disk)).length > 0);
+    await store.purgeTrash();
+    assert.equal(await filesOf(disk), []);
+
+    const other = await leftOut(t);
+    const back = other.replicas[0]!;
+    back.disk.failure = { nth: 1, code: 'IO', kinds: ['read'] };
+    assert.is(await codeOf(back.store.drop(orderOf())), 'IO');
+    back.disk.failure = undefined;
+    for (const i of [1, 2]) await configure(other.replicas[i]!.store, AFTER, [1, 2, 3]);
+    const order = { ...other.order(), version: AFTER };
+    assert.is((await other.receive(0, [other.donor(1), other.donor(2)], order)).whole, true);
+    await back.store.purgeTrash();
+    assert.equal((await back.store.verify(BLOCK)).problems, []);
+  });
+
   test('while somebody reads it: the reading ends well', async (t) => {
     const world = await leftOut(t);
     const { store } = world.replicas[0]!;
@@ -119,7 +142,7 @@ describe('a replica is let go of', (test) => {
     const { state, flags, version, prepared, members, seal } = world.replicas[0]!.store.info(BLOCK)!;
     const held = (generation: number) =>
       ({ state, flags, version, prepared, members, seal, generation }) as Parameters<typeof whyKept>[0];
-    assert.match(whyKept(held(2), orderOf({ generation: 1 }), 1 as ServerId)!, 'generation 2');
+    assert.match(whyKept(held(2), orderOf({ generation: 1 }), 1 as ServerId)!.text, 'generation 2');
     assert.is(whyKept(held(0), orderOf({ generation: 1 }), 1 as ServerId), undefined);
   });
 
@@ -141,6 +164,10 @@ describe('a replica is let go of', (test) => {
     await configure(world.replicas[1]!.store, NEXT, [1, 2]);
     const without = world.replicas[1]!.store.drop({ ...order, version: NEXT });
     assert.is(await codeOf(without), 'CONFLICT', 'the third may hold more');
+    const missing = (...servers: number[]) =>
+      world.replicas[1]!.store.drop({ ...order, version: NEXT, missing: servers as ServerId[] });
+    assert.is(await codeOf(missing(3)), 'CONFLICT', 'nor has the leader heard it');
+    assert.is(await missing(4), true, 'it was left out, and holds nothing');
     await store.prepareOps(BLOCK, NEXT);
     assert.is(await store.drop(order), true, 'whatever was begun and never finished');
     await world.restart(0);

@@ -170,6 +170,40 @@ describe('records that are bad on every replica', (test) => {
     assert.equal([seal.length, seal.slots, seal.lost], [world.writer.offset, 6, 1]);
   });
 
+  test('what a disk fails to read for a while is not sealed as lost', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 2 });
+    const [one, two] = world.replicas;
+    await damage(world, 0, 3, 'payload');
+    await one!.store.fence(BLOCK, SEAL_EPOCH);
+    two!.disk.spoil(BLOCK_PATH, world.startOf(3), world.startOf(4));
+    const range = { offset: world.startOf(3), length: world.startOf(4) - world.startOf(3) };
+    const isUnread = async () => (await two!.store.readSound(BLOCK, 0, range)).unread;
+    assert.ok(await isUnread(), 'it may have what the other asks for');
+    // Found suspect by that: walked from its start.
+    await two!.store.fence(BLOCK, SEAL_EPOCH);
+    assert.ok(await isUnread());
+    const order = orderOf(world, { mayLose: true });
+    assert.is(await codeOf(two!.store.seal(BLOCK, order)), 'IO');
+    assert.is(two!.store.info(BLOCK)!.seal, undefined);
+    two!.disk.spoil(BLOCK_PATH, 0, 0);
+    await two!.store.fence(BLOCK, SEAL_EPOCH);
+    const { digest, lost } = await two!.store.seal(BLOCK, order);
+    assert.is(lost, undefined);
+    const same = { ...order, digest };
+    await complete(one!.store, [two!.store], same);
+    assert.ok((await one!.store.seal(BLOCK, same)).digest.equals(digest));
+  });
+
+  test('what a disk fails to read to the end is lost', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 1 });
+    const { store, disk } = world.replicas[0]!;
+    disk.spoil(BLOCK_PATH, world.startOf(3), world.startOf(4));
+    await store.readSound(BLOCK, 0, { offset: world.startOf(3), length: 1 });
+    await store.fence(BLOCK, SEAL_EPOCH);
+    const { lost } = await store.seal(BLOCK, orderOf(world, { mayLose: true, mayLoseUnread: true }));
+    assert.ok(lost! > 0);
+  });
+
   test('what is lost and turns up is sealed once more, with it', async (t) => {
     const world = await ReplicaWorld.open(t, SIZES);
     const [one, two, late] = world.replicas;

@@ -442,6 +442,27 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.ok((damaged.store.info(BLOCK)!.flags & BlockFlag.SUSPECT) !== 0);
   });
 
+  test('a disk that does not read at any moment leaves all of a new replica, or nothing that belongs to nobody', async (t) => {
+    const world = await sealed(t, [100, 8, 900]);
+    let failures = 0;
+    for (let nth = 1; ; nth++) {
+      const disk = new RecordingDisk();
+      const store = await openStore(disk, { server: 4 as ServerId });
+      disk.failure = { nth, code: 'IO', kinds: ['read', 'open'] };
+      const code = await codeOf(store.receiveReplica({ ...world.order(), joins: true }, [world.donor(1)]));
+      const isDone = disk.failure.nth > 0;
+      disk.failure = undefined;
+      if (store.info(BLOCK) === undefined) {
+        assert.is(code, 'IO');
+        assert.equal(await disk.list('blocks'), [], `after call ${nth}`);
+        failures++;
+      } else assert.equal((await store.verify(BLOCK)).problems, []);
+      await store.close();
+      if (isDone) break;
+    }
+    assert.ok(failures >= 4, `${failures}`);
+  });
+
   test('a damaged replica that was left out of the configuration is made whole where it is', async (t) => {
     const world = await sealed(t);
     await world.restart(0, (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(1)));
@@ -605,6 +626,7 @@ describe('a replica as a source', (test) => {
     assert.equal(await store.readRaw(BLOCK, 0, world.startOf(5) + 8, 2 * MIB), {
       bytes: Buffer.alloc(0),
       next: undefined,
+      unread: false,
     });
   });
 

@@ -3,7 +3,8 @@ import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import type { Epoch, FileId } from '../../../common/ids.ts';
 import { BlockState } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealOrder } from '../../../dataserver/block/store.ts';
-import { raw } from '../../kit/block-world.ts';
+import { openStore, raw } from '../../kit/block-world.ts';
+import type { RecordingDisk } from '../../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, IDX_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
 
@@ -49,6 +50,35 @@ async function fillAll(store: BlockStore, source: BlockStore, order: SealOrder):
 }
 
 describe('a block that two leaders have sealed', (test) => {
+  test('at a longer length loses nothing where it was killed before the newer seal was durable, and the power fails then', async (t) => {
+    const { world, long } = await uneven(t);
+    await long.seal(BLOCK, at(world, 5, 4));
+    const { disk } = world.replicas[0]!;
+    const killed: RecordingDisk[] = [];
+    disk.onStep = async () => {
+      killed.push(disk.fork());
+    };
+    await long.seal(BLOCK, at(world, 3, 6));
+    disk.onStep = undefined;
+    let again = 0;
+    for (const left of killed) {
+      const open = await openStore(left);
+      await open.close();
+      // Of what that process has changed the power failure keeps the one or the other.
+      const point = left.crashPoint();
+      for (let kept = -1; kept < point.units; kept++) {
+        const store = await openStore(point.image((unit) => unit === kept));
+        const { flags, length } = store.info(BLOCK)!;
+        assert.is(flags, 0, `sealed at ${length}`);
+        assert.ok(length === world.startOf(5) || length === world.startOf(3));
+        assert.equal((await store.verify(BLOCK)).problems, []);
+        if (length === world.startOf(5)) again++;
+        await store.close();
+      }
+    }
+    assert.ok(again > 0 && killed.length > 4);
+  });
+
   test('at a shorter length gets the rest, under the newer epoch', async (t) => {
     const { world, long, short } = await uneven(t);
     await short.seal(BLOCK, at(world, 3, 4));

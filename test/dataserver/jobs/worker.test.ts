@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import { TfsError } from '../../../common/errors.ts';
 import { type BlockId, epochOf, incarnationOf, serverId } from '../../../common/ids.ts';
+import type { CompactReply } from '../../../common/wire/compaction.ts';
 import type { Repair } from '../../../common/wire/control.ts';
 import type { EndJob, TakeJob, TakeJobReply } from '../../../common/wire/jobs.ts';
 import { Op } from '../../../common/wire/messages.ts';
@@ -30,6 +31,9 @@ class World {
   readonly asked: TakeJob[] = [];
   readonly ended: EndJob[] = [];
   readonly made: Repair[] = [];
+  readonly scrubbed: BlockId[] = [];
+  readonly compacted: object[] = [];
+  compactReply: CompactReply | Error = { generation: 0, freedBytes: 0 };
   reply: TakeJobReply = { answer: 'replicate', order: ORDER, bytesPerSecond: 1_000_000, msMax: 60_000 };
   make: (pace: Pace) => Promise<void> = async () => undefined;
   endFails = false;
@@ -44,6 +48,11 @@ class World {
           this.asked.push(message as TakeJob);
           return this.reply as T;
         }
+        if (op === Op.COMPACT) {
+          this.compacted.push(message);
+          if (this.compactReply instanceof Error) throw this.compactReply;
+          return this.compactReply as T;
+        }
         if (this.endFails) throw new TfsError('CONNECTION_LOST', 'planted');
         this.ended.push(message as EndJob);
         return {} as T;
@@ -54,6 +63,12 @@ class World {
         this.made.push(order);
         await this.make(pace!);
         return { whole: true, fetched: 1, lost: 0 };
+      },
+    },
+    scrubber: {
+      readThrough: async (block, pace) => {
+        this.scrubbed.push(block);
+        await this.make(pace);
       },
     },
     clock: this.clock,
@@ -175,5 +190,37 @@ describe('the worker of a DataServer', (test) => {
     };
     const stopped = await world.handle().catch((error: TfsError) => error.code);
     assert.is(stopped, 'CLOSED');
+  });
+
+  test('a scrub is read through at the pace of all jobs, and what came of it counted', async () => {
+    const world = new World();
+    world.reply = { answer: 'scrub', block: BLOCK, bytes: 1000, bytesPerSecond: 1e6, msMax: 60_000 };
+    world.make = async (pace) => pace.came(500);
+    const percents: number[] = [];
+    const handled = world.handle({ ...JOB, kind: 'scrub' }, (percent) => percents.push(percent));
+    await turns(5);
+    assert.equal(world.ended, [], 'half a millisecond has to pass');
+    world.clock.advance(1);
+    assert.is(await handled, 'done');
+    assert.equal(world.scrubbed, [BLOCK]);
+    assert.equal(world.made, []);
+    assert.equal(percents, [50]);
+    assert.is(world.ended[0]!.bytes, 500);
+  });
+
+  test('a compaction is asked for of the leader, for the usual share of garbage', async () => {
+    const world = new World();
+    world.reply = { answer: 'compact', block: BLOCK, bytes: 1000, bytesPerSecond: 1e6, msMax: 60_000 };
+    const compact = { ...JOB, kind: 'compact' };
+    assert.is(await world.handle(compact), 'done');
+    assert.equal(world.compacted, [{ block: BLOCK, gain: 'share' }]);
+    assert.is(world.ended[0]!.bytes, 0, 'nothing was to be gained');
+    world.compactReply = { generation: 1, freedBytes: 400 };
+    assert.is(await world.handle(compact), 'done');
+    assert.is(world.ended[1]!.bytes, 1000);
+    world.compactReply = new TfsError('UNAVAILABLE', 'planted');
+    const failed = await world.handle(compact).catch((error: unknown) => error);
+    assert.is((failed as Error).message, 'planted', 'the queue brings it again');
+    assert.is(world.ended[2]!.failure, 'planted');
   });
 });

@@ -1,28 +1,15 @@
 import * as assert from 'uvu/assert';
-import { type BlockId, type Epoch, epochOf } from '../../../common/ids.ts';
+import type { BlockId } from '../../../common/ids.ts';
 import { silentLog } from '../../../common/log.ts';
 import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
-import type { BlockInfo } from '../../../dataserver/block/store.ts';
 import { isLedgerKey, ScrubLedger } from '../../../dataserver/scrub/ledger.ts';
-import { beginPass, dueIn, isPassDue, isScrubbed } from '../../../dataserver/scrub/pass.ts';
+import { beginPass, dueIn, isPassDue, isScrubbed, type Replica } from '../../../dataserver/scrub/pass.ts';
 import { superblockOf } from '../../kit/block-world.ts';
 import { MemoryKvMedium } from '../../kit/memory-kv.ts';
+import { MADE_AT, replica } from '../../kit/scrubbed-replica.ts';
 import { describe } from '../../kit/suite.ts';
 
-const MADE_AT = superblockOf(1).createdAtMs;
-const SEAL = { length: 5000, slots: 3, digest: Buffer.alloc(32), epoch: epochOf(1) as Epoch };
 const NOW = MADE_AT + 1_000_000;
-
-type Replica = Pick<BlockInfo, 'block' | 'state' | 'flags' | 'seal' | 'superblock' | 'length'>;
-const replica = (block: number, overrides: Partial<Replica> = {}): Replica => ({
-  block: block as BlockId,
-  state: BlockState.SEALED,
-  flags: 0,
-  seal: SEAL,
-  superblock: superblockOf(block),
-  length: 5000,
-  ...overrides,
-});
 
 const due = (
   replicas: readonly Replica[],
@@ -54,7 +41,7 @@ describe('a pass of the scrub', (test) => {
       assert.not(isScrubbed(replica(1, { state, seal: undefined })));
     assert.not(isScrubbed(replica(1, { flags: BlockFlag.SUSPECT })));
     assert.not(isScrubbed(replica(1, { flags: BlockFlag.SUSPECT | BlockFlag.QUARANTINED })));
-    assert.ok(isScrubbed(replica(1, { flags: BlockFlag.SUSPECT, seal: { ...SEAL, lost: 2 } })));
+    assert.ok(isScrubbed(replica(1, { flags: BlockFlag.SUSPECT, seal: { ...replica(1).seal!, lost: 2 } })));
   });
 
   test('passes begin as far apart as one may take, however soon one is over', () => {

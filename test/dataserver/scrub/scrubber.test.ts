@@ -1,4 +1,6 @@
 import * as assert from 'uvu/assert';
+import { isTfsError, TfsError } from '../../../common/errors.ts';
+import type { BlockId } from '../../../common/ids.ts';
 import { SCRUB_BYTES_PER_SECOND_MIN, SCRUB_FIRST_MS } from '../../../common/limits.ts';
 import { BlockFlag } from '../../../common/wire/messages.ts';
 import { ScrubWorld } from '../../kit/scrub-world.ts';
@@ -119,6 +121,16 @@ describe('the scrub of a disk', (test) => {
     assert.is(world.ledger.pass!.replicas, 5);
   });
 
+  test('what was read in the future, as a clock says that was set back, is read once more', async (t) => {
+    const world = await ScrubWorld.open(t, 4, LARGE);
+    await world.begun();
+    await world.until(() => (world.ledger.pass?.replicas ?? 0) === 2, 60_000);
+    for (const block of world.blocks) await world.ledger.read(block, world.clock.now() + 3_600_000);
+    await world.until(() => world.isOver, 120_000);
+    assert.is(world.scrubber.stats.replicas, 6, 'two before, and all of them since');
+    for (const block of world.blocks) assert.ok(world.ledger.readAtMs(block)! <= world.clock.now());
+  });
+
   test('what was read through is told for a while', async (t) => {
     const world = await ScrubWorld.open(t, 2, SMALL);
     assert.equal(world.scrubber.scrubbed, []);
@@ -127,5 +139,111 @@ describe('the scrub of a disk', (test) => {
     assert.equal([...world.scrubber.scrubbed].sort(), world.blocks);
     await world.pass(4000);
     assert.equal(world.scrubber.scrubbed, []);
+  });
+
+  /** A job that may read as fast as it likes, until it is told otherwise. */
+  const job = (world: ScrubWorld) => {
+    let isLate = false;
+    const pace = {
+      bytes: 0,
+      late: (): void => {
+        isLate = true;
+      },
+      came: async (bytes: number): Promise<void> => {
+        pace.bytes += bytes;
+        await world.clock.sleep(1);
+      },
+      assertInTime: (): void => {
+        if (isLate) throw new TfsError('DEADLINE', 'planted');
+      },
+    };
+    return pace;
+  };
+  const ended = async (world: ScrubWorld, work: Promise<void>): Promise<string> => {
+    let how: string | undefined;
+    work.then(
+      () => {
+        how = 'done';
+      },
+      (error: unknown) => {
+        how = isTfsError(error) ? error.code : String(error);
+      },
+    );
+    await world.until(() => how !== undefined, 3600_000);
+    return how!;
+  };
+
+  test('a job has one replica read through, which counts in the pass that is under way', async (t) => {
+    const world = await ScrubWorld.open(t, 4, LARGE);
+    await world.begun();
+    const [, , third, last] = world.blocks;
+    world.flip(last!, 30_000);
+    await world.pass(100);
+    const pace = job(world);
+    assert.is(await ended(world, world.scrubber.readThrough(last!, pace)), 'done');
+    assert.ok(pace.bytes > 3 * 700_000);
+    assert.ok(world.ledger.readAtMs(last!)! >= world.ledger.pass!.startedAtMs);
+    assert.equal(
+      [world.ledger.pass!.replicas, world.ledger.pass!.damaged],
+      [1, 1],
+      'before the first of the pass',
+    );
+    assert.is(world.store.info(last!)!.flags, BlockFlag.SUSPECT);
+    assert.ok(world.scrubber.scrubbed.includes(last!), 'the leader compares it');
+    assert.is(await ended(world, world.scrubber.readThrough(third!, job(world))), 'done');
+    await world.until(() => world.isOver, 120_000);
+    assert.is(world.ledger.pass!.replicas, 4);
+    assert.is(world.scrubber.stats.replicas, 4, 'none twice');
+    assert.is(world.scrubber.figures.leftBytes, 0);
+    const { pass } = world.ledger;
+    await world.pass(5_000);
+    assert.is(await ended(world, world.scrubber.readThrough(world.blocks[0]!, pace)), 'done');
+    assert.equal(world.ledger.pass, pass, 'in no pass');
+    assert.ok(world.ledger.readAtMs(world.blocks[0]!)! > pass!.endedAtMs!);
+  });
+
+  test('a job that is too late, or for what is not here, or is stopped, reads no more and counts nothing', async (t) => {
+    const world = await ScrubWorld.open(t, 1, LARGE);
+    const [block] = world.blocks as [BlockId];
+    const late = job(world);
+    late.late();
+    assert.is(await ended(world, world.scrubber.readThrough(block, late)), 'DEADLINE');
+    assert.is(await ended(world, world.scrubber.readThrough(7 as BlockId, job(world))), 'DONT_KNOW');
+    const stopped = job(world);
+    const work = world.scrubber.readThrough(block, stopped);
+    await world.until(() => stopped.bytes > 0);
+    const closed = world.scrubber.close();
+    assert.is(await ended(world, work), 'CLOSED');
+    await closed;
+    assert.is(world.ledger.readAtMs(block), undefined);
+  });
+
+  test('a job gives way to reads of pictures, and up when they are always in the way', async (t) => {
+    const world = await ScrubWorld.open(t, 1, { count: 10, bytes: 700_000 });
+    const { reads, clock } = world;
+    const note = (ms: number): void => reads.end(clock.monotonic() - ms);
+    for (let i = 0; i < 100; i++) note(0);
+    const work = world.scrubber.readThrough(world.blocks[0]!, job(world));
+    let isOver = false;
+    const outcome = ended(world, work).finally(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await reads.piece(async () => undefined);
+      for (let i = 0; i < 60; i++) note(30);
+      await world.pass(500);
+    }
+    assert.is(await outcome, 'UNAVAILABLE');
+    assert.is(world.ledger.readAtMs(world.blocks[0]!), undefined);
+  });
+
+  test('what has just been made whole is as good as read', async (t) => {
+    const world = await ScrubWorld.open(t, 2, SMALL);
+    await world.scrubber.close();
+    world.clock.leap(9 * 24 * 3600 * 1000);
+    const overdue = () => world.scrubber.overdue.map(({ block }) => block);
+    assert.equal(overdue(), world.blocks);
+    world.scrubber.made(world.blocks[0]!);
+    assert.equal(overdue(), world.blocks.slice(1));
   });
 });

@@ -4,14 +4,18 @@ import { readBack } from '../../kit/read-back.ts';
 import { untilAlike } from '../../kit/replicas-alike.ts';
 import type { VerifyingLoad } from '../../kit/verifying-load.ts';
 import { seconds } from '../cell.ts';
-import { Scene } from '../scene.ts';
+import { Scene, type SceneOptions } from '../scene.ts';
 
 export interface FigureOptions {
   /** How often the fault is repeated; each figure has a default. */
   readonly times: number | undefined;
   readonly perSecond: number;
   readonly seconds: number;
+  /** Of pictures that are stored first; each figure that does so has a default. */
+  readonly megabytes: number | undefined;
   readonly keep: boolean;
+  /** Only the parts of a figure whose names contain one of these; all when empty. */
+  readonly only: readonly string[];
 }
 
 export interface FigureReport {
@@ -27,7 +31,7 @@ const SAMPLES_MAX = 20;
 
 /** Opens a scene for a figure and closes it. @throws Error when this machine does not allow it */
 export async function withScene<T>(
-  options: FigureOptions & { readonly withoutRedis?: boolean },
+  options: FigureOptions & SceneOptions,
   use: (scene: Scene) => Promise<T>,
 ): Promise<T> {
   const scene = await Scene.open(options);
@@ -48,8 +52,9 @@ export async function verdict(
   load: VerifyingLoad,
   faults: readonly FaultWindow[],
 ): Promise<{ readonly text: string; readonly wrong: string[] }> {
-  const seen = checkHistory(scene.history, { faults });
-  const back = await readBack(scene.probe, scene.history, { faults, withinMs: SETTLE_MS_MAX });
+  const checks = { ...scene.checks, faults };
+  const seen = checkHistory(scene.history, checks);
+  const back = await readBack(scene.probe, scene.history, { ...checks, withinMs: SETTLE_MS_MAX });
   const violations = [...seen, ...back.violations];
   const unlike = await untilAlike(scene.probe, SETTLE_MS_MAX);
   const wrong = [...violations.slice(0, SAMPLES_MAX).map(textOf), ...unlike, ...load.unexpected];

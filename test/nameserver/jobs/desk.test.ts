@@ -44,6 +44,12 @@ class World extends PlannedWorld {
       pauses: { isPaused: () => this.isPaused },
       log: silentLog,
       rates: this.rates,
+      isViewComplete: () => this.viewComplete,
+      garbage: {
+        garbagePercent: this.garbagePercent,
+        isLeftAlone: (block) => this.leftAlone.has(block),
+      },
+      erasures: this.erased,
       servers: () => this.servers,
       reign: () => this.reign,
       reachable: (id) =>
@@ -63,14 +69,18 @@ class World extends PlannedWorld {
     this.giveUp(3);
   }
 
-  ask(server: number, { block = B, incarnation = 1 } = {}): TakeJob {
+  ask(server: number, { block = B, incarnation = 1, kind = 'replicate' as TakeJob['kind'] } = {}): TakeJob {
     const [id] = servers(server) as [ServerId];
-    return { kind: 'replicate', block, server: id, incarnation: incarnationOf(incarnation), round: 1 };
+    return { kind, block, server: id, incarnation: incarnationOf(incarnation), round: 1 };
   }
 
-  async take(server: number, options: { block?: BlockId; incarnation?: number } = {}): Promise<string> {
+  async take(
+    server: number,
+    options: { block?: BlockId; incarnation?: number; kind?: TakeJob['kind'] } = {},
+  ): Promise<string> {
     const answer = await this.desk.take(this.ask(server, options));
     if (answer.answer === 'unwanted') return answer.why;
+    if (answer.answer !== 'replicate') return `${answer.answer} ${answer.block} of ${answer.bytes} bytes`;
     return `from ${answer.order.sources.map(({ id }) => id).join(' ')}`;
   }
 
@@ -84,7 +94,7 @@ const NOTHING = 'nothing of that kind is to be done for this block';
 describe('the desk where jobs are asked for', (test) => {
   test('orders what the map says is to be done, under its reign, and nothing on the word of a job', async () => {
     const world = new World();
-    const order = (await world.desk.give(world.ask(4))) as JobOrder;
+    const order = (await world.desk.give(world.ask(4))) as Extract<JobOrder, { answer: 'replicate' }>;
     assert.equal(order.order.reign, reignOf(3));
     assert.equal(order.order.seal, SEAL);
     assert.ok(order.order.joins);
@@ -122,7 +132,14 @@ describe('the desk where jobs are asked for', (test) => {
     const world = new World();
     await world.take(5);
     world.desk.end({ ...world.ask(5), bytes: 5000 });
-    assert.equal(world.desk.stats, { granted: 1, refused: 0, done: 1, failed: 0, bytes: 5000 });
+    assert.equal(world.desk.stats, {
+      granted: 1,
+      refused: 0,
+      done: 1,
+      failed: 0,
+      bytes: 5000,
+      copiedBytes: 5000,
+    });
     world.tidy();
     assert.is(await world.take(4), NOTHING);
     world.block({ 5: {} }, { members: [1, 2, 3] });
@@ -235,4 +252,47 @@ describe('the desk where jobs are asked for', (test) => {
     );
     assert.is(shareOf({ ...rates, clusterBytesPerSecond: undefined }, 1000), 100);
   });
-}, 20_000);
+
+  test('one compaction at a time on a server, and two that a server takes part in', async () => {
+    const world = new World(9);
+    const rich = { length: 1_000_000, deadBytes: 500_000 };
+    const kind = 'compact';
+    const blockOf = (i: number) => (B + 10 + i) as BlockId;
+    // Sequenced by 1, 1, 4, 5 and 6; server 2 has a part in all but the last.
+    for (const [i, [a, b, c]] of [
+      [1, 2, 6],
+      [1, 2, 6],
+      [4, 2, 7],
+      [5, 2, 8],
+      [6, 7, 8],
+    ].entries())
+      world.block({ [a!]: rich, [b!]: rich, [c!]: rich }, { block: blockOf(i), members: [a!, b!, c!] });
+    assert.is(await world.take(2, { block: blockOf(0), kind }), NOTHING, 'it does not sequence it');
+    const yes = (i: number) => `compact ${blockOf(i)} of 1000000 bytes`;
+    assert.is(await world.take(1, { block: blockOf(0), kind }), yes(0));
+    assert.is(await world.take(1, { block: blockOf(0), kind }), yes(0), 'the same once more');
+    assert.match(await world.take(1, { block: blockOf(1), kind }), /does compact of block .* one such job/);
+    assert.is(await world.take(4, { block: blockOf(2), kind }), yes(2));
+    assert.is(
+      await world.take(5, { block: blockOf(3), kind }),
+      'server 2 rewrites as many blocks as it may at a time',
+    );
+    assert.is(await world.take(6, { block: blockOf(4), kind }), yes(4));
+    world.desk.end({ ...world.ask(1, { block: blockOf(0), kind }), bytes: 1_000_000 });
+    assert.is(await world.take(5, { block: blockOf(3), kind }), yes(3));
+    assert.match(await world.take(4, { block: B }), /^from/, 'a copy is made all the same');
+  });
+
+  test('a compaction that fails again and again is left alone, and copies are not', async () => {
+    const world = new World();
+    const rich = { length: 1_000_000, deadBytes: 500_000 };
+    const [block, kind] = [(B + 1) as BlockId, 'compact' as const];
+    world.block({ 1: rich, 2: rich, 4: rich }, { block });
+    for (let i = 0; i < JOB_ATTEMPTS_MAX; i++) {
+      assert.match(await world.take(1, { block, kind }), /^compact/);
+      world.desk.end({ ...world.ask(1, { block, kind }), failure: 'planted', bytes: 0 });
+    }
+    assert.match(await world.take(1, { block, kind }), /it failed on server 1 several times/);
+    assert.not(world.desk.failures.isParked({ kind: 'replicate', block, server: world.ask(1).server }));
+  });
+});

@@ -16,13 +16,16 @@ class Asked {
   readonly queues: MemoryQueues;
   block = 0;
   spare!: FakeDataServer;
+  /** A member of the block. */
+  victim!: FakeDataServer;
 
   private constructor(world: World) {
     this.world = world;
     this.queues = new MemoryQueues(world.clock);
   }
 
-  static async start(t: TestContext): Promise<Asked> {
+  /** @param silence of the victim */
+  static async start(t: TestContext, { silence = true } = {}): Promise<Asked> {
     const world = new World(t, { dataservers: 4 });
     const asked = new Asked(world);
     const { queues } = asked;
@@ -43,7 +46,9 @@ class Asked {
     await world.pass(3000);
     const isMember = ({ id }: FakeDataServer) => members.some((member) => member.id === id);
     asked.spare = world.data.find((server) => !isMember(server))!;
-    world.alive.delete(world.data.filter(isMember).at(-1)!);
+    asked.victim = world.data.filter(isMember).at(-1)!;
+    if (!silence) return asked;
+    world.alive.delete(asked.victim);
     await world.pass(30_000);
     return asked;
   }
@@ -55,6 +60,31 @@ class Asked {
 }
 
 describe('what an operator asks about jobs', (test) => {
+  test('copies on a disk that refuses writes do not count, those on one that hangs only after the dead time', async (t) => {
+    const asked = await Asked.start(t, { silence: false });
+    const { world, victim } = asked;
+    const reasons = async () => {
+      const { work } = await asked.ask(Op.PLAN, { max: 10 }, zPlanReply);
+      return work?.map(({ reason }) => reason);
+    };
+    victim.io = { healthy: false, readOnly: false, probeMs: 1, failed: true };
+    await world.pass(3_000);
+    assert.equal(await reasons(), [], 'a moment is nothing');
+    await world.pass(6_000);
+    assert.match((await reasons())!.join(), new RegExp(`server ${victim.id}: its disk has failed`));
+    victim.io = { healthy: true, readOnly: false, probeMs: 1 };
+    await world.pass(3_000);
+    assert.equal(await reasons(), [], 'it is as good as before');
+    victim.io = { healthy: false, readOnly: false, probeMs: 9_000, slow: true };
+    await world.pass(15_000);
+    assert.equal(await reasons(), []);
+    await world.pass(10_000);
+    assert.match(
+      (await reasons())!.join(),
+      new RegExp(`server ${victim.id}: its disk has hung for more than 20 s`),
+    );
+  });
+
   test('what is planned, why, what waits, and of one block everything', async (t) => {
     const asked = await Asked.start(t);
     const { block, spare } = asked;

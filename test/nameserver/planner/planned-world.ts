@@ -12,6 +12,8 @@ export interface Reported {
   readonly state?: BlockState;
   readonly flags?: number;
   readonly length?: number;
+  readonly deadBytes?: number;
+  readonly generation?: number;
 }
 export const SUSPECT: Reported = { flags: BlockFlag.SUSPECT };
 
@@ -20,7 +22,13 @@ export class PlannedWorld {
   readonly map = new BlockMap();
   readonly servers = new Map<ServerId, ServerSight>();
   readonly making = new Map<BlockId, ServerId[]>();
+  /** Kind, block and server. */
   readonly parked = new Set<string>();
+  readonly underWay = new Set<string>();
+  readonly leftAlone = new Set<BlockId>();
+  readonly erased = new Set<BlockId>();
+  viewComplete = true;
+  garbagePercent = 15;
 
   constructor(count: number) {
     for (let id = 1; id <= count; id++) this.server(id);
@@ -30,7 +38,12 @@ export class PlannedWorld {
     return {
       servers: this.servers,
       making: (block) => this.making.get(block) ?? [],
-      isParked: (block, server) => this.parked.has(`${block} ${server}`),
+      isUnderWay: ({ kind, block, server }) => this.underWay.has(`${kind} ${block} ${server}`),
+      isParked: ({ kind, block, server }) => this.parked.has(`${kind} ${block} ${server}`),
+      isViewComplete: this.viewComplete,
+      garbagePercent: this.garbagePercent,
+      isLeftAlone: (block) => this.leftAlone.has(block),
+      isErased: (block) => this.erased.has(block),
     };
   }
 
@@ -47,6 +60,7 @@ export class PlannedWorld {
       usedPercent: 50,
       capacityBytes: 1e12,
       roomBytes: 1e9,
+      overdue: new Map(),
       ...before,
       ...changed,
     });

@@ -112,7 +112,7 @@ describe('what a block with too few copies needs', (test) => {
     world.server(4, { roomBytes: 100 });
     world.server(5, { refuses: 'it stops' });
     world.server(6);
-    world.parked.add(`${B} 6`);
+    world.parked.add(`replicate ${B} 6`);
     world.server(7, { domain: 'd1' });
     assert.equal(world.plan(), [
       `no replicate: ${two}; no other failure domain takes it ` +

@@ -15,7 +15,7 @@ const bench = (...args: string[]) =>
 describe('bench', (test) => {
   test('the help names every benchmark', async () => {
     const { stdout } = await bench('--help');
-    for (const name of ['rpc', 'get', 'put', 'dedup', 'cold', 'index', 'block-map', 'restart'])
+    for (const name of ['rpc', 'get', 'put', 'dedup', 'cold', 'index', 'block-map', 'restart', 'renditions'])
       assert.match(stdout, new RegExp(`^  ${name} `, 'm'));
   });
 

@@ -34,7 +34,15 @@ type Blocks = Partial<ClusterMap['blocks']>;
 const withServers = (...servers: ServerInfo[]): Facts =>
   healthy({ nameservers: nameservers(map({ servers })) });
 const withBlocks = (blocks: Blocks): Facts => healthy({ nameservers: nameservers(map({ blocks })) });
-const IDLE = { wantedBlocks: 0, wantedBytes: 0, running: 0, parked: 0, bytesPerSecond: 0, paused: [] };
+const IDLE = {
+  wantedBlocks: 0,
+  wantedBytes: 0,
+  running: 0,
+  parked: 0,
+  bytesPerSecond: 0,
+  etaOfCopies: false,
+  paused: [],
+};
 const withJobs = (jobs: Partial<NonNullable<ClusterMap['jobs']>>): Facts =>
   healthy({ nameservers: nameservers(map({ jobs: { ...IDLE, ...jobs } })) });
 const unwell = (overrides: Partial<ServerInfo>): Facts =>
@@ -271,6 +279,19 @@ const SYMPTOMS: readonly Symptom[] = [
     verdict: 'degraded',
     codes: ['disk-slow'],
     says: ['900 ms', 'iostat'],
+  },
+  {
+    name: 'a clock is wrong',
+    facts: unwell({ clockAheadMs: -7_200_000 }),
+    verdict: 'degraded',
+    codes: ['clock-wrong'],
+    says: ['2 h behind', 'timedatectl'],
+  },
+  {
+    name: 'clocks are never quite the same',
+    facts: unwell({ clockAheadMs: 900 }),
+    verdict: 'healthy',
+    codes: [],
   },
   {
     name: 'a heartbeat is late',
@@ -547,6 +568,32 @@ const SYMPTOMS: readonly Symptom[] = [
     }),
     verdict: 'degraded',
     codes: ['checkpoint-failing', 'dedup-off'],
+  },
+  {
+    name: 'a cache in front does not take purges, for long; another only just',
+    facts: healthy({
+      processes: [
+        ...withProcess('gateway', 0, {
+          details: { purgesPending: 7, purgeFailing: 'cache edge: it answered 503', purgeFailingMs: 400_000 },
+        }),
+        row('gateway', 9, {
+          details: { purgesPending: 3, purgeFailing: 'cache x: late', purgeFailingMs: 4_000 },
+        }),
+      ],
+    }),
+    verdict: 'degraded',
+    codes: ['caches-not-purged'],
+    says: ['for 6 min, 7 purges wait', 'cache edge: it answered 503'],
+  },
+  {
+    name: 'a cache in front that has just begun to fail is no finding',
+    facts: healthy({
+      processes: withProcess('gateway', 0, {
+        details: { purgesPending: 3, purgeFailing: 'cache x: late', purgeFailingMs: 4_000 },
+      }),
+    }),
+    verdict: 'healthy',
+    codes: [],
   },
 ];
 

@@ -45,6 +45,7 @@ export function server(id: number, overrides: Partial<ServerInfo> = {}): ServerI
     lostRecords: 0,
     leaving: false,
     drained: false,
+    clockAheadMs: 0,
     ...overrides,
   };
 }

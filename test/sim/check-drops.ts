@@ -1,0 +1,137 @@
+import { type DropEntry, DropReason, decodeDropLog } from '../../common/format/drop-log.ts';
+import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import { sealInForce } from '../../common/format/ops.ts';
+import type { BlockId } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import type { BlockStory } from './block-story.ts';
+import type { AckSight } from './check-acks.ts';
+import { whyNotGeneration } from './generation-image.ts';
+import type { MountLook } from './mount-look.ts';
+import { type ObservedServer, Violation } from './observed.ts';
+import type { Observer } from './observer.ts';
+
+const DROP_LOG = 'drop.log';
+const BLOCKS = 'blocks/';
+
+/** Replicas that go: only what enough others have, or what holds nothing. */
+export class DropLook {
+  readonly #server: ObservedServer;
+  /** Newest entry of each block. */
+  #entries = new Map<BlockId, DropEntry>();
+  /** Every entry that was in the log: one that a later one has followed stays in it. */
+  readonly #seen = new Set<string>();
+  /** The disk was another one, or earlier: a leader may not know it yet, and nobody can say what it lacks. */
+  #wasReplaced = false;
+
+  constructor(server: ObservedServer) {
+    this.#server = server;
+  }
+
+  get wasReplaced(): boolean {
+    return this.#wasReplaced;
+  }
+
+  /** @throws Violation I11 */
+  look(observer: Observer, mount: MountLook): void {
+    const { medium } = this.#server;
+    if (mount.dirty.has(DROP_LOG) && !medium.damaged.has(DROP_LOG)) this.#readLog(observer);
+    for (const path of mount.dirty) {
+      const file = path.startsWith(BLOCKS) ? parseBlockFileName(path.slice(BLOCKS.length)) : undefined;
+      if (file?.kind === 'blk' && medium.durable(path) === undefined)
+        this.#gone(observer, mount, file.block, file.number);
+    }
+  }
+
+  isDropped(block: BlockId): boolean {
+    const entry = this.#entries.get(block);
+    return entry !== undefined && entry.reason !== DropReason.RETURNED;
+  }
+
+  replaced(): void {
+    this.#entries.clear();
+    this.#seen.clear();
+    this.#wasReplaced = true;
+  }
+
+  #readLog(observer: Observer): void {
+    const bytes = this.#server.medium.durable(DROP_LOG);
+    const log = bytes && decodeDropLog(bytes);
+    if (log === undefined || !log.ok) return;
+    for (const entry of log.value.entries) {
+      this.#entries.set(entry.block, entry);
+      const seen = textOf(entry);
+      if (this.#seen.has(seen)) continue;
+      this.#seen.add(seen);
+      const story = observer.stories.get(entry.block);
+      if (story !== undefined) this.#judge(observer, story, entry);
+    }
+  }
+
+  #judge(observer: Observer, story: BlockStory, { reason }: DropEntry): void {
+    const { block, superblock, ackedLength } = story;
+    if (reason === DropReason.RETURNED) return;
+    const where = { server: this.#server.id, block };
+    if (reason === DropReason.RETIRED) {
+      if (ackedLength > SUPERBLOCK_BYTES)
+        throw new Violation('I11', where, 'retired as empty, and a name in it was acknowledged');
+      return;
+    }
+    const good = [...observer.mounts.values()].filter(
+      (mount) => mount.server.id !== this.#server.id && isGoodCopy(mount, story, observer.sight),
+    );
+    const wanted = superblock.targetReplicas;
+    const domains = domainsOf(good);
+    if (domains < wanted)
+      throw new Violation('I11', where, `dropped, and ${domains} domains have good copies, not ${wanted}`);
+    // Higher promises wait for what is done under this one: it is still that of the leader who ordered it.
+    const { reign } = observer.mounts.get(this.#server.id)!.promises;
+    const counted = domainsOf(good.filter(({ promises }) => promises.hasPromised(reign)));
+    if (counted < wanted)
+      throw new Violation(
+        'I11',
+        where,
+        `dropped for epoch ${reign.epoch} of NameServer ${reign.nameserver}, ` +
+          `and only ${counted} domains with good copies, not ${wanted}, ever obeyed that leader`,
+      );
+  }
+
+  #gone(observer: Observer, mount: MountLook, block: BlockId, generation: number): void {
+    const story = observer.stories.get(block);
+    // A replica whose making failed in its last steps leaves nothing behind.
+    if (story === undefined || this.isDropped(block) || !mount.live.wasHeld(block)) return;
+    const others = mount.files.get(block) ?? new Set();
+    const committed = mount.logs.get(block)?.state.generation?.generation;
+    // A next file that was not committed, or one that another has taken the place of.
+    if (generation > (committed ?? 0) || (others.size > 0 && others.has(committed ?? 0))) return;
+    if (story.progressOf(this.#server.id).everLength === SUPERBLOCK_BYTES && generation === 0) return;
+    throw new Violation(
+      'I11',
+      { server: this.#server.id, block },
+      `the file of generation ${generation} is gone, and nothing says why`,
+    );
+  }
+}
+
+const domainsOf = (mounts: readonly MountLook[]): number =>
+  new Set(mounts.map(({ server }) => server.domain)).size;
+
+/** Sealed, and with everything that the seal says. Damage that was done on purpose nobody can know of. */
+function isGoodCopy(mount: MountLook, story: BlockStory, sight: AckSight): boolean {
+  const { medium, id } = mount.server;
+  const { block } = story;
+  if (mount.drops.isDropped(block)) return false;
+  const state = mount.logs.get(block)?.state;
+  const seal = state && sealInForce(state);
+  const generation = state?.generation;
+  const path = `${BLOCKS}${blockFileName(block, generation?.generation ?? 0, 'blk')}`;
+  const isUnsure = mount.drops.wasReplaced || medium.damaged.has(path) || sight.isLogUnsure(id, story);
+  if (isUnsure) return (mount.files.get(block)?.size ?? 0) > 0;
+  if (seal === undefined || !(mount.files.get(block)?.has(generation?.generation ?? 0) ?? false))
+    return false;
+  return generation === undefined
+    ? story.progressOf(id).length >= seal.length
+    : whyNotGeneration(mount, story, generation) === undefined;
+}
+
+const textOf = ({ block, generation, version, reason, atMs }: DropEntry): string =>
+  `${block} ${generation} ${version.epoch} ${version.n} ${reason} ${atMs}`;

@@ -1,0 +1,102 @@
+import { BlockState } from '../../common/wire/messages.ts';
+import type { DataServer } from '../../dataserver/dataserver.ts';
+import type { NameServer } from '../../nameserver/nameserver.ts';
+import { describeEntry } from '../kit/cluster-probe.ts';
+import { areAlike, isEmpty, type Replica } from '../kit/replicas-alike.ts';
+import type { ObservedServer } from './observed.ts';
+
+/** A cluster whose faults are over. */
+export interface HealedCluster {
+  /** Those that are to serve; not those that were taken out for good. */
+  readonly servers: readonly ObservedServer<DataServer>[];
+  readonly nameservers: readonly { readonly id: number; readonly live: NameServer | undefined }[];
+  /** Copies that every block is to have, where there are so many domains. */
+  readonly replicas: number;
+}
+
+/**
+ * Whether everything has come to rest: one leader that knows everything, and nothing left to seal, repair, copy, move or
+ * drop.
+ *
+ * @returns undefined when it has, else the first thing that has not
+ */
+export function whyNotConverged(cluster: HealedCluster): string | undefined {
+  return whyNotServing(cluster) ?? whyNotLed(cluster) ?? whyNotAlike(cluster) ?? whyStillBusy(cluster);
+}
+
+export const leaderOf = ({ nameservers }: HealedCluster): NameServer | undefined =>
+  nameservers.find(({ live }) => live?.leads === true)?.live;
+
+function whyNotServing({ servers }: HealedCluster): string | undefined {
+  for (const { id, live } of servers) {
+    if (live === undefined) return `server ${id} does not run`;
+    const { readOnly } = live.store;
+    if (readOnly !== undefined) return `server ${id} only reads: ${readOnly.message}`;
+    if (!live.nameservers.inContact) return `server ${id} hears no leader`;
+  }
+  return undefined;
+}
+
+function whyNotLed({ servers, nameservers }: HealedCluster): string | undefined {
+  for (const { id, live } of nameservers) {
+    if (live === undefined) return `NameServer ${id} does not run`;
+    for (const server of servers)
+      if (
+        live.members.get(server.id)?.table.isEqual !== true ||
+        live.map.digestOf(server.id) !== server.live!.store.digest
+      )
+        return `NameServer ${id} does not know all that server ${server.id} holds`;
+  }
+  const leaders = nameservers.filter(({ live }) => live!.leads);
+  if (leaders.length !== 1) return `${leaders.length} NameServers lead`;
+  const { view } = leaders[0]!.live!;
+  return view.isComplete() ? undefined : view.gap;
+}
+
+function whyNotAlike(cluster: HealedCluster): string | undefined {
+  const { servers, replicas } = cluster;
+  const byBlock = new Map<number, Replica[]>();
+  for (const { id, live } of servers) {
+    for (const entry of live!.store.entries()) {
+      const group = byBlock.get(entry.block) ?? [];
+      byBlock.set(entry.block, group);
+      group.push({ server: id, entry });
+      if (entry.state === BlockState.SEALED && !live!.nameservers.isConfirmed(entry.block))
+        return `server ${id} was not told that its replica is current: ${describeEntry(entry)}`;
+    }
+  }
+  const domains = new Set(servers.map(({ domain }) => domain)).size;
+  for (const group of byBlock.values()) {
+    // It holds nothing, and goes replica by replica.
+    if (group.every(({ entry }) => isEmpty(entry))) continue;
+    const { entry } = group[0]!;
+    const wanted = Math.min(entry.targetReplicas, replicas, domains);
+    const isShort = entry.state === BlockState.SEALED && group.length < wanted;
+    if (isShort || !areAlike(group))
+      return group.map(({ server, entry: its }) => `server ${server}: ${describeEntry(its)}`).join('; ');
+  }
+  return undefined;
+}
+
+function whyStillBusy(cluster: HealedCluster): string | undefined {
+  const leader = leaderOf(cluster)!;
+  const { counts } = leader.map;
+  const figures: Record<string, number> = {
+    'blocks wait for their seal': counts.awaitingSeal,
+    'blocks are suspect': counts.suspect,
+    'seals are under way': leader.sealer.waiting,
+    'ops logs are to be brought up to date': leader.opsSync.waiting,
+    'configurations change': leader.configurer.running,
+    'replicas are to be made whole': leader.repairer.waiting,
+    'replicas wait to be dropped': leader.dropper.waiting,
+    'compactions are under way': leader.compaction.waiting,
+    'blocks have replicas that differ': leader.digests.disagreeing,
+  };
+  for (const [what, count] of Object.entries(figures)) if (count > 0) return `${count} ${what}`;
+  for (const { id, live } of cluster.servers) {
+    const busy = live!.store.blocks.filter((block) => live!.store.isBusy(block));
+    if (busy.length > 0) return `server ${id} makes files of block ${busy.join(', ')}`;
+    if (live!.indexer.waiting > 0) return `server ${id} has ${live!.indexer.waiting} blocks to index`;
+  }
+  return undefined;
+}

@@ -1,0 +1,181 @@
+import type { SimDataServer } from './cluster.ts';
+import type { SimMedium } from './disk.ts';
+import type { CallKind } from './disk-seam.ts';
+import type { Fault, Stage } from './faults.ts';
+import type { FaultKind } from './plan.ts';
+
+/** What clients stored, and what says what became of it; not the small files that a server refuses to start without. */
+const BLOCK_FILES = /^blocks\/.*\.(blk|ops|idx)$/;
+
+const anyOne = ({ cluster, random }: Stage): SimDataServer => random.pick(cluster.dataservers);
+
+/** The only one whose disk may lose what it stored: of everything that is on it there is another copy. */
+function theVictim({ cluster }: Stage): SimDataServer | undefined {
+  const { victim } = cluster.plan;
+  return victim === undefined ? undefined : cluster.dataServer(victim);
+}
+
+/** For a while; a server that only reads afterwards is started again, as an operator would. */
+function trouble(
+  stage: Stage,
+  server: SimDataServer | undefined,
+  begin: (medium: SimMedium) => void,
+  end: (medium: SimMedium) => void,
+): ReturnType<Fault> {
+  if (server === undefined) return undefined;
+  begin(server.medium);
+  const mend = () => {
+    end(server.medium);
+    if (server.live?.store.readOnly !== undefined) server.node.kill();
+  };
+  return { lastsMs: stage.between(300, 9_000), mend, what: server.node.name };
+}
+
+function errors(stage: Stage, kinds: readonly CallKind[]): ReturnType<Fault> {
+  const share = stage.random.pick([0.01, 0.1, 1]);
+  const begin = (medium: SimMedium) => {
+    medium.faults.errors = [...medium.faults.errors, { kinds, share }];
+  };
+  const end = (medium: SimMedium) => {
+    medium.faults.errors = medium.faults.errors.filter((rule) => rule.kinds !== kinds);
+  };
+  return trouble(stage, anyOne(stage), begin, end);
+}
+
+/** A single one of the files under the blocks, now. */
+function strike(
+  stage: Stage,
+  hit: (medium: SimMedium) => { readonly path: string } | undefined,
+): ReturnType<Fault> {
+  const server = theVictim(stage);
+  const struck = server && hit(server.medium);
+  return struck && { lastsMs: 1_000, what: `${server.node.name} ${struck.path}` };
+}
+
+/** What disks do. */
+export const DISK_FAULTS = {
+  'disk-full': (stage) =>
+    trouble(
+      stage,
+      anyOne(stage),
+      (medium) => {
+        medium.capacityBytes = medium.fileSystem.usedBytes + stage.random.below(300_000);
+      },
+      (medium) => {
+        medium.capacityBytes = 1 << 30;
+      },
+    ),
+  'disk-hangs': (stage) =>
+    trouble(
+      stage,
+      anyOne(stage),
+      (medium) => medium.faults.hang(stage.random.pick([['sync'], ['read', 'write', 'sync', 'name']])),
+      (medium) => medium.faults.release(),
+    ),
+  'disk-slow': (stage) =>
+    trouble(
+      stage,
+      anyOne(stage),
+      (medium) => {
+        medium.faults.slowness = stage.random.pick([5, 50, 400]);
+      },
+      (medium) => {
+        medium.faults.slowness = 1;
+      },
+    ),
+  'disk-read-only': (stage) =>
+    trouble(
+      stage,
+      anyOne(stage),
+      (medium) => {
+        medium.faults.isReadOnly = true;
+      },
+      (medium) => {
+        medium.faults.isReadOnly = false;
+      },
+    ),
+  'disk-eio-read': (stage) => errors(stage, ['read']),
+  'disk-eio-write': (stage) => errors(stage, ['write']),
+  'disk-eio-sync': (stage) => errors(stage, ['sync']),
+  'bit-rot': (stage) => strike(stage, (medium) => medium.flip({ path: BLOCK_FILES })),
+  'unreadable-sectors': (stage) => strike(stage, (medium) => medium.spoil({ path: BLOCK_FILES })),
+  'misdirected-write': (stage) =>
+    trouble(
+      stage,
+      theVictim(stage),
+      (medium) => {
+        medium.faults.misdirected = { share: 0.1, times: 1, path: BLOCK_FILES, onto: BLOCK_FILES };
+      },
+      (medium) => {
+        medium.faults.misdirected = undefined;
+      },
+    ),
+  'lost-write': (stage) =>
+    trouble(
+      stage,
+      theVictim(stage),
+      (medium) => {
+        medium.faults.lostWrites = { share: 0.1, times: 1, path: BLOCK_FILES };
+      },
+      (medium) => {
+        medium.faults.lostWrites = undefined;
+      },
+    ),
+  'snapshot-restored': (stage) => {
+    const server = theVictim(stage);
+    if (server === undefined || !server.node.isRunning) return undefined;
+    const { medium, kv, node } = server;
+    const [files, index] = [medium.snapshot(), kv.snapshot()];
+    const mend = () => {
+      node.kill(stage.between(50, 2_000));
+      medium.restore(files);
+      kv.restore(index);
+      stage.replaced(server.id);
+    };
+    return { lastsMs: stage.between(50, 20_000), mend, what: node.name };
+  },
+  'disk-wiped': (stage) => {
+    const server = theVictim(stage);
+    if (server === undefined) return undefined;
+    const { medium, kv, node } = server;
+    // Under a process that runs, too: somebody unmounts it.
+    if (stage.random.float() < 0.5) {
+      node.kill(stage.between(50, 2_000));
+      kv.wipe();
+    }
+    medium.wipe();
+    stage.replaced(server.id);
+    const mend = () => {
+      node.kill();
+      kv.wipe();
+    };
+    return { lastsMs: stage.between(1_000, 9_000), mend, what: node.name };
+  },
+  'disks-swapped': (stage) => {
+    const one = anyOne(stage);
+    const other = anyOne(stage);
+    // Two exchanges at a time would have to be undone in the right order.
+    if (one === other || stage.cluster.hasSwappedDisks) return undefined;
+    const swap = () => {
+      for (const { node } of [one, other]) {
+        node.isHeld = true;
+        node.kill();
+      }
+      one.medium.swap(other.medium);
+      one.kv.swap(other.kv);
+      for (const { node, id } of [one, other]) {
+        stage.replaced(id);
+        node.isHeld = false;
+        node.refused = undefined;
+        node.startIn(stage.between(50, 1_000));
+      }
+    };
+    swap();
+    stage.cluster.hasSwappedDisks = true;
+    const mend = () => {
+      swap();
+      stage.cluster.hasSwappedDisks = false;
+    };
+    return { lastsMs: stage.between(500, 6_000), mend, what: `${one.node.name} ${other.node.name}` };
+  },
+} satisfies Partial<Record<FaultKind, Fault>>;

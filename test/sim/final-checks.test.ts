@@ -1,0 +1,180 @@
+import * as assert from 'uvu/assert';
+import { OpType } from '../../common/format/ops.ts';
+import { type BlockId, isAlias } from '../../common/ids.ts';
+import { mutation } from '../kit/block-world.ts';
+import { History, type OperationKind } from '../kit/history.ts';
+import { describe } from '../kit/suite.ts';
+import { SimCluster } from './cluster.ts';
+import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
+import { checkEnd } from './final-checks.ts';
+import { type KnownName, SimLoad } from './load.ts';
+import { type InvariantName, Violation } from './observed.ts';
+import { Observer } from './observer.ts';
+import { planOf } from './plan.ts';
+import { Scheduler } from './scheduler.ts';
+
+/** The first seed with three hosts and three copies. */
+const SEED = Array.from({ length: 1000 }, (_, seed) => seed).find((seed) => {
+  const { hosts, replicas, minWrite } = planOf(seed, { only: [] });
+  return hosts.length === 3 && new Set(hosts).size === 3 && replicas === 3 && minWrite === 2;
+})!;
+const CONVERGE_MS_MAX = 150_000;
+
+/** A cluster that nothing was done to, at rest after some operations. */
+class Rested {
+  readonly scheduler = new Scheduler(SEED);
+  readonly cluster: SimCluster;
+  readonly observer: Observer;
+  readonly load: SimLoad;
+  readonly healed: HealedCluster;
+
+  private constructor(cluster: SimCluster) {
+    this.cluster = cluster;
+    this.scheduler = cluster.scheduler;
+    const { minWrite, replicas } = cluster.plan;
+    const { dataservers: servers, nameservers } = cluster;
+    this.observer = new Observer({ servers, nameservers, minWrite });
+    this.scheduler.afterEvent = () => this.observer.step();
+    this.load = new SimLoad(cluster, {
+      acked: ({ name, key, sha1 }, payload) => this.observer.acked(name, { key, sha1, payload }),
+      changed: () => undefined,
+    });
+    this.healed = { servers, nameservers, replicas };
+  }
+
+  static async open(operations = 120): Promise<Rested> {
+    const plan = planOf(SEED, { operations, only: [] });
+    const rested = new Rested(await SimCluster.open(plan, new Scheduler(SEED)));
+    const { load, scheduler } = rested;
+    load.start();
+    await scheduler.run(() => load.isOver);
+    await rested.rest();
+    return rested;
+  }
+
+  async rest(): Promise<void> {
+    const { scheduler, healed } = this;
+    const endMs = scheduler.now + CONVERGE_MS_MAX;
+    await scheduler.run(() => whyNotConverged(healed) === undefined || scheduler.now > endMs);
+    assert.is(whyNotConverged(healed), undefined);
+  }
+
+  /** @returns what is wrong */
+  async end(history: History = this.load.history): Promise<string | undefined> {
+    const { healed, observer, scheduler } = this;
+    const checked = checkEnd(healed, observer, { history, atMs: scheduler.now, faults: [] });
+    let isDone = false;
+    const done = () => {
+      isDone = true;
+    };
+    checked.then(done, done);
+    await scheduler.run(() => isDone);
+    try {
+      await checked;
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error;
+      return error.message;
+    }
+  }
+
+  /** The history with something more in it. */
+  also(kind: OperationKind, { name, sha1 }: { readonly name: string; readonly sha1: string }): History {
+    const { now } = this.scheduler;
+    const history = new History();
+    for (const each of this.load.history.names)
+      for (const operation of this.load.history.of(each)) history.add(operation);
+    history.add({ kind, name, sha1, startMs: now - 2, endMs: now - 1, outcome: 'done' });
+    return history;
+  }
+
+  /** A picture that nobody ever deleted, hid, or stored twice. */
+  get untouched(): KnownName {
+    return this.load.names.find(({ touched, stored }) => !touched && !isAlias(stored.key.fileId))!;
+  }
+}
+
+const isBroken = (kind: InvariantName, about: RegExp, why: string | undefined): void => {
+  assert.ok(why?.startsWith(`${kind}: `), `${kind} is broken: ${why}`);
+  assert.match(why!, about);
+};
+
+describe('the end of a simulated run', (test) => {
+  test('a cluster that nothing was done to comes to rest, and everything holds', async () => {
+    const rested = await Rested.open();
+    assert.is(await rested.end(), undefined);
+  });
+
+  test('names: lost, not deleted, of other bytes', async () => {
+    const rested = await Rested.open();
+    const { untouched } = rested;
+    const gone = {
+      name: `${untouched.name.slice(0, -1)}${untouched.name.endsWith('0') ? '1' : '0'}`,
+      sha1: 'a'.repeat(40),
+    };
+    isBroken('I2', /lost/, await rested.end(rested.also('put', gone)));
+    isBroken('I12', /live/, await rested.end(rested.also('delete', untouched)));
+    isBroken('I12', /shown/, await rested.end(rested.also('hide', untouched)));
+  });
+
+  test('a replica that knows an operation that the others do not', async () => {
+    const rested = await Rested.open();
+    const { store } = rested.healed.servers[0]!.live!;
+    const { block, fileId } = rested.untouched.stored.key;
+    const { version, seq } = store.info(block)!;
+    const given = store.appendOps(block, [mutation(OpType.HIDE, fileId, { seq: seq + 1, version })]);
+    let isDone = false;
+    given.finally(() => {
+      isDone = true;
+    });
+    await rested.scheduler.run(() => isDone);
+    assert.match(whyNotConverged(rested.healed)!, /server 1: block/);
+    isBroken('I5', /its operations add up to/, await rested.end());
+  });
+
+  test('a server that does not run, and one that does not serve a block any more', async () => {
+    const rested = await Rested.open();
+    const [server] = rested.cluster.dataservers;
+    server!.node.isHeld = true;
+    server!.node.kill();
+    assert.match(whyNotConverged(rested.healed)!, /server 1 does not run/);
+  });
+
+  test('a NameServer that knows something else than there is', async () => {
+    const rested = await Rested.open();
+    const { block } = rested.untouched.stored.key;
+    for (const { live } of rested.healed.nameservers) live!.map.digestOf = () => 1;
+    isBroken('I15', /another table/, await rested.end());
+    assert.ok(leaderOf(rested.healed)!.map.has(block));
+  });
+
+  test('a file that belongs to nothing; a SHA-1 index that misleads', async () => {
+    const rested = await Rested.open();
+    const { options, store } = rested.healed.servers[0]!.live!;
+    const full = store.blocks.find((block) => store.info(block)!.slots > 1);
+    const { key, sha1 } = entryOf(rested, full!);
+    const wait = async (work: Promise<unknown>): Promise<void> => {
+      let isDone = false;
+      work.finally(() => {
+        isDone = true;
+      });
+      await rested.scheduler.run(() => isDone);
+      await work;
+    };
+    await wait(options.disk.open('blocks/99.0.idx', 'create').then((file) => file.close()));
+    isBroken('I15', /99.0.idx belongs to nothing/, await rested.end());
+    await wait(options.disk.unlink('blocks/99.0.idx'));
+    rested.healed.servers[0]!.live!.index.addContent(sha1, key);
+    isBroken('I15', /a content leads to slot/, await rested.end());
+  });
+}, 60_000);
+
+/** The SHA-1 of one record, and the place of another. */
+function entryOf({ observer }: Rested, block: BlockId) {
+  const story = observer.stories.get(block)!;
+  const { sha1 } = story.record(0).header;
+  for (let slot = 1; slot < story.slots; slot++)
+    if (!story.record(slot).header.sha1.equals(sha1))
+      return { sha1: Buffer.from(sha1), key: { block, fileId: slot as never } };
+  throw new Error('all records of a block have the same bytes');
+}

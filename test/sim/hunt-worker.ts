@@ -1,0 +1,9 @@
+// A process that looks for planted bugs, one seed of one bug at a time.
+import { serveTasks } from '../kit/child-pool.ts';
+import { type Quarry, type Trial, tryOne } from './trial.ts';
+
+serveTasks(
+  () =>
+    (quarry: Quarry): Promise<Trial> =>
+      tryOne(quarry),
+);

@@ -1,0 +1,27 @@
+import type { BlockId } from '../../common/ids.ts';
+import type { DropLook } from './check-drops.ts';
+import type { LiveLook } from './check-live.ts';
+import type { PromiseLook } from './check-promises.ts';
+import type { ObservedProcess, ObservedServer } from './observed.ts';
+import type { OpsImage } from './ops-image.ts';
+
+/** What the observer remembers of one mount. */
+export interface MountLook {
+  readonly server: ObservedServer;
+  /** Paths whose durable bytes, or names, have changed since the last look. */
+  readonly dirty: Set<string>;
+  /** Generations of block files that are there. */
+  readonly files: Map<BlockId, Set<number>>;
+  readonly logs: Map<BlockId, OpsImage>;
+  /** Logs that were named before any file of their block was. */
+  readonly early: Map<BlockId, string>;
+  /** Generations that were found to be as their commit says. */
+  readonly generations: Map<BlockId, string>;
+  /** Blocks of which the server may have had something on a disk that a fault has taken away. */
+  readonly lost: Set<BlockId>;
+  /** The process that ran when that happened: it may go on writing to what is not there any more. */
+  doomed: ObservedProcess['store'] | undefined;
+  readonly live: LiveLook;
+  readonly promises: PromiseLook;
+  readonly drops: DropLook;
+}

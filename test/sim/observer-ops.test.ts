@@ -1,0 +1,285 @@
+import * as assert from 'uvu/assert';
+import { DropReason, encodeDropEntry, encodeDropLogHeader } from '../../common/format/drop-log.ts';
+import { NO_OP_ID, type Op, OpType } from '../../common/format/ops.ts';
+import { ALIAS_BIT, type Epoch, type ServerId, type Slot, type Version } from '../../common/ids.ts';
+import type { DropOrder } from '../../dataserver/block/store.ts';
+import { writeDurable } from '../../dataserver/durable-file.ts';
+import { aliasOp, CLUSTER, faultsOf, mutation, type WorldOptions } from '../kit/block-world.ts';
+import { RecordingDisk } from '../kit/recording-disk.ts';
+import { BLOCK, BLOCK_PATH, OPS_PATH } from '../kit/replica-world.ts';
+import { describe, type TestContext } from '../kit/suite.ts';
+import { ObservedWorld } from './observed-world.ts';
+import { BIG, breaks, flip, give, key } from './observer-rig.ts';
+
+const promise = async (path: string, value: object): Promise<Buffer> => {
+  const disk = new RecordingDisk();
+  await writeDurable(disk, path, value);
+  return disk.readFile(path);
+};
+const reign = (epoch: number) =>
+  promise('promise.tfs', { reign: { epoch, nameserver: 0 }, members: [], removed: [] });
+
+describe('observer: promises', (test) => {
+  test('I8: a promise, or an incarnation, goes down; or is gone', async (t) => {
+    const observed = await ObservedWorld.open(t, [], BIG);
+    const { medium } = observed.servers[0]!;
+    const step = () => observed.observer.step();
+    const incarnation = (count: number) => promise('incarnation.tfs', { incarnation: count });
+    medium.set('incarnation.tfs', await incarnation(2));
+    step();
+    medium.set('incarnation.tfs', await incarnation(1));
+    await breaks('I8', /1 after 2/, step);
+    medium.set('incarnation.tfs', await incarnation(3));
+    medium.set('promise.tfs', await reign(3));
+    step();
+    medium.set('promise.tfs', await reign(4));
+    step();
+    medium.set('promise.tfs', await reign(3));
+    await breaks('I8', /epoch 3 of NameServer 0 after epoch 4/, step);
+    medium.set('promise.tfs', undefined);
+    await breaks('I8', /epoch 0/, step);
+  });
+
+  test('I8: not where a fault put an older disk in its place', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    const [server] = observed.servers;
+    server!.medium.set('promise.tfs', await reign(4));
+    observed.observer.step();
+    for (const path of server!.medium.durablePaths()) server!.medium.set(path, undefined);
+    server!.medium.set('promise.tfs', await reign(3));
+    observed.observer.replaced(server!.id);
+    observed.observer.step();
+  });
+
+  test('I8: a promise is told before it is durable', async (t) => {
+    const observed = await ObservedWorld.open(t, [], BIG);
+    const { promises } = observed.observer.mounts.get(1 as never)!;
+    observed.servers[0]!.medium.set('promise.tfs', await reign(4));
+    observed.observer.step();
+    promises.shown({ epoch: 4 as Epoch, nameserver: 0 });
+    await breaks('I8', /was shown/, () => promises.shown({ epoch: 4 as Epoch, nameserver: 1 }));
+  });
+});
+
+describe('observer: operations', (test) => {
+  const DELETE = mutation(OpType.DELETE, 0, { seq: 2 });
+
+  test('I1: an operation is acknowledged that one member of the configuration has not', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    const acked = () =>
+      observed.observer.mutated('picture', key(0), { type: OpType.DELETE, opId: DELETE.opId });
+    await breaks('I1', /durable on nobody/, acked);
+    await give(observed, DELETE, [0, 1]);
+    await breaks('I1', /durable on 1 2/, acked);
+    await give(observed, DELETE, [2]);
+    acked();
+  });
+
+  test('I1: a configuration of one is not enough', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    const alone: Op = {
+      type: OpType.CFG,
+      version: { epoch: 1 as Epoch, n: 2 },
+      seq: 2,
+      atMs: 0,
+      opId: NO_OP_ID,
+      members: [1 as never],
+      opsPrimary: 1 as never,
+    };
+    await give(observed, alone, [0]);
+    const op = mutation(OpType.DELETE, 0, { seq: 3, version: alone.version });
+    await give(observed, op, [0]);
+    await breaks('I1', /configurations: \(1, 1\): 1 2 3, \(1, 2\): 1$/, () =>
+      observed.observer.mutated('picture', key(0), { type: OpType.DELETE, opId: op.opId }),
+    );
+  });
+
+  test('an operation that changes nothing counts by those that did', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    await give(observed, DELETE);
+    const again = { opId: Buffer.alloc(16, 9) };
+    observed.observer.mutated('picture', key(0), { type: OpType.DELETE, ...again });
+    observed.observer.mutated('picture', key(0), { type: OpType.REVEAL, ...again });
+    await breaks('I1', /durable on nobody/, () =>
+      observed.observer.mutated('picture', key(0), { type: OpType.HIDE, ...again }),
+    );
+  });
+
+  test('I1: an alias is acknowledged that one member has not, or to bytes that one member has not', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    const { payload, sha1 } = observed.world.records[0]!;
+    const ack = (id: number) => () =>
+      observed.observer.acked(`alias ${id}`, {
+        key: { ...key(ALIAS_BIT + id), cookie: 5 as never },
+        payload,
+        sha1,
+      });
+    await breaks('I1', /its alias is durable nowhere/, ack(1));
+    await give(observed, aliasOp(ALIAS_BIT + 1, 5, 0, { seq: 2 }), [0, 2]);
+    await breaks('I1', /its alias was acknowledged; durable on 1 3/, ack(1));
+    await give(observed, aliasOp(ALIAS_BIT + 1, 5, 0, { seq: 2 }), [1]);
+    ack(1)();
+  });
+
+  test('a log is read on from where it was read to, and anew where it changed', async (t) => {
+    const observed = await ObservedWorld.open(t, [100, 100], BIG);
+    await give(observed, DELETE);
+    const image = observed.observer.mounts.get(1 as never)!.logs.get(BLOCK)!;
+    assert.is(image.state.seq, 2);
+    await give(observed, mutation(OpType.DELETE, 1, { seq: 3 }));
+    assert.is(image.state.seq, 3);
+    const { medium } = observed.servers[0]!;
+    medium.change(OPS_PATH, (bytes) => bytes.subarray(0, bytes.length - 8));
+    observed.observer.step();
+    assert.is(image.state.seq, 2);
+  });
+});
+
+describe('observer: compaction', (test) => {
+  const GENERATION = `blocks/${BLOCK}.1.blk`;
+
+  /** Slot 1 is purged, and the first replica commits a file without it. */
+  async function compact(
+    t: TestContext,
+    options: WorldOptions = {},
+    before?: (observed: ObservedWorld) => void,
+  ): Promise<ObservedWorld> {
+    const observed = await ObservedWorld.open(t, [100, 50, 70], { ...BIG, ...options });
+    const { world } = observed;
+    await world.seal();
+    await observed.look();
+    await give(observed, mutation(OpType.DELETE, 1, { seq: 2 }));
+    const purge = {
+      ...mutation(OpType.DELETE, 0, { seq: 3 }),
+      type: OpType.PURGE_INTENT,
+      slots: [1 as Slot],
+    } as Op;
+    await give(observed, purge);
+    before?.(observed);
+    const { store, disk } = world.replicas[0]!;
+    const { version } = store.info(BLOCK)!;
+    const order = { block: BLOCK, generation: 1, version, seq: 3, bytesPerSecond: 1 << 30 };
+    const next = await store.prepareCompaction(order, []);
+    await store.commitGeneration(BLOCK, { ...next, generation: 1, epoch: 2 as Epoch });
+    await observed.servers[0]!.medium.follow(disk);
+    return observed;
+  }
+
+  test('a generation with everything that lives is right; its old file may go', async (t) => {
+    const observed = await compact(t);
+    observed.observer.step();
+    observed.servers[0]!.medium.set(BLOCK_PATH, undefined);
+    observed.observer.step();
+    observed.ack(2);
+  });
+
+  test('I14: a record that lives is not in it', async (t) => {
+    const observed = await compact(t, { faults: faultsOf('drop-unreadable-live') }, ({ world, servers }) => {
+      world.flip(0, 4096 + 90);
+      servers[0]!.medium.damaged.add(BLOCK_PATH);
+    });
+    await breaks('I14', /slot 0, which lives, is not in it/, () => observed.observer.step());
+  });
+
+  test('I14: a record is another one', async (t) => {
+    const observed = await compact(t);
+    observed.servers[0]!.medium.change(GENERATION, flip);
+    await breaks('I14', /slot 0 is not what was stored/, () => observed.observer.step());
+  });
+
+  test('I14: it was committed before it was durable', async (t) => {
+    const observed = await compact(t);
+    observed.servers[0]!.medium.set(GENERATION, undefined);
+    await breaks('I14', /is not durable/, () => observed.observer.step());
+  });
+});
+
+describe('observer: replicas that go', (test) => {
+  const NEXT: Version = { epoch: 1 as Epoch, n: 2 };
+  const order: DropOrder = { block: BLOCK, generation: 0, version: NEXT, reason: 'excess' };
+
+  /** Four sealed replicas of a block that wants three; the others go on without the first. */
+  async function leftOut(t: TestContext, sizes = [100, 50]): Promise<ObservedWorld> {
+    const observed = await ObservedWorld.open(t, sizes, { ...BIG, replicas: 4 });
+    await observed.world.seal();
+    for (const slot of sizes.keys()) observed.ack(slot);
+    const members = [2, 3, 4] as ServerId[];
+    const next: Op = {
+      type: OpType.CFG,
+      version: NEXT,
+      seq: 2,
+      atMs: 0,
+      opId: NO_OP_ID,
+      members,
+      opsPrimary: members[0]!,
+    };
+    await give(observed, next, [1, 2, 3]);
+    return observed;
+  }
+
+  test('I11: one may go while enough others are there', async (t) => {
+    const observed = await leftOut(t);
+    await observed.world.replicas[0]!.store.drop(order);
+    await observed.look();
+    assert.ok(observed.observer.mounts.get(1 as ServerId)!.drops.isDropped(BLOCK));
+  });
+
+  test('I11: not while one of the others is short, or of the same host, or away for good', async (t) => {
+    const faults: Record<string, (observed: ObservedWorld) => void> = {
+      short: ({ servers }) => servers[2]!.medium.change(BLOCK_PATH, (bytes) => bytes.subarray(0, 4200)),
+      crowded: ({ servers }) => void Object.assign(servers[2]!, { domain: servers[1]!.domain }),
+      empty: ({ servers, observer }) => {
+        for (const path of servers[2]!.medium.durablePaths()) servers[2]!.medium.set(path, undefined);
+        observer.mounts.get(3 as ServerId)!.files.clear();
+        servers[2]!.medium.onDurable = undefined;
+        observer.mounts.get(3 as ServerId)!.dirty.clear();
+      },
+    };
+    for (const fault of Object.values(faults)) {
+      const observed = await leftOut(t);
+      fault(observed);
+      const { disk, store } = observed.world.replicas[0]!;
+      await store.drop(order);
+      await observed.servers[0]!.medium.follow(disk);
+      await breaks('I11', /dropped, and 2 domains have good copies, not 3/, () => observed.observer.step());
+    }
+  });
+
+  test('I11: only those count that obey the leader who ordered it', async (t) => {
+    for (const last of [1, 2, 3]) {
+      const observed = await leftOut(t);
+      const look = () => observed.observer.step();
+      for (const [i, { medium }] of observed.servers.entries())
+        medium.set('promise.tfs', await reign(i === 3 && last === 1 ? 1 : 2));
+      look();
+      // It obeyed the same leader, and then a later one.
+      if (last === 3) observed.servers[3]!.medium.set('promise.tfs', await reign(3));
+      const { disk, store } = observed.world.replicas[0]!;
+      await store.drop(order);
+      await observed.servers[0]!.medium.follow(disk);
+      observed.servers[0]!.medium.set('promise.tfs', await reign(2));
+      if (last === 1) await breaks('I11', /only 2 domains with good copies, not 3, ever obeyed/, look);
+      else look();
+    }
+  });
+
+  test('I11: nothing is retired in which a name was acknowledged', async (t) => {
+    for (const sizes of [[], [100]]) {
+      const observed = await leftOut(t, sizes);
+      const log = new RecordingDisk();
+      const header = encodeDropLogHeader(CLUSTER);
+      const entry = { block: BLOCK, generation: 0, version: NEXT, reason: DropReason.RETIRED, atMs: 1 };
+      log.plant('drop.log', Buffer.concat([header, encodeDropEntry(entry, header)]));
+      observed.servers[0]!.medium.set('drop.log', await log.readFile('drop.log'));
+      const retire = () => observed.observer.step();
+      if (sizes.length === 0) retire();
+      else await breaks('I11', /retired as empty/, retire);
+    }
+  });
+
+  test('I11: a file is gone without a word', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    observed.servers[1]!.medium.set(BLOCK_PATH, undefined);
+    await breaks('I11', /server 2: .*nothing says why/, () => observed.observer.step());
+  });
+});

@@ -1,0 +1,61 @@
+import * as assert from 'uvu/assert';
+import {
+  decodeOpsFileHeader,
+  encodeOpBody,
+  frameOp,
+  NO_OP_ID,
+  type Op,
+  OpType,
+  opsSeed,
+  type SealFacts,
+} from '../../common/format/ops.ts';
+import type { Epoch, FileId } from '../../common/ids.ts';
+import { BLOCK, OPS_PATH } from '../kit/replica-world.ts';
+import { type InvariantName, Violation } from './observed.ts';
+import type { ObservedWorld } from './observed-world.ts';
+
+export const SIZES = [100, 8, 900, 70_001, 33];
+export const BIG = { blockBytes: 1 << 20 };
+
+/** What is found to be broken. */
+async function brokenBy(work: () => unknown): Promise<string | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof Violation)) throw error;
+    return error.message;
+  }
+}
+
+/** That kind of invariant is found to be broken, with such words. */
+export async function breaks(kind: InvariantName, about: RegExp, work: () => unknown): Promise<void> {
+  const message = await brokenBy(work);
+  assert.ok(message?.startsWith(`${kind}: `), `${kind} is broken: ${message}`);
+  assert.match(message!, about);
+}
+
+/** An operation on all replicas, or on these. */
+export async function give(observed: ObservedWorld, op: Op, replicas = [0, 1, 2]): Promise<void> {
+  for (const i of replicas) await observed.world.replicas[i]!.store.appendOps(BLOCK, [op]);
+  await observed.look();
+}
+
+/** Another byte in the first record's payload. */
+export const flip = (bytes: Buffer): void => {
+  bytes[4096 + 90]! ^= 1;
+};
+
+/** A SEAL becomes durable in the log of a server, whoever may have written it. */
+export function sealTo(observed: ObservedWorld, server: number, seal: Omit<SealFacts, 'epoch'>): void {
+  observed.servers[server - 1]!.medium.change(OPS_PATH, (bytes) => {
+    const header = decodeOpsFileHeader(bytes);
+    if (!header.ok) throw new Error(header.why);
+    const place = { version: { epoch: 1 as Epoch, n: 1 }, seq: 1, atMs: 0, opId: NO_OP_ID };
+    const body = encodeOpBody({ type: OpType.SEAL, ...place, epoch: 1 as Epoch, ...seal });
+    return Buffer.concat([bytes, frameOp(body, opsSeed(header.value), bytes.length)]);
+  });
+  observed.observer.step();
+}
+
+export const key = (fileId: number) => ({ block: BLOCK, fileId: fileId as FileId, cookie: 0 as never });
