@@ -3,10 +3,11 @@ import type { DataServer } from '../../dataserver/dataserver.ts';
 import type { NameServer } from '../../nameserver/nameserver.ts';
 import { describeEntry } from '../kit/cluster-probe.ts';
 import { areAlike, isEmpty, type Replica } from '../kit/replicas-alike.ts';
+import { lostBlocks, type Survivors } from './lost-blocks.ts';
 import type { ObservedServer } from './observed.ts';
 
 /** A cluster whose faults are over. */
-export interface HealedCluster {
+export interface HealedCluster extends Survivors {
   /** Those that are to serve; not those that were taken out for good. */
   readonly servers: readonly ObservedServer<DataServer>[];
   readonly nameservers: readonly { readonly id: number; readonly live: NameServer | undefined }[];
@@ -82,7 +83,7 @@ function whyStillBusy(cluster: HealedCluster): string | undefined {
   const leader = leaderOf(cluster)!;
   const { counts } = leader.map;
   const figures: Record<string, number> = {
-    'blocks wait for their seal': counts.awaitingSeal,
+    'blocks wait for their seal': counts.awaitingSeal - lostBlocks(leader.map, cluster).length,
     'blocks are suspect': counts.suspect,
     'seals are under way': leader.sealer.waiting,
     'ops logs are to be brought up to date': leader.opsSync.waiting,

@@ -1,6 +1,18 @@
 import * as assert from 'uvu/assert';
+import type { PictureKey } from '../../client/reader.ts';
+import { TfsError } from '../../common/errors.ts';
 import { OpType } from '../../common/format/ops.ts';
-import { type BlockId, isAlias } from '../../common/ids.ts';
+import {
+  type BlockId,
+  blockId,
+  type Cookie,
+  type Epoch,
+  type FileId,
+  isAlias,
+  type ServerId,
+  serverId,
+} from '../../common/ids.ts';
+import { encodeName } from '../../common/name.ts';
 import { mutation } from '../kit/block-world.ts';
 import { History, type OperationKind } from '../kit/history.ts';
 import { describe } from '../kit/suite.ts';
@@ -8,6 +20,7 @@ import { SimCluster } from './cluster.ts';
 import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
 import { checkEnd } from './final-checks.ts';
 import { type KnownName, SimLoad } from './load.ts';
+import { lostBlocks } from './lost-blocks.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import { Observer } from './observer.ts';
 import { planOf } from './plan.ts';
@@ -27,6 +40,8 @@ class Rested {
   readonly observer: Observer;
   readonly load: SimLoad;
   readonly healed: HealedCluster;
+  readonly forced = new Set<ServerId>();
+  read = (key: PictureKey): Promise<unknown> => this.cluster.clients[0]!.client.get(key);
 
   private constructor(cluster: SimCluster) {
     this.cluster = cluster;
@@ -39,7 +54,10 @@ class Rested {
       acked: ({ name, key, sha1 }, payload) => this.observer.acked(name, { key, sha1, payload }),
       changed: () => undefined,
     });
-    this.healed = { servers, nameservers, replicas };
+    this.healed = {
+      ...{ servers, nameservers, replicas, forced: this.forced },
+      read: (key) => this.read(key),
+    };
   }
 
   static async open(operations = 120): Promise<Rested> {
@@ -76,6 +94,27 @@ class Rested {
       if (!(error instanceof Violation)) throw error;
       return error.message;
     }
+  }
+
+  /** A server dies, and is taken out by force; the leader remembers a block of which it alone said that it has it. */
+  async removeByForce(block: BlockId): Promise<void> {
+    const { cluster, healed, observer, scheduler } = this;
+    const old = cluster.dataservers.at(-1)!;
+    old.node.isHeld = true;
+    old.node.kill();
+    const { removal, map, members } = leaderOf(healed)!;
+    await scheduler.run(() => members.stateOf(old.id) !== 'up');
+    const version = { epoch: 1 as Epoch, n: 1 };
+    map.open(block, { version, members: [old.id, serverId(1)], targetReplicas: 2 });
+    map.sealed(block, old.id, 8192);
+    observer.add(await cluster.replace(old));
+    this.forced.add(old.id);
+    let isRemoved = false;
+    const removed = removal.remove({ server: old.id, force: true }).finally(() => {
+      isRemoved = true;
+    });
+    await scheduler.run(() => isRemoved);
+    await removed;
   }
 
   /** The history with something more in it. */
@@ -138,6 +177,35 @@ describe('the end of a simulated run', (test) => {
     server!.node.isHeld = true;
     server!.node.kill();
     assert.match(whyNotConverged(rested.healed)!, /server 1 does not run/);
+  });
+
+  test('a block that only a server may have that was removed by force: not now, but not "not there"', async () => {
+    const rested = await Rested.open();
+    const { healed } = rested;
+    const block = blockId(0x7ff0_0001);
+    await rested.removeByForce(block);
+    await rested.rest();
+    const { map } = leaderOf(healed)!;
+    assert.equal(lostBlocks(map, healed), [block]);
+    assert.is(await rested.end(), undefined);
+
+    // Whoever is not known to be gone may come back with it.
+    for (const other of [
+      { ...healed, forced: new Set<ServerId>() },
+      { ...healed, servers: [] },
+    ])
+      assert.equal(lostBlocks(map, other), []);
+    assert.match(whyNotConverged({ ...healed, forced: new Set() })!, '1 blocks wait for their seal');
+
+    const acked = rested.also('put', {
+      name: encodeName({ clusterDigit: 1, block, fileId: 0 as FileId, cookie: 7 as Cookie }),
+      sha1: 'a'.repeat(40),
+    });
+    isBroken('I2', /no replica is known/, await rested.end(acked));
+    rested.read = () => Promise.reject(new TfsError('NOT_FOUND', 'no such picture'));
+    isBroken('I16', /answered with NOT_FOUND/, await rested.end());
+    rested.read = () => Promise.resolve();
+    isBroken('I16', /answered with a picture/, await rested.end());
   });
 
   test('a NameServer that knows something else than there is', async () => {

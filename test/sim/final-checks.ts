@@ -14,7 +14,8 @@ import {
   type ViolationKind,
 } from '../kit/history-checker.ts';
 import { checkMount } from './check-mount.ts';
-import { type HealedCluster, whyNotConverged } from './converged.ts';
+import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
+import { checkLostBlocks, lostBlocks } from './lost-blocks.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import type { Observer } from './observer.ts';
 
@@ -51,6 +52,7 @@ export async function checkEnd(
   observer.step();
   report(checkHistory(options.history, options));
   await readThrough(cluster, observer, options.mayLose === true);
+  await checkLostBlocks(lostBlocks(leaderOf(cluster)!.map, cluster), cluster);
   for (let look = 1; ; look++) {
     const before = tablesOf(cluster);
     try {

@@ -51,6 +51,7 @@ export type InvariantName =
   | 'I13'
   | 'I14'
   | 'I15'
+  | 'I16'
   | 'durability'
   | 'convergence';
 

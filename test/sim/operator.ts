@@ -1,4 +1,5 @@
 import { isTfsError } from '../../common/errors.ts';
+import type { ServerId } from '../../common/ids.ts';
 import type { SimCluster, SimDataServer } from './cluster.ts';
 import { leaderOf } from './converged.ts';
 
@@ -15,6 +16,8 @@ const ASKS_BEFORE_FORCE = 60;
  * one with a new id, and the old id removed; a server whose disk failed is started again.
  */
 export class SimOperator {
+  /** Removed although blocks may be lost with them. */
+  readonly forced = new Set<ServerId>();
   readonly #cluster: SimCluster;
   readonly #onReplaced: (fresh: SimDataServer) => void;
   readonly #removed = new Set<SimDataServer>();
@@ -72,7 +75,9 @@ export class SimOperator {
     const asked = (this.#asked.get(server) ?? 0) + 1;
     this.#asked.set(server, asked);
     try {
-      await leader.removal.remove({ server: server.id, force: asked > ASKS_BEFORE_FORCE });
+      const force = asked > ASKS_BEFORE_FORCE;
+      await leader.removal.remove({ server: server.id, force });
+      if (force) this.forced.add(server.id);
       this.#removed.add(server);
     } catch (error) {
       if (!isTfsError(error)) throw error;

@@ -148,6 +148,8 @@ class Run {
       servers: cluster.dataservers,
       nameservers: cluster.nameservers,
       replicas: plan.replicas,
+      forced: operator.forced,
+      read: (key) => cluster.clients[0]!.client.get(key),
     };
     await this.#converge(healed, operator);
     scheduler.note('converged');

@@ -1,0 +1,53 @@
+import type { PictureKey } from '../../client/reader.ts';
+import { isTfsError } from '../../common/errors.ts';
+import type { BlockId, Cookie, FileId, ServerId } from '../../common/ids.ts';
+import type { BlockMap } from '../../nameserver/block-map.ts';
+import { Whole } from '../../nameserver/block-page.ts';
+import { Violation } from './observed.ts';
+
+/** Who is left, and who is not. */
+export interface Survivors {
+  /** All that serve. */
+  readonly servers: readonly { readonly id: ServerId }[];
+  /** Taken out by an operator who was told that blocks may be lost with it, and forced it. */
+  readonly forced?: ReadonlySet<ServerId>;
+  /** Reads a picture as clients do. */
+  readonly read?: (key: PictureKey) => Promise<unknown>;
+}
+
+/**
+ * Blocks that a server may have had that was removed by force, and nobody else has: every other member is there and says
+ * that it does not hold it. They wait for their seal for ever, and have to: to forget one would answer "not found" for what
+ * may be lost (I16; test/nameserver/removal.test.ts). As soon as anyone who is left has a replica, or might have one, the
+ * block is none of these.
+ */
+export function lostBlocks(
+  map: Pick<BlockMap, 'unsettled' | 'facts'>,
+  { servers, forced = new Set() }: Survivors,
+): BlockId[] {
+  const alive = new Set(servers.map(({ id }) => id));
+  return [...map.unsettled].filter((block) => {
+    const { whole, replicas } = map.facts(block)!;
+    return (
+      whole === Whole.UNSEALED &&
+      replicas.some(({ server }) => forced.has(server)) &&
+      replicas.every(({ server, state }) => state === 0 && (forced.has(server) || alive.has(server)))
+    );
+  });
+}
+
+/**
+ * What may be lost is "not now", not "not there". That no acknowledged picture is in such a block is for the checks of names
+ * to see, as everywhere: of one that is on no replica they say that it is lost.
+ */
+export async function checkLostBlocks(blocks: readonly BlockId[], { read }: Survivors): Promise<void> {
+  for (const block of blocks) {
+    const answer = await read?.({ block, fileId: 0 as FileId, cookie: 1 as Cookie }).then(
+      () => 'a picture',
+      (error: unknown) => error,
+    );
+    if (answer === undefined || (isTfsError(answer) && answer.retryable)) continue;
+    const text = isTfsError(answer) ? answer.code : String(answer);
+    throw new Violation('I16', { block }, `it may be lost with a server, and is answered with ${text}`);
+  }
+}
