@@ -80,7 +80,7 @@ class Rested {
   /** @returns what is wrong */
   async end(history: History = this.load.history): Promise<string | undefined> {
     const { healed, observer, scheduler } = this;
-    const checked = checkEnd(healed, observer, { history, atMs: scheduler.now, faults: [] });
+    const checked = checkEnd(healed, observer, { history, now: () => scheduler.now, faults: [] });
     let isDone = false;
     const done = () => {
       isDone = true;

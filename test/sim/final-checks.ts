@@ -31,8 +31,8 @@ const INVARIANTS: Record<ViolationKind, InvariantName> = {
 
 export interface EndOptions extends CheckOptions {
   readonly history: History;
-  /** Of the clock of the history. */
-  readonly atMs: number;
+  /** The clock of the history. */
+  readonly now: () => number;
   /** A disk was taken away, or damaged, of which nobody may have had all: records may be lost. */
   readonly mayLose?: boolean;
 }
@@ -71,7 +71,7 @@ const tablesOf = ({ servers }: HealedCluster): string =>
   servers.map(({ live }) => live?.store.digest).join(' ');
 
 async function checkAtRest(cluster: HealedCluster, observer: Observer, options: EndOptions): Promise<void> {
-  const { history, atMs, mayLose = false } = options;
+  const { history, now, mayLose = false } = options;
   observer.step();
   // What is purged meanwhile may have been read before.
   const purged = purgedOf(observer, history.names);
@@ -79,7 +79,7 @@ async function checkAtRest(cluster: HealedCluster, observer: Observer, options: 
   await checkReplicasAlike(cluster, mayLose);
   const answers = await readAll(cluster, history.names);
   const said = mayLose ? answers.filter(({ state }) => state !== 'silent') : answers;
-  report(checkReplicas(history, said, { ...options, atMs }));
+  report(checkReplicas(history, said, { ...options, atMs: now() }));
   checkPurged(observer, purged, answers);
   for (const server of cluster.servers) await checkMount(server, observer);
 }

@@ -2,6 +2,8 @@
 import { serveTasks } from '../kit/child-pool.ts';
 import { type Quarry, type Trial, tryOne } from './trial.ts';
 
+Error.stackTraceLimit = 0;
+
 serveTasks(
   () =>
     (quarry: Quarry): Promise<Trial> =>

@@ -9,7 +9,7 @@ const LOOK_MS = 1_000;
  * hold nothing that was acknowledged, which no NameServer can know: it goes on refusing, and a person has to say so. That
  * nothing acknowledged was lost by it, the last checks see.
  */
-const ASKS_BEFORE_FORCE = 60;
+const ASKS_BEFORE_FORCE = 20;
 
 /**
  * The person who looks after the cluster when its machines are well again: a disk that is refused is replaced by an empty

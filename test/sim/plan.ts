@@ -181,7 +181,7 @@ export function planOf(
   const concurrencyDrawn = between(1, 6);
   const { clients = clientsDrawn, concurrency = concurrencyDrawn } = rest;
   // The more often servers talk by themselves, the shorter.
-  const spanDrawn = (servers > 4 ? 25_000 : 40_000) * (0.6 + 0.8 * random.float());
+  const spanDrawn = (servers > 4 ? 16_000 : 24_000) * (0.6 + 0.8 * random.float());
   const spanMs = spanWanted ?? spanDrawn;
   const plan: Plan = {
     seed,
@@ -207,14 +207,14 @@ export function planOf(
       bytesMax: random.pick([800, 3000, 3000, 10_000, 24_000]),
       ...load,
     },
-    undeleteWindowMs: random.pick([15_000, 30_000, 60_000]),
-    deadMs: random.pick([20_000, 30_000]),
-    scrubPassMs: random.pick([0, 20_000, 60_000]),
+    undeleteWindowMs: random.pick([4_000, 10_000, 30_000]),
+    deadMs: random.pick([6_000, 10_000, 20_000]),
+    scrubPassMs: random.pick([0, 10_000, 30_000]),
     garbagePercent: random.pick([10, 15, 40]),
     reads: chance(0.8) ? 'available' : 'fresh',
     tunables: drawTunables(random),
     faults,
-    faultEveryMs: random.pick([700, 1_500, 3_000, 6_000]),
+    faultEveryMs: random.pick([500, 1_000, 2_000, 4_000]),
     victim: destructible ? between(1, servers) : undefined,
   };
   return { ...plan, ...rest, replicas, tunables: { ...plan.tunables, ...tunables } };

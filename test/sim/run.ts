@@ -42,7 +42,7 @@ export interface RunResult {
 }
 
 /** Faults and load together last no longer. */
-const LOAD_MS_MAX = 120_000;
+const LOAD_MS_MAX = 60_000;
 /** A healed cluster comes to rest within this. */
 const CONVERGE_MS_MAX = 150_000;
 /** What is looked at this often comes to rest by then. */
@@ -155,7 +155,7 @@ class Run {
     scheduler.note('converged');
     const checked = checkEnd(healed, observer, {
       history: load.history,
-      atMs: scheduler.now,
+      now: () => scheduler.now,
       faults: faults.windows,
       undeleteWindowMs: plan.undeleteWindowMs,
     });

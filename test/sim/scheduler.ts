@@ -34,6 +34,9 @@ export class Scheduler {
   readonly #heap: SimEvent[] = [];
   #sequence = 0;
   #hash = 0;
+  /** What was noted and is not a part of the hash yet. */
+  readonly #noted = Buffer.alloc(16_384);
+  #notedBytes = 0;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(seed: number) {
@@ -42,6 +45,7 @@ export class Scheduler {
 
   /** Of all that happened, when, to whom: the same for the same seed and the same code. */
   get hash(): string {
+    this.#hashNoted();
     return this.#hash.toString(16).padStart(8, '0');
   }
 
@@ -74,13 +78,36 @@ export class Scheduler {
 
   /** Makes something a part of the hash, and a line of the trace. */
   note(line: string): void {
-    this.#hash = crc32(line, this.#hash);
+    this.#noteText(line);
     this.trace?.(`${this.now.toFixed(3)} ${line}`);
   }
 
   /** Makes bytes a part of the hash. */
   noteBytes(bytes: Buffer): void {
+    this.#hashNoted();
     this.#hash = crc32(bytes, this.#hash);
+  }
+
+  /** As {@link note}, for what happens all the time: no line is made of it unless somebody reads it. */
+  #noteEvent({ process, what, at }: SimEvent): void {
+    const name = process?.name ?? '-';
+    this.#noteText(name);
+    this.#noteText(what);
+    this.#noted.writeDoubleLE(at, this.#notedBytes);
+    this.#notedBytes += 8;
+    this.trace?.(`${this.now.toFixed(3)} ${name} ${what}`);
+  }
+
+  #noteText(text: string): void {
+    // A character has three bytes at most, and a number may follow.
+    if (this.#notedBytes + 3 * text.length + 8 > this.#noted.length) this.#hashNoted();
+    if (3 * text.length + 8 > this.#noted.length) this.#hash = crc32(text, this.#hash);
+    else this.#notedBytes += this.#noted.write(text, this.#notedBytes);
+  }
+
+  #hashNoted(): void {
+    this.#hash = crc32(this.#noted.subarray(0, this.#notedBytes), this.#hash);
+    this.#notedBytes = 0;
   }
 
   /** Ends the run with this error, from wherever it was noticed. */
@@ -112,7 +139,7 @@ export class Scheduler {
         burnt();
         continue;
       }
-      this.note(`${process?.name ?? '-'} ${event.what} ${event.at}`);
+      this.#noteEvent(event);
       event.run = undefined;
       run();
       await settled();

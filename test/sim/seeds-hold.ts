@@ -4,6 +4,9 @@ import { describePlan } from './plan.ts';
 import { describeError } from './report.ts';
 import { runSeed } from './run.ts';
 
+// As in worker.ts.
+Error.stackTraceLimit = 0;
+
 /** As many files share the seeds of `npm test`: they run side by side. */
 const MS_A_SEED_MAX = 60_000;
 

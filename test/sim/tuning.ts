@@ -41,6 +41,7 @@ const SHORT: Partial<Tunables> = {
   overdueLookMs: 5_000,
   digestCheckAgainMs: 10_000,
   digestCheckAgainMsMax: 20_000,
+  deadUnitBytes: 100,
   // Of it the whole is allocated at once.
   locationCacheBlocksMax: 256,
 };
@@ -50,8 +51,9 @@ const RARE: readonly (readonly [Partial<Tunables>, ...Partial<Tunables>[]])[] = 
   [{ batchBytesMax: 4096 }, { batchBytesMax: 16_384 }],
   [{ batchRecordsMax: 1 }, { batchRecordsMax: 3 }],
   [{ fetchBytes: 4096 }, { fetchBytes: 16_384 }],
-  [{ walkBufferBytes: 4096 }],
-  [{ scrubPieceBytes: 4096 }],
+  // No smaller: a walk would be nothing but reads.
+  [{ walkBufferBytes: 16_384 }],
+  [{ scrubPieceBytes: 16_384 }],
   [{ shortBacklogBytes: 1000 }],
   [{ opsLogBytesMax: 1000 }, { opsLogBytesMax: 4000 }],
   [{ recentOpsMax: 4 }, { recentOpsMax: 32 }],
