@@ -87,9 +87,12 @@ export async function prepare(config: Config, env: Env, say: Say, allowFull: boo
   await mkdir(logsDir(config.home), { recursive: true });
 }
 
+/** As long as processes that were killed just before `npm start` may take to let go of them on a busy machine. */
+const PORT_PATIENCE_MS = 5_000;
+
 /** @throws TfsError CONFLICT with every port that is taken and the setting that chose it */
 async function checkPorts(config: Config, remedy: string): Promise<void> {
-  const taken = await takenPorts(portsOf(config));
+  const taken = await takenPorts(portsOf(config), PORT_PATIENCE_MS);
   if (taken.length === 0) return;
   const lines = taken.map((use) => `  ${formatHostPort(use)} (${use.what}): ${use.why}`);
   throw new TfsError(

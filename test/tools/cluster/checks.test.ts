@@ -33,6 +33,18 @@ describe('checks before a start', (test) => {
     );
   });
 
+  test('a port that is let go of while it is tried again is free', async (t) => {
+    const port = await freePorts(1);
+    const server = createServer().listen(port, '127.0.0.1');
+    await once(server, 'listening');
+    t.defer(() => server.close());
+    const uses = [{ host: '127.0.0.1', port, what: 'gateway.port' }];
+    assert.is((await takenPorts(uses, 150)).length, 1);
+    const tried = takenPorts(uses, 20_000);
+    server.close();
+    assert.equal(await tried, []);
+  });
+
   test('mounts that share a disk need room together', async (t) => {
     const home = tempDir(t);
     const input = defaultConfig({ uuid });
