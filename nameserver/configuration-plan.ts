@@ -1,4 +1,5 @@
 import type { ServerId } from '../common/ids.ts';
+import { REPLICAS_MAX } from '../common/limits.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockFacts, ReplicaFacts } from './block-facts.ts';
 import { Whole } from './block-page.ts';
@@ -21,6 +22,8 @@ export interface ConfigurationAsk {
   readonly failed: ReadonlySet<ServerId>;
   readonly sight: (server: ServerId) => MemberSight;
   readonly minWrite: number;
+  /** Failure domains of all servers that are not to be emptied, there or away; enough for every block when absent. */
+  readonly domainsInAll?: number;
   /** No configuration of fewer members, where that is more than `minWrite`. */
   readonly membersMin?: number;
   /** Members that it is to have for a while, where that is more than the block wants: then also two in one domain. */
@@ -42,6 +45,10 @@ export type ConfigurationPlan =
  * replicas that are sealed like them, up to the wanted number, each in a domain of its own. Members only come from
  * replicas that exist; making new ones is another matter.
  *
+ * Where the cluster has fewer domains than copies are wanted, nothing is dropped (drop-plan.ts), so what a server brings
+ * back when another has taken its place would stay for ever without being of use: there all belong to the block. As soon
+ * as there are enough domains, the copy in a new one joins, and those that share a domain go.
+ *
  * A member is left out only when it is harmless: until then it might say "not found" about what the others acknowledge
  * without it.
  */
@@ -50,6 +57,7 @@ export function planConfiguration({
   failed,
   sight,
   minWrite,
+  domainsInAll = Number.POSITIVE_INFINITY,
   membersMin = 0,
   wanted = 0,
   renew = false,
@@ -66,13 +74,17 @@ export function planConfiguration({
       kind: 'refuse',
       why: `no member of block ${facts.block} that holds its newest configuration answers`,
     };
+  const { targetReplicas } = facts;
+  const isNarrow = domainsInAll < targetReplicas;
   for (const replica of facts.replicas) {
     const { server } = replica;
     const isReturned = replica.stale || !replica.member;
     const { domain, drained } = sight(server);
+    // Those that share a domain are one copy of those that are wanted.
+    const isEnough = wanted > targetReplicas ? chosen.length >= wanted : domains.size >= targetReplicas;
     // Unless operations would have to wait without it.
-    if (chosen.length >= (drained ? minWrite : Math.max(wanted, facts.targetReplicas))) continue;
-    const isInItsWay = domains.has(domain) && wanted <= facts.targetReplicas;
+    if (drained ? chosen.length >= minWrite : isEnough || chosen.length >= REPLICAS_MAX) continue;
+    const isInItsWay = domains.has(domain) && wanted <= targetReplicas && !isNarrow;
     if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
     domains.add(domain);
     chosen.push(server);

@@ -29,6 +29,8 @@ export interface ConfigurerDeps {
   /** Where it was last, up or not. */
   readonly address: (server: ServerId) => Member | undefined;
   readonly domainOf: (server: ServerId) => string;
+  /** Failure domains of all servers that are not to be emptied, there or away. */
+  readonly domainsInAll: () => number;
   /** Whether it is to be emptied. */
   readonly isDrained: (server: ServerId) => boolean;
   /**
@@ -188,13 +190,14 @@ export class Configurer {
   }
 
   async #run(block: BlockId, wish: Wish): Promise<void> {
-    const { map, minWrite, commands, log } = this.#deps;
+    const { map, minWrite, domainsInAll, commands, log } = this.#deps;
     const reign = this.#requireReign();
     const facts = map.facts(block);
     if (facts === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
     const plan = planConfiguration({
       facts,
       minWrite,
+      domainsInAll: domainsInAll(),
       ...wish,
       sight: (server) => this.#sight(block, server, reign),
     });

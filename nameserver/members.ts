@@ -330,6 +330,12 @@ export class Members {
     return this.#records.get(server)?.domain ?? this.#configured.get(server)?.domain ?? '';
   }
 
+  /** Failure domains of all that are not to be emptied, there or away. */
+  get domains(): number {
+    const kept = this.known.filter((id) => !this.isDrained(id));
+    return new Set(kept.map((id) => this.domainOf(id))).size;
+  }
+
   /** This NameServer, as the leader, has just told the server that its replicas are the newest, but those it named. */
   confirmed(server: ServerId): void {
     this.#confirmedAtMs.set(server, this.#clock.monotonic());

@@ -278,6 +278,7 @@ export class NameServer {
       minWrite: faults.has('configure-below-min-write') ? 1 : minWrite,
       address: (server) => members.address(server),
       domainOf: (server) => members.domainOf(server),
+      domainsInAll: () => members.domains,
       isDrained: (server) => members.isDrained(server),
       unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at, minWrite),
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),

@@ -207,6 +207,7 @@ export class LeadNode {
       minWrite: 2,
       address: memberOf,
       domainOf: (id) => `d${id}`,
+      domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
       unconfirmedFromMs: () => Number.NEGATIVE_INFINITY,
       seal: () => undefined,

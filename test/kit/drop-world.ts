@@ -129,6 +129,7 @@ class Leader {
       reign: () => (this.deposed ? undefined : this.reign),
       reachable: (id: ServerId) => (this.heard.has(id) ? memberOf(id) : undefined),
       domainOf: (id: ServerId) => `d${id}`,
+      domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
     };
     this.configurer = new Configurer({

@@ -161,6 +161,7 @@ class Leader {
       reachable: (id) => (this.sees.has(id) && world.nodes.has(id) ? memberOf(id) : undefined),
       address: memberOf,
       domainOf: (id) => `d${id}`,
+      domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
       // Who thinks itself current is not looked at here.
       unconfirmedFromMs: () => Number.NEGATIVE_INFINITY,

@@ -1,12 +1,14 @@
 import * as assert from 'uvu/assert';
-import { epochOf, type ServerId } from '../../common/ids.ts';
+import { epochOf, type ServerId, serverId } from '../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { planConfiguration } from '../../nameserver/configuration-plan.ts';
+import { planDrop } from '../../nameserver/drop-plan.ts';
 import { describe } from '../kit/suite.ts';
 import { entryOf, servers } from './entries.ts';
 
 const B = entryOf().block;
+const VERSION = (n: number) => ({ epoch: epochOf(1), n });
 
 /** A sealed block on 1, 2, 3 whose sequencer is 1. */
 class Scene {
@@ -15,6 +17,7 @@ class Scene {
   readonly dangerous = new Set<number>();
   readonly drained = new Set<number>();
   domains: Record<number, string> = {};
+  domainsInAll = 4;
   minWrite = 2;
 
   constructor(state: BlockState = BlockState.SEALED) {
@@ -26,6 +29,7 @@ class Scene {
       facts: this.map.facts(B)!,
       failed: new Set(servers(...failed)),
       minWrite: this.minWrite,
+      domainsInAll: this.domainsInAll,
       sight: (server: ServerId) => ({
         reachable: !this.down.has(server),
         domain: this.domains[server] ?? `d${server}`,
@@ -115,6 +119,53 @@ describe('planning of a configuration', (test) => {
     scene.map.report(four!, entryOf({ state: BlockState.SEALED }));
     const plan = scene.plan();
     assert.is(plan.kind === 'configure' && plan.members.length, 3);
+  });
+
+  test('copies beside others in their domains: all of use while no more domains are there, gone as soon as they are', () => {
+    // Servers 2 and 3 have taken the places of 1 and 4, which are back.
+    const scene = new Scene().without1();
+    scene.domains = { 1: 'd2', 4: 'd3' };
+    scene.map.report(servers(4)[0]!, entryOf({ state: BlockState.SEALED }));
+    assert.equal(scene.plan(), { kind: 'keep' }, 'of four domains, one may get the third copy');
+    scene.domainsInAll = 2;
+    const all = scene.plan();
+    assert.equal(all, { kind: 'configure', members: servers(2, 3, 1, 4), opsPrimary: 2 as ServerId });
+    scene.down.add(4);
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3, 1), opsPrimary: 2 as ServerId });
+
+    // A third domain gets a copy; those that share one go, one after the other.
+    scene.down.clear();
+    scene.domainsInAll = 3;
+    scene.map.configured(B, {
+      version: VERSION(3),
+      members: servers(2, 3, 1, 4),
+      opsPrimary: serverId(2),
+      seq: 2,
+    });
+    scene.map.report(serverId(5), entryOf({ state: BlockState.SEALED, n: 2, members: [2, 3], seq: 2 }));
+    const steps: string[] = [];
+    for (let n = 4; n < 12; n++) {
+      const drop = planDrop(
+        { ...scene.map.facts(B)!, length: 50_000 },
+        {
+          isCurrent: () => true,
+          canWrite: () => true,
+          isDrained: () => false,
+          usedPercent: () => 50,
+          domainOf: (server) => scene.domains[server] ?? `d${server}`,
+        },
+      );
+      const plan = scene.plan(...(drop.kind === 'leave-out' ? [drop.server] : []));
+      if (drop.kind === 'drop') {
+        steps.push(`drop ${drop.server}`);
+        scene.map.absent(B, drop.server);
+      } else if (plan.kind === 'configure') {
+        const { members, opsPrimary } = plan;
+        steps.push(members.join());
+        scene.map.configured(B, { version: VERSION(n), members, opsPrimary, seq: 2 });
+      }
+    }
+    assert.equal(steps, ['1,2,3,5', 'drop 4', '1,3,5', 'drop 2']);
   });
 
   test('of an unsealed block members may leave, and none may join', () => {

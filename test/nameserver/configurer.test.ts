@@ -28,6 +28,7 @@ class World {
   readonly seals: string[] = [];
   fail: TfsError | undefined;
   leads = true;
+  domains = 3;
   epoch = 1;
   seq = 10;
   readonly configurer = new Configurer({
@@ -39,6 +40,7 @@ class World {
     reachable: (id) => (this.down.has(id) ? undefined : memberOf(id)),
     address: memberOf,
     domainOf: (id) => `d${id}`,
+    domainsInAll: () => this.domains,
     isDrained: () => false,
     unconfirmedFromMs: (id) => this.unconfirmedFrom.get(id) ?? Number.NEGATIVE_INFINITY,
     seal: (block, _, holders) => this.seals.push(`${block} ${holders.join()}`),

@@ -49,6 +49,7 @@ class World {
       reign: () => (this.leads ? reignOf(1) : undefined),
       reachable: (id: ServerId) => (this.unreachable.has(id) ? undefined : memberOf(id)),
       domainOf: (id: ServerId) => `d${id}`,
+      domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
     };
     this.configurer = new Configurer({
