@@ -266,6 +266,7 @@ export class NameServer {
     this.sealer = new SealCoordinator({
       ...orders,
       isRemoved: (server) => members.isRemoved(server),
+      onUnread: (block, server) => this.repairer.unread(block, server),
       times: sealTimes,
       faults,
     });

@@ -1,4 +1,4 @@
-import type { ServerId } from '../common/ids.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, isEmpty, type ReplicaFacts } from './block-facts.ts';
 
@@ -7,6 +7,8 @@ export interface RepairSight {
   readonly isCurrent: (server: ServerId) => boolean;
   /** Whether its disk takes writes. */
   readonly canWrite: (server: ServerId) => boolean;
+  /** Whether its disk has just failed to read a replica that waits for its seal, while others have theirs. */
+  readonly isUnread?: (block: BlockId, server: ServerId) => boolean;
 }
 
 export interface RepairPlan {
@@ -23,16 +25,21 @@ export interface RepairPlan {
 
 /**
  * Which replicas of a sealed block are to be made whole, each in its place, and from whom. A block that is sealed
- * nowhere is left to its seal, which makes good what is damaged before it.
+ * nowhere is left to its seal, which makes good what is damaged before it; but a replica that cannot even be read for its
+ * seal never gets there.
  */
-export function planRepairs(facts: BlockFacts, { isCurrent, canWrite }: RepairSight): RepairPlan[] {
-  const { replicas } = facts;
+export function planRepairs(facts: BlockFacts, sight: RepairSight): RepairPlan[] {
+  const { block, replicas } = facts;
+  const { isCurrent, canWrite, isUnread = () => false } = sight;
+  const isUnsealable = ({ server, state }: ReplicaFacts): boolean =>
+    state === BlockState.RECOVERED && isUnread(block, server);
   const sources = sourcesOf(facts, isCurrent).map(({ server }) => server);
   // A block without a record is retired, replica by replica: what is gone stays gone.
   const isLeaving = isEmpty(facts);
   return replicas
     .filter(({ state }) => state !== 0 || !isLeaving)
-    .filter((replica) => isBad(replica) && isCurrent(replica.server) && canWrite(replica.server))
+    .filter((replica) => isBad(replica) || isUnsealable(replica))
+    .filter(({ server }) => isCurrent(server) && canWrite(server))
     .flatMap(({ server: target, state, outdated: isOutdated }) => {
       const others = sources.filter((server) => server !== target);
       // Damage beside the records, such as to its superblock, a replica can make good alone.

@@ -17,7 +17,7 @@ import type { RepairCommands } from './repair-commands.ts';
 import { planRepairs, type RepairPlan, type RepairSight } from './repair-plan.ts';
 import { sealedAlike } from './sealed-alike.ts';
 
-export interface RepairerDeps extends RepairSight {
+export interface RepairerDeps extends Omit<RepairSight, 'isUnread'> {
   readonly map: BlockMap;
   /** Sealed blocks that a server should hold and does not; what is not so any more is taken out. */
   readonly absent: Set<BlockId>;
@@ -52,6 +52,8 @@ export class Repairer {
   readonly stats = { repaired: 0, fetched: 0, failures: 0, alarms: 0 };
   readonly #deps: RepairerDeps;
   readonly #tasks = new Map<string, Task>();
+  /** Replicas, by the keys of their tasks, that could not be sealed because their disk fails to read them. */
+  readonly #unread = new Set<string>();
   readonly #running = new Set<Promise<void>>();
   readonly #perServer = new Map<ServerId, number>();
   #closed = false;
@@ -73,6 +75,12 @@ export class Repairer {
     return [...byBlock.values()].reduce((sum, lost) => sum + lost, 0);
   }
 
+  /** All but this replica are sealed, and its disk fails to read it: it is made of theirs. */
+  unread(block: BlockId, server: ServerId): void {
+    this.#unread.add(keyOf(block, server));
+    this.#note(block);
+  }
+
   /** Looks at what is damaged and starts what is due. Called now and then by whoever owns the clock. */
   pump(): void {
     if (this.#closed || this.#deps.reign() === undefined) return;
@@ -89,7 +97,10 @@ export class Repairer {
   #look(): void {
     const { map, absent } = this.#deps;
     for (const [key, task] of this.#tasks)
-      if (!task.running && this.#planOf(task) === undefined) this.#tasks.delete(key);
+      if (!task.running && this.#planOf(task) === undefined) {
+        this.#tasks.delete(key);
+        this.#unread.delete(key);
+      }
     for (const block of map.suspect) if (!this.#note(block)) return;
     for (const block of map.outdated) if (!this.#note(block)) return;
     for (const block of absent) {
@@ -101,7 +112,7 @@ export class Repairer {
   /** @returns false when there are enough tasks for now */
   #note(block: BlockId): boolean {
     for (const { target, isAbsent, isOutdated } of this.#plans(block)) {
-      const key = `${block}/${target}`;
+      const key = keyOf(block, target);
       if (this.#tasks.has(key)) continue;
       if (this.#tasks.size >= REPAIR_TASKS_MAX) return false;
       // It may be about to report what it has, or to be told that what it has prepared counts.
@@ -139,7 +150,8 @@ export class Repairer {
 
   #plans(block: BlockId): RepairPlan[] {
     const facts = this.#deps.map.facts(block);
-    return facts === undefined ? [] : planRepairs(facts, this.#deps);
+    const isUnread = (of: BlockId, server: ServerId) => this.#unread.has(keyOf(of, server));
+    return facts === undefined ? [] : planRepairs(facts, { ...this.#deps, isUnread });
   }
 
   #planOf({ block, target }: Task): RepairPlan | undefined {
@@ -160,7 +172,10 @@ export class Repairer {
       task.dueAtMs = clock.monotonic() + Math.min(tunable.repairRetryMsMax, retryMs);
       const failure = toTfsError(error);
       this.#complain(task, failure);
-      if (failure.code === 'CONFLICT') this.#deps.seal(task.block, 'its replicas are sealed differently');
+      if (failure.code !== 'CONFLICT') return;
+      // Another attempt to seal it tells whether it can be read by now.
+      this.#unread.delete(keyOf(task.block, task.target));
+      this.#deps.seal(task.block, 'its replicas are sealed differently');
     }
   }
 
@@ -214,3 +229,5 @@ export class Repairer {
     else log[isNews ? 'warn' : 'debug'](facts, 'a replica cannot be repaired yet');
   }
 }
+
+const keyOf = (block: BlockId, server: ServerId): string => `${block}/${server}`;

@@ -8,8 +8,14 @@ import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 /** One server that may hold the block, and what it said when it was fenced. */
 export type Asked =
   | { readonly server: ServerId; readonly reply: FenceReply }
-  /** @param silentForMs since when it has left this question unanswered; Infinity for one that was taken out of the cluster */
-  | { readonly server: ServerId; readonly reply?: undefined; readonly silentForMs: number };
+  | {
+      readonly server: ServerId;
+      readonly reply?: undefined;
+      /** Since when it has left this question unanswered; Infinity for one that was taken out of the cluster. */
+      readonly silentForMs: number;
+      /** It is there, and its disk fails to read what it holds. */
+      readonly unread?: boolean;
+    };
 
 export interface SealTimes {
   /** How long members without an answer are waited for, where a clean or sealed copy has answered. */

@@ -23,6 +23,8 @@ export interface SealDeps {
   readonly reachable: (server: ServerId, reign: Reign) => Member | undefined;
   /** Whether an operator has taken the server out of the cluster: it is not waited for. Nobody is when absent. */
   readonly isRemoved?: (server: ServerId) => boolean;
+  /** A block is sealed, but for this replica, which its disk fails to read. */
+  readonly onUnread?: (block: BlockId, server: ServerId) => void;
   readonly times?: SealTimes;
   readonly faults?: NameServerFaults;
 }
@@ -238,6 +240,10 @@ export class SealCoordinator {
       });
     // Who is away shows up again by its state. Who is there and cannot answer is asked again, not too often.
     const ailing = missing.filter((server) => this.#deps.reachable(server, reign) !== undefined);
+    // What others are sealed with it can be made of.
+    for (const each of asked)
+      if (each.reply === undefined && each.unread && ailing.includes(each.server))
+        this.#deps.onUnread?.(block, each.server);
     if (ailing.length > 0)
       throw new Unfinished(`server ${ailing.join(', ')} could not be fenced`, ailing, {
         msMin: tunable.sealRetryMsMax,
@@ -277,6 +283,7 @@ export class SealCoordinator {
     const { commands, clock, log, reachable } = this.#deps;
     const { block, silentSinceMs } = task;
     const askedAtMs = clock.monotonic();
+    let unread = false;
     const member = reachable(server, reign);
     if (member !== undefined) {
       try {
@@ -286,13 +293,14 @@ export class SealCoordinator {
         return { server, reply };
       } catch (error) {
         if (isTfsError(error, 'STALE_EPOCH')) throw error;
+        unread = isTfsError(error, 'IO');
         log.debug({ block, server, reason: toTfsError(error).message }, 'a member could not be fenced');
       }
     }
     if (this.#deps.isRemoved?.(server) === true) return { server, silentForMs: Number.POSITIVE_INFINITY };
     const sinceMs = silentSinceMs.get(server) ?? askedAtMs;
     silentSinceMs.set(server, sinceMs);
-    return { server, silentForMs: clock.monotonic() - sinceMs };
+    return { server, silentForMs: clock.monotonic() - sinceMs, unread };
   }
 }
 

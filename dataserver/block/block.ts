@@ -44,6 +44,8 @@ export class Block implements BlockInfo {
   users = 0;
   /** The last writing of its index file: a seal, a load and a verification may all want to, and it is one file. */
   indexWrite: Promise<void> = Promise.resolve();
+  /** Of a RECOVERED block that was not walked: its disk failed to read it when that was tried last. */
+  unread = false;
   /** Damage was found that a walk of the records does not see: only a repair of the whole file clears it. */
   unsound = false;
   #deadBytes = 0;
@@ -176,6 +178,7 @@ export class Block implements BlockInfo {
     this.ops = ops;
     this.tail = undefined;
     this.appends = undefined;
+    this.unread = false;
   }
 
   /** The log has the commit of the next generation: from now on the block is that one. @returns what reads use */

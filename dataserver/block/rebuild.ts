@@ -153,7 +153,8 @@ export class Rebuild {
       const source = await TolerantSource.of(own);
       const head = Buffer.alloc(SUPERBLOCK_BYTES);
       await source.read(head, 0);
-      if (!head.equals(image) || source.size < seal.length) this.#changed = true;
+      // What lies behind the seal, too: nobody knew of it when the block was opened, and so it was not cut.
+      if (!head.equals(image) || source.size !== seal.length) this.#changed = true;
       const buffer = Buffer.allocUnsafe(tunable.batchBytesMax);
       const end = Math.min(source.size, seal.length);
       for (let at = SUPERBLOCK_BYTES; at < end; at += buffer.length) {

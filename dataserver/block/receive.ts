@@ -112,7 +112,10 @@ export class ReplicaReceiver {
     if (held.generation !== generation)
       throw refuse(`it is of generation ${held.generation}, the others of ${generation}`);
     const isQuarantined = (held.flags & BlockFlag.QUARANTINED) !== 0;
-    if (held.state !== BlockState.SEALED && !isQuarantined) throw refuse('it waits for its seal');
+    // What its disk fails to read cannot be fenced, and so never sealed; whoever can read it now has to do that.
+    const isUnread = held.state === BlockState.RECOVERED && held.unread;
+    if (held.state !== BlockState.SEALED && !isQuarantined && !isUnread)
+      throw refuse('it waits for its seal');
     if (held.seal !== undefined && !isSame(held.seal, seal))
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
   }

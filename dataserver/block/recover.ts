@@ -14,6 +14,7 @@ import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
 import { LoadedIndex } from './loaded-index.ts';
+import { markSuspect } from './suspect.ts';
 import { Tail } from './tail.ts';
 import { TolerantSource } from './tolerant-source.ts';
 
@@ -82,6 +83,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     });
     block.tail.durable = durable;
     block.index = index;
+    block.unread = false;
     if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
     else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
     if (result.holes.length > 0 || result.tornRecords > 0) {
@@ -97,7 +99,12 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     return index;
   } catch (error) {
     if (held === undefined) await file.close();
-    throw unreadable(context, block, error);
+    const failure = unreadable(context, block, error);
+    if (isTfsError(failure, 'IO') && block.tail === undefined) {
+      block.unread = true;
+      markSuspect(context, block, failure);
+    }
+    throw failure;
   }
 }
 

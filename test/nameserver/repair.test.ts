@@ -48,6 +48,7 @@ class World {
   leads = true;
   reply: RepairReply = { whole: true, fetched: 2, lost: 0 };
   failures = 0;
+  refusal: TfsError | undefined;
   running = 0;
   mostRunning = 0;
   hold: Promise<void> | undefined;
@@ -82,6 +83,7 @@ class World {
         this.mostRunning = Math.max(this.mostRunning, ++this.running);
         await (this.hold ?? turns(1));
         this.running--;
+        if (this.refusal !== undefined) throw this.refusal;
         if (this.failures-- > 0) throw new TfsError('CONNECTION_LOST', 'planted');
         if (this.reply.whole) this.onRepaired(order.block, to.id);
         return this.reply;
@@ -147,6 +149,9 @@ describe('the plan of repairs', (test) => {
     const world = new World();
     world.report({ 1: {}, 2: {}, 3: { state: RECOVERED, flags: SUSPECT } });
     assert.equal(world.plans(), []);
+    const plans = (isUnread: boolean) =>
+      planRepairs(world.map.facts(B)!, { ...world.sight, isUnread: () => isUnread });
+    assert.equal([plans(false).length, plans(true).map(({ target }) => target)], [0, servers(3)]);
   });
 
   test('sources: whole ones first, up to date before stale and behind; suspect ones help each other', () => {
@@ -187,6 +192,27 @@ describe('the repairer', (test) => {
     assert.equal(world.repairer.stats, { repaired: 1, fetched: 2, failures: 0, alarms: 0 });
     assert.is(world.repairer.waiting, 0);
     assert.is(world.map.suspect.size, 0);
+  });
+
+  test('one that could not be sealed because its disk fails to read it: until its server says that it can be read', async () => {
+    const world = new World();
+    world.report({ 1: {}, 2: {}, 3: { state: RECOVERED, flags: SUSPECT } });
+    await world.pass(20_000);
+    assert.equal(world.orders, []);
+    world.repairer.unread(B, servers(3)[0]!);
+    world.failures = 1;
+    world.onRepaired = (_, server) => world.report({ [server]: {} });
+    await world.pass(10_000);
+    assert.equal(world.orders, ['0 on 3 from 1 2', '0 on 3 from 1 2'], 'tried again, and made whole then');
+    assert.is(world.repairer.waiting, 0);
+
+    const readable = new World();
+    readable.report({ 1: {}, 2: {}, 3: { state: RECOVERED, flags: SUSPECT } });
+    readable.refusal = new TfsError('CONFLICT', 'it waits for its seal');
+    readable.repairer.unread(B, servers(3)[0]!);
+    await readable.pass(20_000);
+    assert.equal([readable.orders, readable.sealedAnew], [['0 on 3 from 1 2'], [B]]);
+    assert.is(readable.repairer.waiting, 0);
   });
 
   test('a replica that is missing: after a while, in case its report is on the way', async () => {

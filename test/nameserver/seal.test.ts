@@ -52,6 +52,7 @@ class World implements Commands {
   readonly copies = new Map<number, Map<BlockId, Copy>>();
   readonly down = new Set<number>();
   readonly calls: string[] = [];
+  readonly unread: string[] = [];
   /** Calls that fail, as long as they are in here. */
   readonly broken = new Set<string>();
   /** Thrown by the next call of that kind to that server, once. */
@@ -68,6 +69,7 @@ class World implements Commands {
     log: this.log,
     reign: () => (this.leads ? reignOf(this.epoch) : undefined),
     reachable: (server) => (this.down.has(server) ? undefined : memberOf(server)),
+    onUnread: (block, server) => this.unread.push(`${block - B} on ${server}`),
     times: TIMES,
   });
 
@@ -386,6 +388,26 @@ describe('seal coordinator', (test) => {
     await world.pass(20_000);
     assert.is(world.copy(3).seal?.length, 500);
     assert.is(world.sealer.waiting, 0);
+  });
+
+  test('a replica that its disk fails to read is made of the others, as soon as they are sealed', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 500 });
+    world.broken.add('fence 3');
+    world.sealer.enqueue(B, 'member');
+    await world.pass(SEAL_PATIENCE_MS - 1000);
+    assert.equal([world.unread, world.copy(2).seal], [[], undefined], 'it may be read a moment later');
+    await world.pass(1500);
+    assert.equal(world.unread, ['0 on 3']);
+    assert.is(world.copy(2).seal?.length, 500);
+
+    const other = new World();
+    other.hold(B, { 1: 500, 2: 500, 3: 500 });
+    other.faults.set('fence 3', new TfsError('CONNECTION_LOST', 'planted'));
+    other.down.add(3);
+    other.sealer.enqueue(B, 'member');
+    await other.pass(SEAL_PATIENCE_MS + 500);
+    assert.equal(other.unread, [], 'one that is away');
   });
 
   test('any call may fail at any point: it starts again and ends in the same seal', async () => {

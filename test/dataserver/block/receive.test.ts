@@ -14,6 +14,7 @@ import {
   OPS_PATH,
   type Replica,
   ReplicaWorld,
+  SEAL_EPOCH,
 } from '../../kit/replica-world.ts';
 import { SeededRandom } from '../../kit/seeded-random.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
@@ -314,6 +315,10 @@ describe('a replica that could not be opened is made whole', (test) => {
     'the ops log': (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(0x77, 80, 81)),
     'the header of the ops log': (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(0x77, 20, 21)),
     'the ops log, gone': (disk) => disk.unlink(OPS_PATH),
+    'the ops log, of a file that was not cut yet': (disk) => {
+      disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(0x77, 20, 21));
+      disk.corrupt(BLOCK_PATH, (bytes) => Buffer.concat([bytes, Buffer.alloc(8192)]));
+    },
     'the ops log, unreadable': (disk) => disk.spoil(OPS_PATH, 0, 4096),
     'superblock, ops log and records': (disk) => {
       disk.corrupt(BLOCK_PATH, (bytes) => void bytes.fill(0xaa, 0, 6000));
@@ -348,6 +353,33 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.ok((await disk.readFile(BLOCK_PATH)).equals(await world.replicas[2]!.disk.readFile(BLOCK_PATH)));
     assert.is(store.info(BLOCK)!.state, BlockState.SEALED);
     assert.equal((await store.verify(BLOCK)).problems, []);
+  });
+
+  test('a replica that waits for its seal, on a disk that fails to read it: only while it does', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { blockBytes: BLOCK_BYTES });
+    await world.restart(0, (disk) => disk.spoil(BLOCK_PATH, 8192, 16_384));
+    const bad = world.replicas.shift()!;
+    await world.seal();
+    world.replicas.unshift(bad);
+    assert.is(await codeOf(world.repair(0, [1, 2])), 'CONFLICT', 'nobody has tried to read it');
+    assert.is(await codeOf(bad.store.fence(BLOCK, SEAL_EPOCH)), 'IO');
+    assert.is(bad.store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
+    bad.disk.spoil(BLOCK_PATH, 0, 0);
+    assert.is(await codeOf(world.repair(0, [1, 2])), 'CONFLICT', 'it can be read again: it may hold more');
+    assert.is(bad.store.info(BLOCK)!.flags, 0);
+
+    await world.restart(0, (disk) => disk.spoil(BLOCK_PATH, 8192, 16_384));
+    assert.is(await codeOf(bad.store.fence(BLOCK, SEAL_EPOCH)), 'IO');
+    const { whole, lost, fetched } = await world.repair(0, [1, 2]);
+    assert.equal([whole, lost], [true, 0]);
+    assert.ok(fetched < SIZES.length, 'what can be read stays');
+    assert.ok(
+      (await bad.disk.readFile(BLOCK_PATH)).equals(await world.replicas[2]!.disk.readFile(BLOCK_PATH)),
+    );
+    assert.is(bad.store.info(BLOCK)!.state, BlockState.SEALED);
+    assert.is((await bad.disk.list('trash')).length, 1, 'the old file is kept');
+    await world.restart(0);
+    assert.equal((await bad.store.verify(BLOCK)).problems, []);
   });
 
   test('an ops log that is found damaged in memory is written again from there, or taken from another', async (t) => {
