@@ -64,20 +64,23 @@ export class CompactionSteps {
     const { store, ops, promise, clock, random, undeleteWindowMs, faults } = this.#deps;
     const { block, reign, bytesMin, wallMs, erase } = decodeControl(zPurge, header, 'PURGE');
     await promise.accept(reign);
-    if (erase === undefined && !faults?.has('trust-own-clock')) assertSameTime(clock.now(), wallMs);
+    const trustsItself = faults?.has('trust-own-clock') === true;
+    if (erase === undefined && !trustsItself) assertSameTime(clock.now(), wallMs);
+    // Of the two that agree the earlier one, once for all: a clock that jumps while this waits for anything purges nothing.
+    const nowMs = trustsItself ? clock.now() : Math.min(clock.now(), wallMs);
     const agreed = erase && new Map(erase.map(({ slot, aliases }) => [slot, aliases]));
     const state = await store.opsState(block);
     const due =
-      agreed === undefined
-        ? dueSlots(state, clock.now(), undeleteWindowMs, faults)
-        : erasableSlots(state, agreed);
+      agreed === undefined ? dueSlots(state, nowMs, undeleteWindowMs, faults) : erasableSlots(state, agreed);
     const kept = async () => agreed && { kept: unpurgedOf(await store.opsState(block), agreed.keys()) };
     const bytes = await store.garbageBytes(block, due);
     if (bytes < bytesMin) {
-      const notBeforeMs = erase === undefined ? await this.#notBeforeMs(block, state, bytesMin) : 0;
+      const notBeforeMs =
+        erase === undefined ? await this.#notBeforeMs(block, state, { bytesMin, nowMs }) : 0;
       return { header: encodeControl({ bytes, notBeforeMs, ...(await kept()) }) };
     }
-    const ask = { windowMs: undeleteWindowMs, opId: random.bytes(16), ...(agreed && { erase: agreed }) };
+    const opId = random.bytes(16);
+    const ask = { windowMs: undeleteWindowMs, nowMs, opId, ...(agreed && { erase: agreed }) };
     const barrier = await ops.purge(block, ask);
     if (erase === undefined) await this.#markRace(block, due);
     return { header: encodeControl({ bytes, barrier, ...(await kept()) }) };
@@ -90,12 +93,16 @@ export class CompactionSteps {
   }
 
   /** For how long less than that is due, whatever else is deleted: to be told when to look again. */
-  async #notBeforeMs(block: BlockId, state: OpsState, bytesMin: number): Promise<number> {
-    const { store, clock, undeleteWindowMs } = this.#deps;
+  async #notBeforeMs(
+    block: BlockId,
+    state: OpsState,
+    { bytesMin, nowMs }: { readonly bytesMin: number; readonly nowMs: number },
+  ): Promise<number> {
+    const { store, undeleteWindowMs } = this.#deps;
     let notBeforeMs = 0;
     for (const part of PROBED_PARTS) {
       const inMs = undeleteWindowMs * part;
-      const due = purgeableSlots(state, clock.now() + inMs, undeleteWindowMs);
+      const due = purgeableSlots(state, nowMs + inMs, undeleteWindowMs);
       if ((await store.garbageBytes(block, due)) >= bytesMin) break;
       notBeforeMs = inMs;
     }
@@ -159,6 +166,6 @@ function assertSameTime(nowMs: number, leaderMs: number): void {
   const seconds = Math.round(Math.abs(aheadMs) / 1000);
   throw new TfsError(
     'UNAVAILABLE',
-    `its clock is ${seconds} s ${aheadMs > 0 ? 'ahead of' : 'behind'} that of the leading NameServer: nothing is purged until they agree`,
+    `its clock is ${seconds} s ${aheadMs > 0 ? 'ahead of' : 'behind'} the time of the cluster: nothing is purged until they agree`,
   );
 }

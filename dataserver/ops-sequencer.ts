@@ -52,6 +52,8 @@ export interface OpsSequencerDeps {
 export interface PurgeAsk {
   /** How long names may be undeleted. */
   readonly windowMs: number;
+  /** What time it is by the clocks that agreed on it, ms since 1970: this machine's may change before it is purged. */
+  readonly nowMs: number;
   /** An erasure: of these alone, without regard to that time, see {@link erasableSlots}. */
   readonly erase?: ReadonlyMap<Slot, number>;
   /** 16 bytes, never used before. */
@@ -267,14 +269,13 @@ export class OpsSequencer {
   }
 
   /** The purge that is due by what the log holds now: nothing can come between this and its place in the log. */
-  #due(block: BlockId, state: OpsState, { windowMs, erase, opId }: PurgeAsk): Unplaced[] {
-    const { store, clock, faults } = this.#deps;
+  #due(block: BlockId, state: OpsState, { windowMs, nowMs, erase, opId }: PurgeAsk): Unplaced[] {
+    const { store, faults } = this.#deps;
     const info = store.info(block);
     if (info?.state !== BlockState.SEALED)
       throw new TfsError('CONFLICT', `block ${block} is not sealed here: nothing of it is purged`);
     const names = faults?.has('purge-ignores-alias') ? { ...state, aliases: undefined } : state;
-    const all =
-      erase === undefined ? dueSlots(names, clock.now(), windowMs, faults) : erasableSlots(names, erase);
+    const all = erase === undefined ? dueSlots(names, nowMs, windowMs, faults) : erasableSlots(names, erase);
     const due = all.filter((slot) => slot < info.slots);
     const ops: Unplaced[] = [];
     for (let at = 0; at < due.length; at += tunable.purgeSlotsPerOpMax)

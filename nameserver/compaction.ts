@@ -14,6 +14,7 @@ import { tunable } from '../common/tunables.ts';
 import type { CompactReply } from '../common/wire/compaction.ts';
 import type { Member, Reign } from '../common/wire/control.ts';
 import type { ErasedSlot } from '../common/wire/erase.ts';
+import type { AgreedTime } from './agreed-time.ts';
 import type { BlockFacts } from './block-facts.ts';
 import type { BlockMap } from './block-map.ts';
 import type { CompactionCommands } from './compaction-commands.ts';
@@ -38,6 +39,7 @@ export interface CompactionDeps extends CompactionSight, CompactionSettings {
   readonly map: BlockMap;
   readonly commands: CompactionCommands;
   readonly clock: Clock;
+  readonly time: Pick<AgreedTime, 'earliest'>;
   readonly log: Log;
   /** Undefined while this NameServer does not lead. */
   readonly reign: () => Reign | undefined;
@@ -247,7 +249,7 @@ export class Compaction {
       block,
       reign,
       bytesMin: Math.max(1, bytesMin === 0 ? share : bytesMin),
-      wallMs: this.#deps.clock.now(),
+      wallMs: this.#deps.time.earliest(),
       ...(erase && { erase: [...erase] }),
     });
     if (barrier === undefined) return { generation: facts.generation, freedBytes: 0, kept, notBeforeMs };

@@ -14,6 +14,7 @@ import {
   type ServerFigures,
   type ServerInfo,
 } from '../common/wire/control.ts';
+import type { ClockVote } from './agreed-time.ts';
 import { type NameServerFaults, NO_FAULTS } from './faults.ts';
 import { KNOWN_KEY, MEMBER_RANGE, memberKey, type NameStore, REMOVED_KEY } from './name-store.ts';
 import type { Candidate } from './placement.ts';
@@ -71,6 +72,8 @@ export interface LiveMember {
   use: Heartbeat['use'];
   /** By how much its clock is ahead of this one, as of its last heartbeat, ms. */
   clockAheadMs: number;
+  /** By how much its clock was ahead of the monotonic one of this process then, ms; undefined before the first. */
+  clockLeadMs: number | undefined;
   /** The highest that its disk has shown. What a restart of the NameServer forgets of it, servers that run show again. */
   diskAge: number | undefined;
 }
@@ -235,6 +238,7 @@ export class Members {
         overdue: NOTHING_OVERDUE,
         use: undefined,
         clockAheadMs: known?.clockAheadMs ?? 0,
+        clockLeadMs: known?.clockLeadMs,
         diskAge: record.diskAge,
       };
       const isChanged =
@@ -256,6 +260,12 @@ export class Members {
       for (const id of fresh) if (!this.#removed.has(id)) this.#known.add(id);
       await this.#store.write(KNOWN_KEY, this.known, 'the list of DataServers');
     });
+  }
+
+  /** What time DataServers have, as they said last; those too that are away. */
+  *clockVotes(): Iterable<ClockVote> {
+    for (const { record, clockLeadMs } of this.#live.values())
+      if (clockLeadMs !== undefined) yield { host: record.address.host, leadMs: clockLeadMs };
   }
 
   /** To be echoed by DataServers: what carries it was sent after now. */

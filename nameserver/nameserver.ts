@@ -20,6 +20,7 @@ import type { LocateReply } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
 import { RpcServer } from '../common/wire/rpc-server.ts';
 import { AbsentScan } from './absent-scan.ts';
+import { AgreedTime } from './agreed-time.ts';
 import { blockFigures } from './block-figures.ts';
 import { BlockMap } from './block-map.ts';
 import { Whole } from './block-page.ts';
@@ -318,8 +319,10 @@ export class NameServer {
       domainOf: (server) => members.domainOf(server),
       usedPercent: (server) => members.usedPercent(server),
     });
+    const time = new AgreedTime({ clock, host: options.address.host, votes: () => members.clockVotes() });
     this.compaction = new Compaction({
       ...orders,
+      time,
       ...options.compaction,
       commands: compactionCommandsOver(peers, (error) => leadership.refused(error)),
       isPaused: () => parts.pauses.isPaused('compact'),
@@ -403,6 +406,7 @@ export class NameServer {
       sealer: this.sealer,
       opsSync: this.opsSync,
       clock,
+      time,
       log,
       onMapChange: () => this.#mapVersion.bump(),
       onScrubbed: (blocks) => {

@@ -14,6 +14,7 @@ import {
   STALE_BLOCKS_MAX,
 } from '../common/wire/control.ts';
 import type { BlockEntry } from '../common/wire/messages.ts';
+import type { AgreedTime } from './agreed-time.ts';
 import { type BlockMap, Effect } from './block-map.ts';
 import type { Leadership } from './leadership.ts';
 import type { LiveMember, Members } from './members.ts';
@@ -36,6 +37,7 @@ export interface RegistryDeps {
   readonly sealer: SealCoordinator;
   readonly opsSync: OpsSync;
   readonly clock: Clock;
+  readonly time: Pick<AgreedTime, 'latest'>;
   readonly log: Log;
   /** The cluster map looks different from outside. */
   readonly onMapChange: () => void;
@@ -59,7 +61,7 @@ export class Registry {
 
   /** @throws TfsError REFUSED when the server may not join as what it says it is; IO, DISK_FULL */
   async register(message: Register): Promise<RegisterReply> {
-    const { members, removal, clusterUuid, series, view, replicas, minWrite, clock, log, onMapChange } =
+    const { members, removal, clusterUuid, series, view, replicas, minWrite, time, log, onMapChange } =
       this.#deps;
     const { server } = message;
     const wasTold = this.#wasTold(members.get(server));
@@ -84,7 +86,7 @@ export class Registry {
       replicas,
       minWrite,
       token: members.token(),
-      wallMs: clock.now(),
+      wallMs: time.latest(),
       ...(nonce === undefined ? {} : { nonce }),
     };
   }
@@ -118,7 +120,7 @@ export class Registry {
 
   /** @throws TfsError UNREGISTERED */
   async heartbeat(message: Heartbeat, entries: readonly BlockEntry[]): Promise<HeartbeatReply> {
-    const { members, map, leadership, view, sealer, clock, log, onMapChange } = this.#deps;
+    const { members, map, leadership, view, sealer, clock, time, log, onMapChange } = this.#deps;
     const {
       server,
       wallMs,
@@ -148,6 +150,7 @@ export class Registry {
       io,
       wellAtMs: io.healthy ? live.heardAtMs : live.wellAtMs,
       clockAheadMs: wallMs === undefined ? 0 : wallMs - clock.now(),
+      clockLeadMs: wallMs === undefined ? undefined : wallMs - clock.monotonic(),
       scrub,
       overdue: new Map(overdue.map(({ block, ageMs }) => [block, ageMs])),
       use,
@@ -181,7 +184,7 @@ export class Registry {
       members: members.known,
       removed: members.removed,
       token: members.token(),
-      wallMs: clock.now(),
+      wallMs: time.latest(),
       confirmed,
       stale: confirmed ? [...stale] : [],
     };

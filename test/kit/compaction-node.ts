@@ -221,6 +221,7 @@ export class LeadNode {
     });
     this.compaction = new Compaction({
       ...orders,
+      time: { earliest: () => orders.clock.now() },
       commands: compactionCommandsOver(peers, () => undefined),
       isPaused: () => false,
       isQueued: () => false,

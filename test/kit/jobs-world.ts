@@ -165,6 +165,7 @@ export class JobsWorld {
       this.servers.filter(({ id }) => this.#reachable(id, reign) === undefined).length < 2;
     const compaction: Compaction = new Compaction({
       ...shared,
+      time: { earliest: () => shared.clock.now() },
       commands: this.#compactionCommands(),
       isPaused: () => this.paused.has('compact'),
       isQueued: () => dispatcher.trouble === undefined,

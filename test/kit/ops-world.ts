@@ -421,7 +421,7 @@ export class OpsWorld {
 
   #purge(): void {
     const node = this.nodes.get(this.#random.pick(IDS));
-    const ask = { windowMs: 0, opId: this.#random.bytes(16) };
+    const ask = { windowMs: 0, nowMs: 0, opId: this.#random.bytes(16) };
     const work = async (): Promise<void> => {
       await node?.takeover.ensure(BLOCK);
       await node?.ops.purge(BLOCK, ask);

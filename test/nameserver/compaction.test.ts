@@ -95,6 +95,7 @@ class World {
     this.compaction = new Compaction({
       map: this.map,
       clock: this.clock,
+      time: { earliest: () => this.clock.now() },
       log: silentLog,
       commands,
       reign: () => (this.leads ? REIGN : undefined),

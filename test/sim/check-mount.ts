@@ -142,8 +142,11 @@ async function whyNotAccounted(live: DataServer): Promise<string | undefined> {
     if (file!.kind === 'blk') oldBytes += await sizeOf(path);
   }
   let bytes = 0;
-  for (const block of store.blocks)
-    bytes += await sizeOf(inBlocks(blockFileName(block, store.info(block)!.generation, 'blk')));
+  for (const block of store.blocks) {
+    // Dropped while others were looked at: then the totals say so, too, and it is looked again.
+    const info = store.info(block);
+    if (info !== undefined) bytes += await sizeOf(inBlocks(blockFileName(block, info.generation, 'blk')));
+  }
   const spares = listing[STORE_DIRECTORIES.spare]!;
   for (const name of spares) bytes += await sizeOf(`${STORE_DIRECTORIES.spare}/${name}`);
   const totals = store.totals();

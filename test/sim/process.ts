@@ -85,6 +85,10 @@ export class WallClock {
     return WALL_START_MS + (this.#frozenAt ?? now + this.#aheadMs);
   }
 
+  get isRight(): boolean {
+    return this.#frozenAt === undefined && this.#aheadMs === 0;
+  }
+
   jump(byMs: number): void {
     this.#aheadMs += byMs;
   }

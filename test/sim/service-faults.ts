@@ -13,6 +13,18 @@ function queue(stage: Stage, faults: QueueFaults): ReturnType<Fault> {
   return { lastsMs: stage.between(2_000, 20_000), mend };
 }
 
+/**
+ * A machine whose clock may go wrong. What hangs on the time of day is right as long as half of the machines with servers
+ * have it: of one machine, and of more than half, no clock goes wrong.
+ */
+function hostWithClock({ cluster, random }: Stage): string | undefined {
+  const host = random.pick(cluster.hosts);
+  const servers = new Set(cluster.plan.hosts);
+  if (!servers.has(host)) return host;
+  const wrong = [...servers].filter((other) => other !== host && !cluster.wall(other).isRight);
+  return wrong.length < Math.floor(servers.size / 2) ? host : undefined;
+}
+
 /** What becomes of the lock, the queue, the clocks, and what NameServers and indexes remember. */
 export const SERVICE_FAULTS = {
   'redis-down': (stage) => {
@@ -56,14 +68,16 @@ export const SERVICE_FAULTS = {
     queue(stage, { repeats: stage.between(0.1, 0.9), reorders: stage.random.float() }),
   'queue-late': (stage) => queue(stage, { delays: stage.between(0.1, 1), reorders: stage.random.float() }),
   'clock-jump': (stage) => {
-    const host = stage.random.pick(stage.cluster.hosts);
+    const host = hostWithClock(stage);
+    if (host === undefined) return undefined;
     const wall = stage.cluster.wall(host);
     const byMs = stage.random.pick([-1, 1]) * 10 ** stage.between(2, 8);
     wall.jump(byMs);
     return { lastsMs: stage.between(1_000, 20_000), mend: () => wall.correct(), what: `${host} ${byMs} ms` };
   },
   'clock-frozen': (stage) => {
-    const host = stage.random.pick(stage.cluster.hosts);
+    const host = hostWithClock(stage);
+    if (host === undefined) return undefined;
     const wall = stage.cluster.wall(host);
     wall.freeze(stage.cluster.scheduler.now);
     return { lastsMs: stage.between(1_000, 20_000), mend: () => wall.correct(), what: host };
