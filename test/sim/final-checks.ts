@@ -60,7 +60,8 @@ export async function checkEnd(
       return;
     } catch (error) {
       // What is purged or moved while it is looked at, one replica after the other, is not the same on all.
-      if (!(error instanceof Violation) || look === PASSES || before === tablesOf(cluster)) throw error;
+      if (!(error instanceof Violation) || look === LOOKS_AT_REST || before === tablesOf(cluster))
+        throw error;
     }
     await untilConverged(cluster);
   }
@@ -68,7 +69,11 @@ export async function checkEnd(
 
 /** Changes whenever anything does on any server but appends. */
 const tablesOf = ({ servers }: HealedCluster): string =>
-  servers.map(({ live }) => live?.store.digest).join(' ');
+  servers
+    .map(({ live }) =>
+      [...live!.store.entries()].map((e) => `${e.block}.${e.generation}.${e.seq}.${e.state}`),
+    )
+    .join(' ');
 
 async function checkAtRest(cluster: HealedCluster, observer: Observer, options: EndOptions): Promise<void> {
   const { history, now, mayLose = false } = options;
@@ -94,6 +99,8 @@ function report(found: ReturnType<typeof checkHistory>): void {
 /** What is repaired, or told to a NameServer, takes its time. */
 const LOOKS = 60;
 const LOOK_AGAIN_MS = 500;
+/** Deleted names are purged as their windows end, one after the other, for as long as a window lasts. */
+const LOOKS_AT_REST = 20;
 /** Times that everything is read, until nothing more is found. */
 const PASSES = 4;
 
