@@ -48,8 +48,8 @@ export class DropLook {
   }
 
   replaced(): void {
+    // What an earlier disk had seen was judged by what was true when it was written, and is not once more.
     this.#entries.clear();
-    this.#seen.clear();
     this.#wasReplaced = true;
   }
 

@@ -145,6 +145,23 @@ describe('simulated disk: other media', (test) => {
     assert.is(one.medium.durable('b'), undefined);
   });
 
+  test('a disk that is wiped or set back while it is swapped is so when it is home again', async () => {
+    for (const back of [undefined, C]) {
+      const [one, two] = [await place(A), await place(B, 2)];
+      await durable(one.disk, 'a', C);
+      const snapshot = one.medium.snapshot();
+      await durable(one.disk, 'a', A);
+      one.medium.swap(two.medium);
+      if (back === undefined) one.medium.wipe();
+      else one.medium.restore(snapshot);
+      const shown = async (of: typeof one) =>
+        (await of.disk.stat('a')) === undefined ? undefined : seenIn(of.disk);
+      assert.equal([await shown(two), await shown(one)], [back, B]);
+      one.medium.swap(two.medium);
+      assert.equal([await shown(one), await shown(two)], [back, B]);
+    }
+  });
+
   test('under a mount that is not there is an empty directory, and the disk as it was when it is there again', async () => {
     const { medium, disk, file } = await place(A);
     const identity = await disk.identity('a');

@@ -156,6 +156,7 @@ export const DISK_FAULTS = {
     const other = anyOne(stage);
     // Two exchanges at a time would have to be undone in the right order.
     if (one === other || stage.cluster.hasSwappedDisks) return undefined;
+    // What is on a disk is still its own server's, wherever it is mounted: nothing of it may change while it is elsewhere.
     const swap = () => {
       for (const { node } of [one, other]) {
         node.isHeld = true;
@@ -163,8 +164,7 @@ export const DISK_FAULTS = {
       }
       one.medium.swap(other.medium);
       one.kv.swap(other.kv);
-      for (const { node, id } of [one, other]) {
-        stage.replaced(id);
+      for (const { node } of [one, other]) {
         node.isHeld = false;
         node.refused = undefined;
         node.startIn(stage.between(50, 1_000));

@@ -46,6 +46,8 @@ export class SimMedium {
   #disk: SimFileSystem;
   /** Mounted over it: the disk is still there, and open files are still its. */
   #over: SimFileSystem | undefined;
+  /** Whose disk is mounted here: what is restored or wiped meanwhile is a disk, wherever it is. */
+  #mounted: SimMedium = this;
   #onDurable: ((path: string) => void) | undefined;
   #fileSystems = 0;
 
@@ -161,18 +163,12 @@ export class SimMedium {
   /** Calls by name find on each what they found on the other; a second time undoes it. Open files stay. */
   swap(other: SimMedium): void {
     this.faults.count('swapped');
-    const mine = this.fileSystem;
-    this.#show(other.fileSystem);
-    other.#show(mine);
+    [this.#mounted, other.#mounted] = [other.#mounted, this.#mounted];
   }
 
   /** Its own disk is mounted again. */
   remount(): void {
     this.#over = undefined;
-  }
-
-  #show(fileSystem: SimFileSystem): void {
-    this.#over = fileSystem === this.#disk ? undefined : fileSystem;
   }
 
   #made(): SimFileSystem {
@@ -211,7 +207,7 @@ export class SimMedium {
 
   /** What calls by name see. */
   get fileSystem(): SimFileSystem {
-    return this.#over ?? this.#disk;
+    return this.#over ?? this.#mounted.#disk;
   }
 
   latencyMs(kind: CallKind): number {

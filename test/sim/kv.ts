@@ -16,6 +16,8 @@ export class SimKvMedium {
   /** Whose hanging and slowness it shares. */
   readonly disk: SimMedium | undefined;
   #inner = new MemoryKvMedium();
+  /** Whose disk is mounted here. */
+  #mounted: SimKvMedium = this;
 
   constructor(options: { readonly seed: number; readonly disk?: SimMedium }) {
     this.random = new SeededRandom(options.seed);
@@ -31,8 +33,9 @@ export class SimKvMedium {
           this.disk.faults.hold(() => user.at(0, 'kv open', open));
           return;
         }
-        this.#inner.open().then((kv) => {
-          resolve(new SimKv(this, this.#inner, kv, user));
+        const inner = this.#mounted.#inner;
+        inner.open().then((kv) => {
+          resolve(new SimKv(this, inner, kv, user));
         }, reject);
       };
       user.at(this.latencyMs('sync'), 'kv open', open);
@@ -63,11 +66,9 @@ export class SimKvMedium {
     this.restore();
   }
 
-  /** As of the disks on which they are. No process has either open. */
+  /** As of the disks on which they are: each stays that disk's. No process has either open. */
   swap(other: SimKvMedium): void {
-    const mine = this.#inner;
-    this.#inner = other.#inner;
-    other.#inner = mine;
+    [this.#mounted, other.#mounted] = [other.#mounted, this.#mounted];
   }
 
   // What follows is for the store.

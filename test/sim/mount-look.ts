@@ -19,6 +19,11 @@ export interface MountLook {
   readonly generations: Map<BlockId, string>;
   /** Blocks of which the server may have had something on a disk that a fault has taken away. */
   readonly lost: Set<BlockId>;
+  /**
+   * Blocks whose first file a fault had damaged when it was seen last. It may be gone since, as it is behind a compaction:
+   * how much of it was once right nobody can say any more.
+   */
+  readonly damaged: Set<BlockId>;
   /** The process that ran when that happened: it may go on writing to what is not there any more. */
   doomed: ObservedProcess['store'] | undefined;
   readonly live: LiveLook;

@@ -143,8 +143,11 @@ describe('observer: compaction', (test) => {
     t: TestContext,
     options: WorldOptions = {},
     before?: (observed: ObservedWorld) => void,
+    opened?: (observed: ObservedWorld) => void,
   ): Promise<ObservedWorld> {
-    const observed = await ObservedWorld.open(t, [100, 50, 70], { ...BIG, ...options });
+    const observed = await ObservedWorld.open(t, [100], { ...BIG, ...options });
+    opened?.(observed);
+    for (const size of [50, 70]) await observed.append(size);
     const { world } = observed;
     await world.seal();
     await observed.look();
@@ -171,6 +174,22 @@ describe('observer: compaction', (test) => {
     observed.servers[0]!.medium.set(BLOCK_PATH, undefined);
     observed.observer.step();
     observed.ack(2);
+  });
+
+  test('what a damaged file lacked is not asked for when a compaction has let go of it', async (t) => {
+    const damage = ({ servers }: ObservedWorld) => void servers[0]!.medium.damaged.add(BLOCK_PATH);
+    for (const isSound of [false, true]) {
+      const observed = await compact(t, {}, undefined, damage);
+      const { medium } = observed.servers[0]!;
+      medium.damaged.clear();
+      // A repair has put a sound one in its place, which is short.
+      if (isSound) medium.change(BLOCK_PATH, (bytes) => bytes.subarray(0, 4300));
+      observed.observer.step();
+      medium.set(BLOCK_PATH, undefined);
+      observed.observer.step();
+      if (isSound) await breaks('I1', /server 1: .*slot 2 of picture 2/, () => observed.ack(2));
+      else observed.ack(2);
+    }
   });
 
   test('I14: a record that lives is not in it', async (t) => {
@@ -261,6 +280,27 @@ describe('observer: replicas that go', (test) => {
       if (last === 1) await breaks('I11', /only 2 domains with good copies, not 3, ever obeyed/, look);
       else look();
     }
+  });
+
+  test('I11: what an older disk says again was judged when it was new', async (t) => {
+    const observed = await leftOut(t);
+    const [server] = observed.servers;
+    const { store } = observed.world.replicas[0]!;
+    await store.drop(order);
+    await observed.look();
+    for (const { medium } of observed.servers) medium.set('promise.tfs', await reign(2));
+    observed.observer.step();
+    // Nobody but this server has ever heard of epoch 3, and its disk is set back.
+    server!.medium.set('promise.tfs', await reign(3));
+    observed.observer.replaced(server!.id);
+    observed.observer.step();
+    // What it says for the first time is judged.
+    const header = encodeDropLogHeader(CLUSTER);
+    const fresh = { block: BLOCK, generation: 0, version: NEXT, reason: DropReason.EXCESS, atMs: 1 };
+    server!.medium.set('drop.log', Buffer.concat([header, encodeDropEntry(fresh, header)]));
+    await breaks('I11', /only 0 domains with good copies, not 3, ever obeyed/, () =>
+      observed.observer.step(),
+    );
   });
 
   test('I11: nothing is retired in which a name was acknowledged', async (t) => {

@@ -1,5 +1,5 @@
 import type { PictureKey } from '../../client/reader.ts';
-import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
+import { parseBlockFileName } from '../../common/format/file-names.ts';
 import type { MutationType, Op } from '../../common/format/ops.ts';
 import { decodeSuperblock } from '../../common/format/superblock.ts';
 import type { BlockId, ServerId } from '../../common/ids.ts';
@@ -12,7 +12,7 @@ import { LiveLook } from './check-live.ts';
 import { checkNewOps } from './check-ops.ts';
 import { PromiseLook } from './check-promises.ts';
 import type { MountLook } from './mount-look.ts';
-import { type ObservedMedium, type ObservedNameServer, type ObservedServer, Violation } from './observed.ts';
+import { type ObservedNameServer, type ObservedServer, Violation } from './observed.ts';
 import { OpsImage } from './ops-image.ts';
 
 export interface ObserverOptions {
@@ -47,8 +47,7 @@ export class Observer {
     this.sight = {
       minWrite: options.minWrite,
       isUnsure: (server, { block }) =>
-        this.#isLost(server, block) ||
-        this.#mediumOf(server)?.damaged.has(BLOCKS + blockFileName(block, 0, 'blk')) === true,
+        this.#isLost(server, block) || this.mounts.get(server)?.damaged.has(block) === true,
       isLogUnsure: (server, { block }) => this.#isLost(server, block) || this.#isLogDamaged(server, block),
       opsState: (server, { block }) => this.mounts.get(server)?.logs.get(block)?.state,
     };
@@ -66,6 +65,7 @@ export class Observer {
       early: new Map(),
       generations: new Map(),
       lost: new Set(),
+      damaged: new Set(),
       doomed: undefined,
       live: new LiveLook(server, this.stories, this.sight),
       promises: new PromiseLook(server),
@@ -184,13 +184,16 @@ export class Observer {
     generation: number,
   ): void {
     const { server } = mount;
-    if (bytes === undefined || server.medium.damaged.has(path)) {
+    const isDamaged = bytes !== undefined && server.medium.damaged.has(path);
+    if (generation === 0 && isDamaged) mount.damaged.add(block);
+    if (bytes === undefined || isDamaged) {
       if (generation === 0) this.stories.get(block)?.forget(server.id);
       return;
     }
     const story = this.#storyOf(server, bytes, block, generation, path);
     mount.live.track(block);
     if (generation > 0) return;
+    mount.damaged.delete(block);
     const fresh = story.advance(server.id, bytes);
     if (fresh.length === 0) return;
     mount.live.extended(story);
@@ -286,14 +289,11 @@ export class Observer {
     return this.mounts.get(server)?.lost.has(block) ?? false;
   }
 
-  #mediumOf(server: ServerId): ObservedMedium | undefined {
-    return this.mounts.get(server)?.server.medium;
-  }
-
   /** Of a log that reads there is an image. */
   #isLogDamaged(server: ServerId, block: BlockId): boolean {
-    const medium = this.#mediumOf(server);
-    if (medium === undefined || this.mounts.get(server)!.logs.has(block)) return false;
+    const mount = this.mounts.get(server);
+    if (mount === undefined || mount.logs.has(block)) return false;
+    const { medium } = mount.server;
     const isLog = (path: string): boolean => path.startsWith(`${BLOCKS}${block}.`) && path.endsWith('.ops');
     return medium.durablePaths().some((path) => isLog(path) && medium.damaged.has(path));
   }
