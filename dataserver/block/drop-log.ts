@@ -188,17 +188,22 @@ export class DropLog {
       this.#newest.set(entry.block, entry);
     }
     this.#length = goodLength;
-    await this.#settle(bytes.length);
+    await this.#settle(bytes);
   }
 
-  /** A killed process may have left an entry, or half of one, that is not on the medium. */
-  async #settle(fileLength: number): Promise<void> {
+  /**
+   * A killed process may have left an entry, or half of one, that is not on the medium; so may one whose sync failed, after
+   * which the kernel passes the entry by at every later one. It is written once more: files go on the strength of it.
+   */
+  async #settle(bytes: Buffer): Promise<void> {
     const { context } = this.#parts;
+    const isTrusted = context.faults.has('trust-page-cache');
     try {
       const file = await context.disk.open(PATH, 'write');
       try {
-        if (fileLength > this.#length) await file.truncate(this.#length);
-        await file.datasync();
+        if (bytes.length > this.#length) await file.truncate(this.#length);
+        if (isTrusted) await file.datasync();
+        else await file.writeDurable([bytes.subarray(0, this.#length)], 0);
       } finally {
         await file.close();
       }

@@ -320,6 +320,29 @@ describe('a drop that is cut short', (test) => {
     }
   });
 
+  /** The sync of the entry itself fails, behind those of a new log. */
+  const afterFailedSync = async (t: TestContext, faults: readonly FaultName[] = []) => {
+    const world = await leftOut(t, faults);
+    const held = world.replicas[0]!;
+    held.disk.failure = { code: 'IO', kinds: ['sync'], nth: 3 };
+    assert.is(await codeOf(held.store.drop(orderOf())), 'IO');
+    held.disk.failure = undefined;
+    assert.is((await filesOf(held.disk)).length, 3, 'it is not gone yet');
+    const options = { server: 1 as ServerId, faults: faultsOf(...faults) };
+    const finishing = await openStore(held.disk, options);
+    assert.equal(await filesOf(held.disk), [], 'the page cache still shows the entry');
+    await finishing.close();
+    held.disk = held.disk.crashPoint().image(() => false);
+    held.store = await openStore(held.disk, options);
+    t.defer(() => held.store.close());
+    return codeOf(world.receive(0, [world.donor(1)], { ...world.order(), version: VERSION, joins: true }));
+  };
+
+  test('is not forgotten by a power failure after its files went, where the sync of its entry had failed', async (t) => {
+    assert.is(await afterFailedSync(t), 'CONFLICT', 'dropped under this configuration');
+    assert.is(await afterFailedSync(t, ['trust-page-cache']), undefined, 'planted bug: it is brought back');
+  });
+
   test('would leave halves if files went before the log had it', async (t) => {
     const faults: FaultName[] = ['unlink-before-drop-log'];
     const { during } = await crashed(t, (world) => world.replicas[0]!.store.drop(orderOf()), { faults });
