@@ -38,10 +38,12 @@ export async function createBlock(
   try {
     const file = await disk.open(made, spare === undefined ? 'create' : 'write');
     try {
-      await Promise.all([
+      // Both to their end: where one fails, the other would still make a file that was just removed.
+      const contents = await Promise.allSettled([
         file.write([encodeSuperblock(superblock)], 0).then(() => file.datasync()),
         context.writeTemporary(`${opsName}.tmp`, opsBytes),
       ]);
+      for (const content of contents) if (content.status === 'rejected') throw content.reason;
       await disk.rename(inBlocks(`${opsName}.tmp`), inBlocks(opsName));
       await context.syncBlocks();
       await disk.rename(made, inBlocks(blkName));

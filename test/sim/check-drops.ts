@@ -100,9 +100,12 @@ export class DropLook {
     // A replica whose making failed in its last steps leaves nothing behind.
     if (story === undefined || this.isDropped(block) || !mount.live.wasHeld(block)) return;
     const others = mount.files.get(block) ?? new Set();
-    const committed = mount.logs.get(block)?.state.generation?.generation;
+    const log = mount.logs.get(block);
+    // A log that was damaged on purpose does not say any more which one was: a later one that is there may be it.
+    const isUnsaid = log === undefined && observer.sight.isLogUnsure(this.#server.id, story);
+    const committed = isUnsaid ? Math.max(0, ...others) : (log?.state.generation?.generation ?? 0);
     // A next file that was not committed, or one that another has taken the place of.
-    if (generation > (committed ?? 0) || (others.size > 0 && others.has(committed ?? 0))) return;
+    if (generation > committed || (others.size > 0 && others.has(committed))) return;
     if (story.progressOf(this.#server.id).everLength === SUPERBLOCK_BYTES && generation === 0) return;
     throw new Violation(
       'I11',

@@ -192,6 +192,24 @@ describe('observer: compaction', (test) => {
     }
   });
 
+  test('I11: the old file may go although the log is damaged that said so, and not where no other is there', async (t) => {
+    for (const isThere of [true, false]) {
+      const observed = await compact(t);
+      const [{ medium }, { observer }] = [observed.servers[0]!, observed];
+      observer.step();
+      const log = `blocks/${BLOCK}.1.ops`;
+      medium.damaged.add(log);
+      medium.change(log, flip);
+      if (!isThere) medium.damaged.add(GENERATION);
+      medium.set(BLOCK_PATH, undefined);
+      if (isThere) observer.step();
+      else {
+        medium.set(GENERATION, undefined);
+        await breaks('I11', /nothing says why/, () => observer.step());
+      }
+    }
+  });
+
   test('I14: a record that lives is not in it', async (t) => {
     const observed = await compact(t, { faults: faultsOf('drop-unreadable-live') }, ({ world, servers }) => {
       world.flip(0, 4096 + 90);

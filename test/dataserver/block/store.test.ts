@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
 import { NodeDisk } from '../../../common/adapters/node-disk.ts';
 import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
@@ -30,6 +31,11 @@ async function opened(disk: Disk): Promise<{ store: BlockStore; writer: Writer }
   const superblock = superblockOf(ID);
   await store.create(superblock, CONFIGURATION);
   return { store, writer: new Writer(superblock) };
+}
+
+/** So many turns of the event loop. */
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await setImmediate();
 }
 
 async function seal(store: BlockStore): Promise<void> {
@@ -238,6 +244,23 @@ describe('block store', (test) => {
     t.defer(() => again.close());
     assert.equal(again.blocks, []);
     assert.equal(await found.list('blocks'), ['notes.txt']);
+  });
+
+  test('a block that a full disk has no room for leaves no file, however late the calls end', async (t) => {
+    const disk = new RecordingDisk();
+    const store = await openStore(disk);
+    t.defer(() => store.close());
+    const late = turns(20);
+    const open = disk.open.bind(disk);
+    disk.open = async (path, mode) => {
+      if (path.endsWith('.ops.tmp')) await late;
+      return open(path, mode);
+    };
+    disk.failure = { nth: 1, code: 'DISK_FULL', kinds: ['write'] };
+    await fails('DISK_FULL', () => store.create(superblockOf(ID), CONFIGURATION));
+    await late;
+    await turns(20);
+    assert.equal(await disk.list('blocks'), []);
   });
 
   test('an ops log with history but without its block is set aside, not thrown away', async (t) => {
