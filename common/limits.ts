@@ -267,6 +267,8 @@ export const ERASE_RETRY_MS = 500;
 export const NOTED_ERASURES_SLOTS_MAX = 65_536;
 /** Every disk is looked through again. */
 export const ERASE_LOOK_AGAIN_MS = 2_000;
+/** Blocks that a DataServer was asked to fence and does not have: so many it remembers not to make. */
+export const FORBIDDEN_CREATIONS_MAX = 4096;
 /** A member that does not report a block may be about to. */
 export const REPLICA_ABSENT_MS = 5_000;
 /** Some records for another replica, checked before they leave. */

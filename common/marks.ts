@@ -33,6 +33,8 @@ export const MARKS = {
   'seal-surplus-aside': 'records beyond the sealed length were set aside',
   'seal-taken-back': 'a replica gave its SEAL up for one that stands above it',
   'seal-cut-refused': 'a seal below a watermark was refused',
+  'creation-awaited': 'a block was fenced while it was being made',
+  'creation-refused': 'a block was to be made that had been fenced before',
   'fence-tail-unreadable': 'what was written last did not read back at the fence',
   'recovered-hole': 'acknowledged records did not verify after a restart',
   'recovered-torn': 'records of a torn write were dropped after a restart',

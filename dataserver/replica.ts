@@ -168,6 +168,7 @@ export class Replica {
     const { store, promise } = this.#deps;
     const { block, reign } = decodeControl(zFence, header, 'FENCE');
     await promise.accept(reign);
+    if (store.info(block) === undefined) await store.forbidCreation(block);
     const info = store.info(block);
     if (info === undefined || (info.flags & BlockFlag.QUARANTINED) !== 0) {
       // One that cannot be read has no session in this process either: there is nothing to fence.

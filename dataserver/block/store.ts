@@ -51,6 +51,7 @@ import { Compactor } from './compactor.ts';
 import { StoreContext } from './context.ts';
 import { readCookies } from './cookies.ts';
 import { createBlock } from './create.ts';
+import { Creations } from './creations.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
 import { dropBlock, removeAll } from './drop.ts';
 import { DropLog } from './drop-log.ts';
@@ -98,10 +99,11 @@ export class BlockStore {
   readonly #dropLog: DropLog;
   readonly #server: ServerId;
   readonly #blocks = new Map<BlockId, Block>();
-  /** Ids that are being made, or made whole, or let go of. */
   /** Dropped, with files that could not be removed. */
   readonly #leftBehind = new Set<BlockId>();
+  /** Ids that are being made, or made whole, or let go of. */
   readonly #making = new Set<BlockId>();
+  readonly #creations = new Creations();
 
   private constructor(parts: {
     readonly context: StoreContext;
@@ -237,7 +239,8 @@ export class BlockStore {
   /**
    * Makes an OPEN block; durable when it resolves.
    *
-   * @throws TfsError CONFLICT for an id that it holds or has let go of; DISK_FULL, READ_ONLY
+   * @throws TfsError CONFLICT for an id that it holds, or has let go of, or that {@link forbidCreation} was told;
+   *   DISK_FULL, READ_ONLY
    */
   async create(superblock: Superblock, configuration: Configuration): Promise<void> {
     const context = this.#context;
@@ -249,13 +252,20 @@ export class BlockStore {
       throw new TfsError('CONFLICT', `block ${id} is here already`);
     if (this.#dropLog.of(id) !== undefined)
       throw new TfsError('CONFLICT', `block ${id} was here before: an id is given to one block for ever`);
-    this.#making.add(id);
-    try {
-      this.#add(await createBlock(context, this.#spares, this.#opsOptions, superblock, configuration));
-      context.changed(id);
-    } finally {
-      this.#making.delete(id);
-    }
+    await this.#creations.run(id, () =>
+      this.#alone(id, async () => {
+        this.#add(await createBlock(context, this.#spares, this.#opsOptions, superblock, configuration));
+        context.changed(id);
+      }),
+    );
+  }
+
+  /**
+   * Ends the write session of a block that is not here: one that is being made is waited for, and is here then; of any other
+   * none is made any more by this process. Whoever waits for the order to do so comes too late.
+   */
+  async forbidCreation(block: BlockId): Promise<void> {
+    await this.#creations.forbid(block);
   }
 
   /**
