@@ -67,7 +67,8 @@ const RARE: readonly (readonly [Partial<Tunables>, ...Partial<Tunables>[]])[] = 
   [{ reportEntriesPerFrameMax: 2 }],
   [{ unsettledBlocksPerServerMax: 6 }],
   [{ sealsRunningMax: 1 }],
-  [{ wantedMax: 2 }],
+  // No smaller: it is how many jobs there can be in two seconds, and a server that is replaced lacks a hundred blocks.
+  [{ wantedMax: 8 }],
   [{ plannedRowsPerStepMax: 65_536, plannedBlocksPerStepMax: 4 }],
   [{ queuedJobsPerServerMax: 2, queuedUrgentPlaces: 1 }],
   [{ locationCacheBlocksMax: 2 }],
