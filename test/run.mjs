@@ -21,8 +21,12 @@ const files = readdirSync(join(root, 'test'), { recursive: true })
   .filter((file) => file.endsWith('.test.ts'))
   .map((file) => join('test', file))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-  // The long end-to-end files start first, so that they do not run alone at the end.
-  .sort((a, b) => Number(b.includes('/e2e/')) - Number(a.includes('/e2e/')) || a.localeCompare(b));
+  // The long ones, which wait more than they work, start first, so that they do not run alone at the end.
+  .sort((a, b) => Number(isLong(b)) - Number(isLong(a)) || a.localeCompare(b));
+
+function isLong(file) {
+  return /[/](e2e[/]|tools[/](reload|start|doctor))/.test(file);
+}
 
 let passed = 0;
 let failed = 0;

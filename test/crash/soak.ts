@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { SingleBar } from 'cli-progress';
 import { ChildPool } from '../kit/child-pool.ts';
 import { CrashCounts } from '../kit/crash-explorer.ts';
@@ -12,7 +12,7 @@ import {
   type TaskResult,
 } from './tasks.ts';
 
-const WORKER = join(import.meta.dirname, 'worker.ts');
+const WORKER = join(import.meta.dirname, `worker${extname(import.meta.filename)}`);
 /** Whoever has so many to look at has enough. */
 const FINDINGS_MAX = 20;
 /** Between two lines where the output is no terminal. */

@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 
 export interface PoolOptions<Start, Task, Result> {
   readonly jobs: number;
-  /** The module that the processes run: it is sent `{ start }` once, then `{ task }` and answers each with its result. */
+  /** The module that the processes run, as it is compiled or as `.ts` where the caller is: it is sent `{ start }` once, then `{ task }` and answers each with its result. */
   readonly worker: string;
   readonly start: Start;
   /** @returns undefined when there is nothing left to do */
@@ -36,7 +36,8 @@ export class ChildPool<Start, Task, Result> {
   #work(): Promise<void> {
     const { worker, start, next, done } = this.#options;
     // What they make is garbage at once: the room for what is young is large.
-    const child = fork(worker, { execArgv: ['--max-semi-space-size=64', '--import', 'tsx'] });
+    const tsx = worker.endsWith('.ts') ? ['--import', 'tsx'] : [];
+    const child = fork(worker, { execArgv: ['--max-semi-space-size=64', ...tsx] });
     this.#children.push(child);
     return new Promise((resolve, reject) => {
       let isOver = false;

@@ -1,7 +1,7 @@
 // Looks for every planted bug with the simulator: seeds with the faults that make it show, until one of them fails. Ends
 // with 1 when a bug was not caught, or when a seed fails that has none.
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SingleBar } from 'cli-progress';
 import { ChildPool } from '../kit/child-pool.ts';
@@ -41,7 +41,7 @@ async function hunt(): Promise<void> {
   });
   const pool = new ChildPool<null, Quarry, Trial>({
     jobs,
-    worker: join(import.meta.dirname, 'hunt-worker.ts'),
+    worker: join(import.meta.dirname, `hunt-worker${extname(import.meta.filename)}`),
     start: null,
     next: () => hunt.next(),
     done: (trial) => {

@@ -1,6 +1,6 @@
 // Runs seeds of the simulator on all cores for as long as it is told. Ends with 1 when any of them failed.
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SingleBar } from 'cli-progress';
 import { ChildPool } from '../kit/child-pool.ts';
@@ -51,7 +51,7 @@ async function soak(): Promise<void> {
   });
   const pool = new ChildPool<{ readonly operations: number }, number, Summary>({
     jobs,
-    worker: join(import.meta.dirname, 'worker.ts'),
+    worker: join(import.meta.dirname, `worker${extname(import.meta.filename)}`),
     start: { operations },
     next: () =>
       Date.now() < untilMs && seed - first < seeds && failures.length < FAILURES_MAX ? seed++ : undefined,
