@@ -191,10 +191,15 @@ export class RecordingDisk implements Disk {
     this.begin('sync', `fsync ${directory}`);
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
     if (this.ignoresSync?.(`${directory}/`)) return this.step();
-    const rest: NameChange[] = [];
+    let rest: NameChange[] = [];
     for (const change of this.#pendingNames) {
-      if (change.directory === directory) apply(this.#durableNames, change);
-      else rest.push(change);
+      if (change.directory !== directory) {
+        rest.push(change);
+        continue;
+      }
+      // What was done to a name before that never overtakes it: a directory is written as it is, not as it once was.
+      if (rest.length > 0) rest = rest.map((earlier) => without(earlier, change));
+      apply(this.#durableNames, change);
     }
     this.#pendingNames = rest;
     await this.step();
@@ -368,3 +373,8 @@ function apply(names: Map<string, Inode>, change: NameChange): void {
     else names.set(path, inode);
   }
 }
+
+const without = (earlier: NameChange, { names }: NameChange): NameChange => ({
+  ...earlier,
+  names: earlier.names.filter(([path]) => !names.some(([name]) => name === path)),
+});

@@ -1,5 +1,6 @@
 import * as assert from 'uvu/assert';
 import type { Disk, DiskFile } from '../../common/seams/disk.ts';
+import { RecordingDisk } from '../kit/recording-disk.ts';
 import { SeededRandom } from '../kit/seeded-random.ts';
 import { describe } from '../kit/suite.ts';
 import { SimMedium } from './disk.ts';
@@ -45,6 +46,20 @@ describe('simulated disk: power cuts', (test) => {
     assert.equal(await outcomes(removed, 'a', 'lost'), ['x']);
     assert.equal(await outcomes(removed, 'a', 'kept'), ['none']);
     assert.equal(await outcomes((disk) => removed(disk).then(() => disk.syncDirectory(''))), ['none']);
+  });
+
+  test('a name that was moved away for good does not come back with a later sync of where it was', async () => {
+    for (const medium of [new SimMedium({ name: 'disk', seed: 1 }), new RecordingDisk()]) {
+      const disk = medium instanceof SimMedium ? medium.direct() : medium;
+      for (const directory of ['d', 'e']) await disk.mkdir(directory);
+      await (await disk.open('d/a', 'create')).writeDurable([Buffer.from('x')], 0);
+      await disk.rename('d/a', 'e/b');
+      await disk.syncDirectory('e');
+      await disk.syncDirectory('d');
+      const paths =
+        medium instanceof SimMedium ? medium.durablePaths() : medium.crashPoint().image(() => false).paths;
+      assert.equal(paths, ['e/b']);
+    }
   });
 
   test('any subset of the sectors is kept that were not synced, and all of those that were', async () => {

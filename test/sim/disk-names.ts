@@ -200,13 +200,15 @@ export class SimFileSystem {
   }
 
   #settle(isDue: (change: NameChange) => boolean): void {
-    const rest: NameChange[] = [];
+    let rest: NameChange[] = [];
     const told: string[] = [];
     for (const change of this.#pending) {
       if (!isDue(change)) {
         rest.push(change);
         continue;
       }
+      // What was done to a name before that never overtakes it: a directory is written as it is, not as it once was.
+      if (rest.length > 0) rest = rest.map((earlier) => without(earlier, change));
       for (const [path, inode] of change.names) {
         this.#durable.get(path)?.durablePaths.delete(path);
         if (inode === undefined) this.#durable.delete(path);
@@ -247,3 +249,8 @@ export class SimFileSystem {
     if (!this.#directories.has(directory)) throw new TfsError('NOT_FOUND', `${directory} does not exist`);
   }
 }
+
+const without = (earlier: NameChange, { names }: NameChange): NameChange => ({
+  ...earlier,
+  names: earlier.names.filter(([path]) => !names.some(([name]) => name === path)),
+});
