@@ -59,9 +59,11 @@ export async function checkEnd(
       await checkAtRest(cluster, observer, options);
       return;
     } catch (error) {
-      // What is purged or moved while it is looked at, one replica after the other, is not the same on all.
-      if (!(error instanceof Violation) || look === LOOKS_AT_REST || before === tablesOf(cluster))
-        throw error;
+      // What is purged or moved while it is looked at, one replica after the other, is not the same on all; it may also
+      // have begun just before.
+      if (!(error instanceof Violation) || look === LOOKS_AT_REST) throw error;
+      for (let i = 0; i < 4; i++) await pause(cluster);
+      if (before === tablesOf(cluster)) throw error;
     }
     await untilConverged(cluster);
   }
