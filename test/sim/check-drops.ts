@@ -62,6 +62,8 @@ export class DropLook {
       const seen = textOf(entry);
       if (this.#seen.has(seen)) continue;
       this.#seen.add(seen);
+      if (entry.reason === DropReason.RETURNED)
+        observer.mounts.get(this.#server.id)?.live.returns(entry.block);
       const story = observer.stories.get(entry.block);
       if (story !== undefined) this.#judge(observer, story, entry);
     }

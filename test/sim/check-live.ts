@@ -47,6 +47,13 @@ export class LiveLook {
     return this.#sealed.has(block) || this.#unsealed.get(block)?.isHeld === true;
   }
 
+  /** It was dropped, and is about to come back: what was known of it is of its earlier life. */
+  returns(block: BlockId): void {
+    this.#sealed.delete(block);
+    this.#unsealed.delete(block);
+    this.track(block);
+  }
+
   /** Another process, or none: the sessions of the last one are over. To be called before anything else is looked at. */
   noticeProcess(): void {
     const store = this.#server.live?.store;
