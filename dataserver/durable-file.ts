@@ -14,13 +14,19 @@ export async function writeDurable(disk: Disk, path: string, value: object): Pro
   const temporary = `${path}.tmp`;
   const file = await disk.open(temporary, 'create');
   try {
-    await file.write([text], 0);
-    // The bytes before the name: a rename that survives a crash must never point at bytes that did not.
-    await file.datasync();
-  } finally {
-    await file.close();
+    try {
+      await file.write([text], 0);
+      // The bytes before the name: a rename that survives a crash must never point at bytes that did not.
+      await file.datasync();
+    } finally {
+      await file.close();
+    }
+    await disk.rename(temporary, path);
+  } catch (error) {
+    // Where that fails too, the next attempt writes over it.
+    await disk.unlink(temporary).catch(() => undefined);
+    throw error;
   }
-  await disk.rename(temporary, path);
   const slash = path.lastIndexOf('/');
   await disk.syncDirectory(slash < 0 ? '' : path.slice(0, slash));
 }

@@ -16,6 +16,7 @@ import { STORE_DIRECTORIES } from './api.ts';
 import type { StoreContext } from './context.ts';
 
 const PATH = 'drop.log';
+const TEMPORARY = `${PATH}.tmp`;
 
 export interface DropLogParts {
   readonly context: StoreContext;
@@ -148,16 +149,17 @@ export class DropLog {
     const kept = keptDrops([...this.#newest.values()], limits);
     const header = encodeDropLogHeader(context.clusterUuid);
     try {
-      const file = await context.disk.open(`${PATH}.tmp`, 'create');
+      const file = await context.disk.open(TEMPORARY, 'create');
       try {
         await file.write([header, ...kept.map((entry) => encodeDropEntry(entry, header))], 0);
         await file.datasync();
       } finally {
         await file.close();
       }
-      await context.disk.rename(`${PATH}.tmp`, PATH);
+      await context.disk.rename(TEMPORARY, PATH);
       await context.disk.syncDirectory('');
     } catch (error) {
+      await context.discard(TEMPORARY);
       throw context.failed(error, PATH);
     }
     this.#header = header;
@@ -167,6 +169,8 @@ export class DropLog {
 
   async #load(): Promise<void> {
     const { context } = this.#parts;
+    // Of a process that was killed while it made another one; never renamed, so nothing depends on it.
+    await context.discard(TEMPORARY);
     let bytes: Buffer;
     try {
       bytes = await context.disk.readFile(PATH);

@@ -384,6 +384,10 @@ describe('a drop that is cut short', (test) => {
         disk.failure = failure;
         const failed = await codeOf(store.drop(orderOf()));
         disk.failure = undefined;
+        assert.not.ok(
+          (await disk.list('')).includes('drop.log.tmp'),
+          `${nth}: nothing is left beside the log`,
+        );
         const isKnown = store.info(BLOCK) !== undefined;
         for (const image of [disk.settled(), disk.crashPoint().image(() => false)]) {
           const state = await stateOf(image);
