@@ -150,15 +150,27 @@ export const MARKS = {
 export type MarkName = keyof typeof MARKS;
 
 let counts: Map<MarkName, number> | undefined;
+let listener: ((name: MarkName, times: number) => void) | undefined;
 
 /** This branch was taken. Costs a look at one variable unless somebody collects; not for what happens all the time. */
 export function mark(name: MarkName): void {
-  if (counts !== undefined) counts.set(name, (counts.get(name) ?? 0) + 1);
+  if (counts === undefined) return;
+  const times = (counts.get(name) ?? 0) + 1;
+  counts.set(name, times);
+  listener?.(name, times);
 }
 
 /** For tests only: counts from now on, for all that runs in this process, from zero. */
 export function collectMarks(): void {
   counts = new Map();
+}
+
+/**
+ * For tests only: somebody wants to know at once, and how often it has been by then, until this is called again with
+ * nothing, or {@link forgetMarks}. Says nothing while nobody collects.
+ */
+export function listenToMarks(told: typeof listener): void {
+  listener = told;
 }
 
 /** How often each was reached since {@link collectMarks}; what was not is not in it. Empty while nobody collects. */
@@ -169,4 +181,5 @@ export function marksReached(): ReadonlyMap<MarkName, number> {
 /** Counts no more, and forgets. */
 export function forgetMarks(): void {
   counts = undefined;
+  listener = undefined;
 }

@@ -1,5 +1,4 @@
 import { isTfsError, type TfsError, toTfsError } from '../common/errors.ts';
-import { blockSeed } from '../common/format/record.ts';
 import { encodeSuperblock, type Superblock } from '../common/format/superblock.ts';
 import { type BlockId, type Incarnation, type ServerId, type Session, sessionOf } from '../common/ids.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -7,6 +6,7 @@ import type { Random } from '../common/seams/random.ts';
 import { type OpenBlockReply, zEmpty, zOpenBlockReply } from '../common/wire/control.ts';
 import { Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
+import { type Faults, NO_FAULTS, seedOf } from './block/faults.ts';
 import type { BlockStore } from './block/store.ts';
 import type { NameServers } from './nameservers.ts';
 import type { PromiseKeeper } from './promise.ts';
@@ -26,6 +26,8 @@ export interface OpenBlockDeps {
   readonly suspects: Suspects;
   readonly clock: Clock;
   readonly random: Random;
+  /** Planted bugs, in tests. */
+  readonly faults?: Faults | undefined;
 }
 
 export type OpenedBlock =
@@ -76,7 +78,7 @@ export async function openBlock(deps: OpenBlockDeps): Promise<OpenedBlock> {
     return { ok: false, block, session: superblock.session, failed, error: toTfsError(error) };
   }
   const { session, blockBytes } = superblock;
-  const seed = blockSeed(superblock);
+  const seed = seedOf(deps.faults ?? NO_FAULTS, superblock);
   return { ok: true, spec: { block, session, seed, blockBytes, targetReplicas, self: server, others } };
 }
 

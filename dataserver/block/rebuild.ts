@@ -1,5 +1,5 @@
 import { SHA1_BYTES } from '../../common/format/idx.ts';
-import { blockSeed, recordHeaderBytes } from '../../common/format/record.ts';
+import { recordHeaderBytes } from '../../common/format/record.ts';
 import { slotWord } from '../../common/format/slot-word.ts';
 import { encodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
 import { type BlockWalk, type Hole, walkBlock } from '../../common/format/walk.ts';
@@ -10,6 +10,7 @@ import { NameFlag } from '../../common/wire/messages.ts';
 import type { SealInfo } from './api.ts';
 import type { StoreContext } from './context.ts';
 import type { Donors } from './donor.ts';
+import { seededAs, seedOf } from './faults.ts';
 import { decodeRawRecords } from './raw-records.ts';
 import { TolerantSource } from './tolerant-source.ts';
 
@@ -174,7 +175,7 @@ export class Rebuild {
     const sha1s = Buffer.alloc(seal.slots * SHA1_BYTES);
     const pads: { at: number; length: number }[] = [];
     const source = { size: seal.length, read: (to: Buffer, at: number) => this.#file.read(to, at) };
-    const walked = await walkBlock(source, superblock, {
+    const walked = await walkBlock(source, seededAs(superblock, this.#context.faults), {
       end: seal.length,
       proven: seal,
       onRecord: ({ header, offset, span, payloadOk, padOk }) => {
@@ -200,7 +201,8 @@ export class Rebuild {
         if (bytes.length === 0 || at + bytes.length > hole.end) return undefined;
         const { superblock } = this.#target;
         const sparse = superblock.generation > 0;
-        return { bytes, headers: decodeRawRecords(bytes, blockSeed(superblock), place, { sparse }) };
+        const seed = seedOf(this.#context.faults, superblock);
+        return { bytes, headers: decodeRawRecords(bytes, seed, place, { sparse }) };
       });
       if (found !== undefined) {
         await this.#write([found.bytes], at);

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import * as assert from 'uvu/assert';
-import { collectMarks, forgetMarks, MARKS, mark, marksReached } from '../../common/marks.ts';
+import { collectMarks, forgetMarks, listenToMarks, MARKS, mark, marksReached } from '../../common/marks.ts';
 import { describe } from '../kit/suite.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -34,6 +34,23 @@ describe('marks', (test) => {
     forgetMarks();
     mark('retry-elsewhere');
     assert.is(marksReached().size, 0);
+  });
+
+  test('are told to somebody who listens, until it is over', (t) => {
+    t.defer(forgetMarks);
+    const told: string[] = [];
+    const listen = () => listenToMarks((name, times) => told.push(`${name} ${times}`));
+    collectMarks();
+    mark('ops-merged');
+    listen();
+    mark('ops-merged');
+    listenToMarks(undefined);
+    mark('ops-merged');
+    listen();
+    forgetMarks();
+    collectMarks();
+    mark('ops-merged');
+    assert.equal(told, ['ops-merged 2']);
   });
 
   test('are all somewhere in the code, and say what they mean', () => {
