@@ -1,4 +1,5 @@
 import { PLANTED_BUG_NAMES, type PlantedBugName } from '../kit/planted-bugs.ts';
+import { type InvariantName, Violation } from './observed.ts';
 import type { FaultKind, PlanOptions, Shape } from './plan.ts';
 
 const POWER: readonly FaultKind[] = ['cluster-power', 'host-power', 'kill-at-step'];
@@ -38,8 +39,13 @@ const COMPACTING: Shape = {
   },
 };
 
+interface Aim extends PlanOptions {
+  /** Not {@link SMALL}: whatever the seed draws. */
+  readonly isDrawn?: boolean;
+}
+
 /** For each bug, what differs from {@link SMALL}. */
-const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
+const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
   'ack-before-datasync': { only: POWER },
   'no-directory-sync': { only: POWER },
   'retry-after-failed-datasync': {
@@ -52,9 +58,7 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
     load: { put: 2, get: 5, delete: 0.5, undelete: 0, hide: 0, reveal: 0, bytesMax: 3_000 },
     shape: { servers: 3, openBlocks: 1, faultEveryMs: 700 },
   },
-  'no-fence-check': {
-    only: ['isolate-nameserver', 'pause-dataserver', 'one-way', 'delay-link', 'slow-dataserver'],
-  },
+  'no-fence-check': { isDrawn: true },
   'append-after-restart': { only: ['kill-dataserver', 'host-power', 'kill-at-step', 'cluster-power'] },
   'promise-not-persisted': { only: TWO_LEADERS },
   'drop-counts-unpromised': {
@@ -79,10 +83,27 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
   },
   'alias-without-barrier': {
     operations: 1_000,
-    only: ['slow-dataserver', 'delay-link'],
-    // One of few contents, each stored and deleted all the time.
-    load: { put: 6, get: 0, delete: 6, undelete: 0, hide: 0, reveal: 0, same: 0.9, bytesMax: 1 },
-    shape: { ...COMPACTING, servers: 3, undeleteWindowMs: 1, concurrency: 16, faultEveryMs: 700 },
+    // A content is looked at for a second name, and while its disk does not answer its only name goes, and its bytes.
+    only: ['disk-hangs'],
+    load: { put: 2, get: 0, delete: 6, undelete: 0, hide: 0, reveal: 0, same: 0, again: 1, repeat: 0 },
+    shape: {
+      ...COMPACTING,
+      servers: 2,
+      replicas: 2,
+      spanMs: 15_000,
+      undeleteWindowMs: 1,
+      concurrency: 16,
+      garbagePercent: 1,
+      tunables: {
+        ...COMPACTING.tunables,
+        openBlockAgeMsMax: 1_000,
+        openBlockOverdueMs: 30_000,
+        compactAgainMs: 200,
+        compactAgainMsMax: 400,
+        compactRetryMsMin: 200,
+        queueFillMs: 50,
+      },
+    },
   },
   'dedup-against-unacked': {
     only: ['kill-dataserver', 'isolate-dataserver', 'cut-connections', 'kill-at-step', 'one-way'],
@@ -94,14 +115,20 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
     shape: { reads: 'available', faultEveryMs: 2_000, undeleteWindowMs: 60_000 },
   },
   'unsalted-checksum': {
-    only: ['misdirected-write', 'kill-dataserver', 'host-power', 'lost-write'],
+    only: ['misdirected-write'],
+    // Of one length: what is at a place in one block fits there in each.
+    operations: 1_500,
+    load: { put: 5, get: 5, delete: 0, undelete: 0, hide: 0, reveal: 0, same: 0, repeat: 0, bytesMax: 8 },
+    shape: { openBlocks: 2, scrubPassMs: 0, faultEveryMs: 700 },
   },
   'truncate-at-first-bad': {
-    only: ['bit-rot', 'host-power', 'kill-dataserver'],
+    only: ['damaged-and-alone'],
+    load: { put: 8, get: 1, delete: 0.2, undelete: 0, hide: 0, reveal: 0 },
     shape: TWO_COPIES,
   },
   'eio-as-torn': {
-    only: ['unreadable-sectors', 'host-power', 'kill-dataserver'],
+    only: ['damaged-and-alone'],
+    load: { put: 8, get: 1, delete: 0.2, undelete: 0, hide: 0, reveal: 0 },
     shape: TWO_COPIES,
   },
   '404-in-safe-mode': {
@@ -110,7 +137,7 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
     shape: { replicas: 1, tunables: { locationCacheBlocksMax: 2 } },
   },
   'reused-job-id': {
-    only: ['disk-full', 'disk-eio-write', 'host-power', 'isolate-dataserver'],
+    only: ['queue-loses', 'disk-wiped', 'host-power', 'isolate-dataserver'],
     shape: { deadMs: 4_000, spanMs: 40_000 },
   },
   'compaction-by-clock': {
@@ -119,16 +146,19 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
     shape: { ...COMPACTING, undeleteWindowMs: 60_000 },
   },
   'index-ahead-trusted': {
-    only: ['isolate-dataserver', 'partition', 'kill-dataserver', 'host-power'],
-    shape: { openBlocks: 2, faultEveryMs: 1_000 },
+    operations: 1_200,
+    only: ['isolate-dataserver', 'partition', 'kill-nameserver', 'isolate-nameserver', 'kill-at-mark'],
+    load: { put: 8, get: 1, delete: 0, undelete: 0, hide: 0, reveal: 0, bytesMax: 3_000 },
+    shape: { servers: 3, deadMs: 2_000, openBlocks: 2, concurrency: 16, faultEveryMs: 1_000 },
   },
   'restored-snapshot-admitted': {
     only: ['snapshot-restored', 'host-power', 'kill-dataserver'],
     shape: { ...TWO_COPIES, faultEveryMs: 2_000 },
   },
   'op-id-of-partial-record': {
-    only: ['kill-dataserver', 'isolate-dataserver', 'cut-connections', 'kill-at-step', 'one-way'],
-    load: { repeat: 0.7 },
+    only: ['isolate-dataserver', 'one-way', 'partition', 'kill-dataserver'],
+    load: { put: 8, get: 1, repeat: 1 },
+    shape: { servers: 3, concurrency: 6 },
   },
   'alias-takes-next-slot': { only: ['kill-dataserver'], load: { same: 0.5 } },
   'tombstone-over-undelete': {
@@ -143,9 +173,39 @@ const SPECIAL: Readonly<Record<PlantedBugName, PlanOptions>> = {
   },
 };
 
+/** What each of them breaks: a violation of another kind is none of its doing. */
+const SIGNS: Readonly<Record<PlantedBugName, readonly InvariantName[]>> = {
+  'ack-before-datasync': ['I1'],
+  'no-directory-sync': ['I1', 'durability'],
+  'retry-after-failed-datasync': ['I1'],
+  'seal-at-minimum': ['I2', 'I5', 'I15', 'convergence'],
+  'no-fence-check': ['I6'],
+  'append-after-restart': ['I1', 'I7'],
+  'promise-not-persisted': ['I8'],
+  'drop-counts-unpromised': ['I11'],
+  'drop-on-a-jobs-word': ['I11'],
+  'reference-counter': ['I2', 'I14'],
+  'alias-without-barrier': ['I1', 'I2', 'I14'],
+  'dedup-against-unacked': ['I1', 'I2'],
+  'stale-404': ['I2'],
+  'unsalted-checksum': ['I2', 'I3', 'I5', 'I15', 'convergence'],
+  'truncate-at-first-bad': ['I2', 'I5', 'convergence'],
+  'eio-as-torn': ['I2', 'I5', 'convergence'],
+  '404-in-safe-mode': ['I2'],
+  'reused-job-id': ['convergence'],
+  'compaction-by-clock': ['I2', 'I14'],
+  'index-ahead-trusted': ['I2', 'I3', 'I15'],
+  'restored-snapshot-admitted': ['I1', 'I2', 'I5', 'I8', 'I9', 'I11', 'I12', 'convergence'],
+  'op-id-of-partial-record': ['I1', 'I2'],
+  'alias-takes-next-slot': ['I1'],
+  'tombstone-over-undelete': ['I2'],
+  'configuration-of-one': ['I1', 'I2'],
+  'series-reused': ['I9'],
+};
+
 const aimAt = (bug: PlantedBugName): PlanOptions => {
-  const { shape, ...rest } = SPECIAL[bug];
-  return { operations: 400, ...rest, shape: { ...SMALL, ...shape } };
+  const { shape, isDrawn = false, ...rest } = SPECIAL[bug];
+  return isDrawn ? rest : { operations: 400, ...rest, shape: { ...SMALL, ...shape } };
 };
 
 /**
@@ -155,3 +215,7 @@ const aimAt = (bug: PlantedBugName): PlanOptions => {
 export const AIMS = Object.fromEntries(PLANTED_BUG_NAMES.map((bug) => [bug, aimAt(bug)])) as Readonly<
   Record<PlantedBugName, PlanOptions>
 >;
+
+/** Whether a seed failed in a way in which this bug makes seeds fail. */
+export const isSignOf = (bug: PlantedBugName, error: unknown): boolean =>
+  error instanceof Violation && SIGNS[bug].includes(error.kind);

@@ -61,6 +61,8 @@ export class SimCluster {
   readonly random: SeededRandom;
   /** Two disks are where they do not belong. */
   hasSwappedDisks = false;
+  /** Somebody waits for a rare branch. */
+  isListeningToMarks = false;
   /** Taken out for good: others serve in their place. */
   readonly gone: SimDataServer[] = [];
   readonly #bug: PlantedBugName | undefined;

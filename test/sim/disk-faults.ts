@@ -1,3 +1,7 @@
+import { blockFileName } from '../../common/format/file-names.ts';
+import { peekRecord, RECORD_HEADER_BYTES, recordSpan } from '../../common/format/record.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { BlockState } from '../../common/wire/messages.ts';
 import type { SimDataServer } from './cluster.ts';
 import type { SimMedium } from './disk.ts';
 import type { CallKind } from './disk-seam.ts';
@@ -6,6 +10,11 @@ import type { FaultKind } from './plan.ts';
 
 /** What clients stored, and what says what became of it; not the small files that a server refuses to start without. */
 const BLOCK_FILES = /^blocks\/.*\.(blk|ops|idx)$/;
+
+const BLOCK_FILE = /^blocks\/.*\.blk$/;
+
+/** In the header of a record. */
+const ACKED_LENGTH_AT = 24;
 
 const anyOne = ({ cluster, random }: Stage): SimDataServer => random.pick(cluster.dataservers);
 
@@ -52,6 +61,54 @@ function strike(
   return struck && { lastsMs: 1_000, what: `${server.node.name} ${struck.path}` };
 }
 
+/**
+ * How much of its records a block file proves by itself to have been acknowledged. Of what lies behind nobody could tell,
+ * from this disk alone, whether it was damaged or never written to its end.
+ */
+function provenBytesOf(bytes: Buffer | undefined): number {
+  let length = SUPERBLOCK_BYTES;
+  for (let at = SUPERBLOCK_BYTES; bytes !== undefined && at + RECORD_HEADER_BYTES <= bytes.length; ) {
+    const size = peekRecord(bytes, at);
+    if (size < 0) break;
+    length = Math.max(length, bytes.readUInt32LE(at + ACKED_LENGTH_AT));
+    at += recordSpan(size);
+  }
+  return length - SUPERBLOCK_BYTES;
+}
+
+/**
+ * Damaged in what was being written, killed at once, and the first to be back: for a while all that is to be had of its
+ * open blocks is what it can read of them.
+ */
+function damagedAndAlone(stage: Stage): ReturnType<Fault> {
+  const server = theVictim(stage);
+  const { cluster, random } = stage;
+  const others = cluster.dataservers.filter(({ node }) => node !== server?.node);
+  if (server?.live === undefined || others.length === 0) return undefined;
+  const open = server.live.store.entries().flatMap(({ block, state }) => {
+    const path = `blocks/${blockFileName(block, 0, 'blk')}`;
+    const provenBytes = state === BlockState.OPEN ? provenBytesOf(server.medium.durable(path)) : 0;
+    return provenBytes > 0 ? [{ path, provenBytes }] : [];
+  });
+  if (open.length === 0) return undefined;
+  const { path, provenBytes } = random.pick(open);
+  const where = { path, position: SUPERBLOCK_BYTES + random.below(provenBytes) };
+  const struck = random.float() < 0.5 ? server.medium.flip(where) : server.medium.spoil(where);
+  if (struck === undefined) return undefined;
+  for (const { node } of others) {
+    node.isHeld = true;
+    node.kill();
+  }
+  server.node.kill(stage.between(50, 500));
+  const mend = () => {
+    for (const { node } of others) {
+      node.isHeld = false;
+      node.startIn(random.float() * 800);
+    }
+  };
+  return { lastsMs: stage.between(1_000, 12_000), mend, what: `${server.node.name} ${struck.path}` };
+}
+
 /** What disks do. */
 export const DISK_FAULTS = {
   'disk-full': (stage) =>
@@ -69,7 +126,13 @@ export const DISK_FAULTS = {
     trouble(
       stage,
       anyOne(stage),
-      (medium) => medium.faults.hang(stage.random.pick([['sync'], ['read', 'write', 'sync', 'name']])),
+      (medium) => {
+        const blocks = medium.durablePaths().filter((path) => BLOCK_FILE.test(path));
+        // It tries to read a sector again and again, and does all else meanwhile.
+        if (blocks.length > 0 && stage.random.float() < 0.33)
+          medium.faults.hang(['read'], stage.random.pick(blocks));
+        else medium.faults.hang(stage.random.pick([['sync'], ['read', 'write', 'sync', 'name']]));
+      },
       (medium) => medium.faults.release(),
     ),
   'disk-slow': (stage) =>
@@ -99,6 +162,7 @@ export const DISK_FAULTS = {
   'disk-eio-sync': (stage) => errors(stage, ['sync']),
   'bit-rot': (stage) => strike(stage, (medium) => medium.flip({ path: BLOCK_FILES })),
   'unreadable-sectors': (stage) => strike(stage, (medium) => medium.spoil({ path: BLOCK_FILES })),
+  'damaged-and-alone': damagedAndAlone,
   'misdirected-write': (stage) =>
     trouble(
       stage,

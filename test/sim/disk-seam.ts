@@ -80,7 +80,7 @@ export class SimDisk implements Disk {
   #end<T>(waiting: Waiting<T>): void {
     const { kind, what, effect, orphaned, ended, resolve, reject } = waiting;
     const { faults } = this.#medium;
-    if (faults.isHanging(kind)) {
+    if (faults.isHanging(kind, what)) {
       faults.hold(() => this.#user.at(0, what, () => this.#end(waiting)));
       return;
     }

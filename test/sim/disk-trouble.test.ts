@@ -170,6 +170,22 @@ describe('simulated disk: time', (test) => {
     assert.equal(ended.sort(), ['read false', 'sync true', 'write true']);
   });
 
+  test('a sector that is tried again and again holds up those who read that file', async () => {
+    const rig = new DiskRig();
+    const ended: string[] = [];
+    await rig.run(async (disk) => {
+      const file = await durable(disk, 'a', A);
+      await durable(disk, 'b', B);
+      rig.medium.faults.hang(['read'], 'a');
+      rig.scheduler.at(500, undefined, 'release', () => rig.medium.faults.release());
+      const read = (path: string) => disk.readFile(path).then(() => ended.push(path));
+      const written = file.writeDurable([Buffer.from(C)], 0).then(() => ended.push('written'));
+      await Promise.all([read('a'), read('b'), written]);
+    }, rig.process());
+    assert.is(ended.at(-1), 'a');
+    assert.equal(ended.sort(), ['a', 'b', 'written']);
+  });
+
   test('what hung when its process was killed is never answered', async () => {
     const left = await overSeeds(async (seed) => {
       const rig = new DiskRig(seed);

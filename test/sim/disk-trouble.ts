@@ -57,7 +57,7 @@ export class DiskTrouble {
   readonly counts = new Map<TroubleKind, number>();
   readonly #random: SeededRandom;
   #held: (() => void)[] = [];
-  #hanging: readonly CallKind[] = [];
+  #hanging: { readonly kinds: readonly CallKind[]; readonly path: string }[] = [];
 
   constructor(random: SeededRandom) {
     this.#random = random;
@@ -67,9 +67,13 @@ export class DiskTrouble {
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
   }
 
-  /** No call of these kinds is answered until it is released; of one that is a killed process's, never. */
-  hang(kinds: readonly CallKind[] = ['read', 'write', 'sync', 'name']): void {
-    this.#hanging = kinds;
+  /**
+   * No call of these kinds is answered until it is released; of one that is a killed process's, never.
+   *
+   * @param path of this file alone, all when absent
+   */
+  hang(kinds: readonly CallKind[] = ['read', 'write', 'sync', 'name'], path = ''): void {
+    this.#hanging.push({ kinds, path });
     this.count('hang');
   }
 
@@ -80,8 +84,9 @@ export class DiskTrouble {
     for (const again of held) again();
   }
 
-  isHanging(kind: CallKind): boolean {
-    return this.#hanging.length > 0 && this.#hanging.includes(kind);
+  /** @param what the call, with its path */
+  isHanging(kind: CallKind, what = ''): boolean {
+    return this.#hanging.some(({ kinds, path }) => kinds.includes(kind) && what.includes(path));
   }
 
   /** @param again called when it is released */
@@ -154,7 +159,10 @@ export class DiskTrouble {
     const bytes = gone.map((sector) => inode.sector(sector));
     inode.settle(point, new Set(gone));
     this.#leave(files, inode, 'misdirected', gone);
-    const start = random.below(Math.max(1, Math.ceil(target.durableSize / SECTOR_BYTES)));
+    // The right place of the wrong file, or any.
+    const isSamePlace = target !== inode && random.float() < 0.5;
+    const sectorsOfTarget = Math.max(1, Math.ceil(target.durableSize / SECTOR_BYTES));
+    const start = isSamePlace ? gone[0]! : random.below(sectorsOfTarget);
     const hit = bytes.flatMap((sector, i) => (target.damageSector(start + i, sector) ? [start + i] : []));
     for (const sector of hit) files.noteDamage(target, `misdirected: sector ${sector}`);
     if (hit.length > 0) files.tellDurable(target);

@@ -15,7 +15,8 @@ const USAGE = `usage: npm run sim:bugs -- [options]
   --from N           the first seed (1)
   --jobs N           processes (one for each core)
   --help
-A seed that fails is run once more without the bug: only where that is good, it was the bug that was caught.`;
+A seed that fails is run once more without the bug: only where that is good, and what is wrong is what the bug breaks, the
+bug was caught.`;
 
 const { values } = parseArgs({
   options: {

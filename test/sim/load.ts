@@ -11,6 +11,7 @@ export interface KnownName {
   readonly name: string;
   readonly stored: Stored;
   readonly sha1: string;
+  readonly content: Buffer;
   /** Somebody began to delete or hide it, ever. */
   touched: boolean;
 }
@@ -30,6 +31,9 @@ export interface LoadEvents {
   /** Another operation was. */
   changed(kind: ChangeKind, name: KnownName, opId: Buffer): void;
 }
+
+const REPEATED_WITHIN_MS = 5_000;
+const AGAIN_WITHIN_MS = 500;
 
 /** What the clients of a cluster do, until they have done as many operations as planned or are told to stop. */
 export class SimLoad {
@@ -99,28 +103,46 @@ export class SimLoad {
     const kind = this.names.length === 0 ? 'put' : this.#draw(load);
     this.counts[kind]++;
     if (kind === 'put') {
-      await this.#put(client, load);
+      await this.#put(client, load, this.#content(load));
       return;
     }
     const known = this.#pickName();
     if (kind === 'get') await this.#get(client, known);
+    else if (kind === 'delete' && this.#random.float() < load.again)
+      await this.#exchange(client, load, known);
     else await this.#change(client, kind, known);
   }
 
-  async #put(client: SimClient, load: Load): Promise<void> {
-    const content = this.#content(load);
+  /** A name goes, and about the same time the same content is uploaded under another one. */
+  async #exchange(client: SimClient, load: Load, known: KnownName): Promise<void> {
+    const remove = () => this.#change(client, 'delete', known);
+    const again = () => this.#put(client, load, known.content);
+    const [first, second] = this.#random.float() < 0.5 ? [remove, again] : [again, remove];
+    const begun = first();
+    await client.process.clock.sleep(this.#random.float() * AGAIN_WITHIN_MS);
+    await second();
+    await begun;
+  }
+
+  async #put(client: SimClient, load: Load, content: Buffer): Promise<void> {
     const opId = this.#random.bytes(16);
-    const repeats = this.#random.float() < load.repeat ? 2 : 1;
+    const isRepeated = this.#random.float() < load.repeat;
     const sha1 = createHash('sha1').update(content).digest('hex');
-    const puts: Promise<void>[] = [];
-    for (let i = 0; i < repeats; i++) {
+    const put = async (): Promise<void> => {
       const startMs = this.#cluster.scheduler.now;
-      puts.push(
-        client.client.put(content, { opId }).then(
-          (stored) => this.#stored(stored, { opId: opId.toString('hex'), sha1, content, startMs }),
-          (error: unknown) => this.#failed(error),
-        ),
-      );
+      try {
+        const stored = await client.client.put(content, { opId });
+        this.#stored(stored, { opId: opId.toString('hex'), sha1, content, startMs });
+      } catch (error) {
+        this.#failed(error);
+      }
+    };
+    const puts = [put()];
+    // Both at once, or the second one while the first may wait for somebody.
+    if (isRepeated) {
+      const afterMs = this.#random.float() < 0.5 ? 0 : this.#random.float() * REPEATED_WITHIN_MS;
+      if (afterMs > 0) await client.process.clock.sleep(afterMs);
+      puts.push(put());
     }
     await Promise.all(puts);
   }
@@ -133,7 +155,7 @@ export class SimLoad {
     if (!this.#acked.has(same)) {
       this.#acked.add(same);
       this.history.add({ kind: 'put', name, startMs: put.startMs, endMs, outcome: 'done', sha1: put.sha1 });
-      this.names.push({ name, stored, sha1: put.sha1, touched: false });
+      this.names.push({ name, stored, sha1: put.sha1, content: put.content, touched: false });
       if (this.#contents.length < 64) this.#contents.push(put.content);
     }
     this.#events.acked(stored, put.content);

@@ -44,6 +44,8 @@ export interface Load {
   readonly reveal: number;
   /** Share of uploads whose content was uploaded before. */
   readonly same: number;
+  /** Share of deletes with an upload of the same content meanwhile, or soon after. */
+  readonly again: number;
   /** Share of uploads that are repeated with the same request id. */
   readonly repeat: number;
   readonly bytesMax: number;
@@ -60,6 +62,7 @@ export const FAULT_KINDS = [
   'host-power',
   'cluster-power',
   'kill-at-step',
+  'kill-at-mark',
   'partition',
   'one-way',
   'isolate-dataserver',
@@ -88,6 +91,7 @@ export const FAULT_KINDS = [
   'disk-eio-sync',
   'bit-rot',
   'unreadable-sectors',
+  'damaged-and-alone',
   'misdirected-write',
   'lost-write',
   'snapshot-restored',
@@ -103,6 +107,7 @@ export type FaultKind = (typeof FAULT_KINDS)[number];
 const DESTRUCTIVE: ReadonlySet<FaultKind> = new Set([
   'bit-rot',
   'unreadable-sectors',
+  'damaged-and-alone',
   'misdirected-write',
   'lost-write',
   'snapshot-restored',
@@ -203,6 +208,7 @@ export function planOf(
       hide: random.float(),
       reveal: random.float(),
       same: random.pick([0, 0.05, 0.3]),
+      again: random.pick([0, 0, 0.1, 0.4]),
       repeat: random.pick([0, 0.02, 0.1]),
       bytesMax: random.pick([800, 3000, 3000, 10_000, 24_000]),
       ...load,

@@ -1,3 +1,4 @@
+import { listenToMarks } from '../../common/marks.ts';
 import type { SimCluster } from './cluster.ts';
 import type { Fault, Stage } from './faults.ts';
 import type { FaultKind } from './plan.ts';
@@ -32,6 +33,26 @@ function killAtStep(stage: Stage, node: Node): ReturnType<Fault> {
   return { lastsMs: 2 * SETTLES_MS, what: `${node.name} after ${events} events` };
 }
 
+/** Events from a rare branch to the kill: right behind it, or when what follows from it is half done. */
+const EVENTS_AFTER_MARK = [3, 20, 80];
+
+/** Soon after it took a branch that is rarely taken: the fewer times that was so before, the likelier. */
+function killAtMark({ cluster, random, between }: Stage): ReturnType<Fault> {
+  if (cluster.isListeningToMarks) return undefined;
+  cluster.isListeningToMarks = true;
+  listenToMarks((_, times) => {
+    const { running } = cluster.scheduler;
+    const found = cluster.nodes.find(({ node }) => node.process === running && node.isRunning);
+    if (running === undefined || found === undefined || random.float() * times > 1) return;
+    found.node.light(1 + random.below(random.pick(EVENTS_AFTER_MARK)));
+  });
+  const mend = () => {
+    cluster.isListeningToMarks = false;
+    listenToMarks(undefined);
+  };
+  return { lastsMs: between(5_000, 20_000), mend };
+}
+
 function powerOff(stage: Stage, hosts: readonly string[]): ReturnType<Fault> {
   const { cluster } = stage;
   const up = hosts.filter((host) => cluster.network.isUp(host));
@@ -53,6 +74,7 @@ export const PROCESS_FAULTS = {
   'kill-nameserver': (stage) => kill(stage, aNameServer(stage)),
   'kill-at-step': (stage) =>
     killAtStep(stage, stage.random.float() < 0.8 ? aDataServer(stage) : aNameServer(stage)),
+  'kill-at-mark': killAtMark,
   'kill-in-recovery': (stage) => {
     const node = aDataServer(stage);
     if (!node.isRunning) return undefined;

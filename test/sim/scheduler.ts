@@ -27,6 +27,8 @@ export class Scheduler {
   now = 0;
   /** That happened. */
   events = 0;
+  /** Whom the event happens to that happens now, or did last. */
+  running: SimProcess | undefined;
   /** Called after each event, when all that followed from it at that moment is done. */
   afterEvent: (() => void) | undefined;
   trace: Trace | undefined;
@@ -141,6 +143,7 @@ export class Scheduler {
       }
       this.#noteEvent(event);
       event.run = undefined;
+      this.running = process;
       run();
       await settled();
       this.afterEvent?.();
