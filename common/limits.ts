@@ -320,6 +320,8 @@ export const JOB_LOCK_MS = 30_000;
 export const TRASH_MS_DEFAULT = 24 * 3600 * 1000;
 export const TRASH_FREE_PERCENT_MIN = 5;
 export const TRASH_PURGE_MS = 10_000;
+/** A disk that failed to read what a block begins with when the server started may read it later. */
+export const QUARANTINED_AGAIN_MS = 60_000;
 /** What a DataServer remembers of the replicas that it has let go of: as many as a disk of 16 TiB has blocks. */
 export const DROP_LOG_ENTRIES_MAX = 262_144;
 export const DROP_LOG_KEEP_MS = 180 * 24 * 3600 * 1000;

@@ -79,6 +79,7 @@ export const MARKS = {
   // Replicas and disks
   'block-suspect': 'a replica was found damaged',
   'block-quarantined': 'a replica cannot be used after a restart',
+  'block-readable-again': 'a replica that could not be used was read after all',
   'disk-read-only': 'a write, sync or change of names failed: the store only reads',
   'disk-room-from-trash': 'the trash went because a new file needs its space',
   'mount-gone': 'the directory is not the disk any more that was opened',

@@ -148,6 +148,7 @@ const PRODUCTION = {
   trashMs: limits.TRASH_MS_DEFAULT,
   /** How often the trash is looked through. */
   trashPurgeMs: limits.TRASH_PURGE_MS,
+  quarantinedAgainMs: limits.QUARANTINED_AGAIN_MS,
   /** After a start, until the first scrub. */
   scrubFirstMs: limits.SCRUB_FIRST_MS,
   /** Between two looks whether a pass is due. */

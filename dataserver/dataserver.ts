@@ -77,6 +77,7 @@ export class DataServer {
   readonly #startedAtMs: number;
   #closing = false;
   #trashTimer: Timer | undefined;
+  #reopenTimer: Timer | undefined;
 
   private constructor(parts: {
     options: DataServerOptions;
@@ -363,6 +364,14 @@ export class DataServer {
         .purgeTrash()
         .catch((error: unknown) => log.warn({ err: error }, 'the trash could not be emptied'));
     });
+    dataServer.#reopenTimer = clock.every(tunable.quarantinedAgainMs, () => {
+      store
+        .reopenQuarantined()
+        .then((blocks) => {
+          for (const block of blocks) indexer.repaired(block);
+        })
+        .catch((error: unknown) => log.warn({ err: error }, 'blocks could not be looked at again'));
+    });
     return dataServer;
   }
 
@@ -442,6 +451,7 @@ export class DataServer {
     if (this.#closing) return;
     this.#closing = true;
     this.#trashTimer?.cancel();
+    this.#reopenTimer?.cancel();
     this.repair.close();
     const scrubbed = this.scrubber.close();
     this.spaceSurvey.close();

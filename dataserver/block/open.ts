@@ -1,18 +1,16 @@
 import { isTfsError, toTfsError } from '../../common/errors.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { emptyOpsState, foldOp, type Op, type OpsState, readOpsFile } from '../../common/format/ops.ts';
-import { decodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
+import { readOpsFile } from '../../common/format/ops.ts';
 import type { BlockId } from '../../common/ids.ts';
-import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { mark } from '../../common/marks.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
-import { STORE_DIRECTORIES } from './api.ts';
+import { type SealInfo, STORE_DIRECTORIES } from './api.ts';
 import { Block } from './block.ts';
+import { type Found, filesByBlock, type Head, readFiles } from './block-files.ts';
 import { inBlocks, type StoreContext } from './context.ts';
 import { removeFiles } from './drop.ts';
 import type { DropLog } from './drop-log.ts';
 import { removeGeneration } from './old-generations.ts';
-import type { OpsFilePlace } from './ops-file-writer.ts';
 import { OpsLog } from './ops-log.ts';
 
 /** Files read at a time while a store opens. */
@@ -21,14 +19,6 @@ const CONCURRENCY = 16;
 export interface OpsLogOptions {
   readonly bytesMax: number;
   readonly release: () => Promise<boolean>;
-}
-
-interface Found {
-  readonly generations: number[];
-  /** Generations of its index files. */
-  readonly indexes: number[];
-  /** Numbers of its ops logs. */
-  readonly logs: number[];
 }
 
 /**
@@ -47,23 +37,15 @@ export async function openBlocks(
   } catch (error) {
     context.failed(error, 'syncing the directory of blocks');
   }
-  const found = new Map<BlockId, Found>();
-  const dropped: string[] = [];
-  for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
-    // Never renamed, so nothing depends on it.
-    if (name.endsWith('.tmp')) await context.discard(inBlocks(name));
+  const names = await context.disk.list(STORE_DIRECTORIES.blocks);
+  // Never renamed, so nothing depends on it.
+  for (const name of names) if (name.endsWith('.tmp')) await context.discard(inBlocks(name));
+  const isDropped = (name: string): boolean => {
     const file = parseBlockFileName(name);
-    if (file === undefined) continue;
-    if (dropLog.isDropped(file.block)) {
-      dropped.push(name);
-      continue;
-    }
-    const entry = found.get(file.block) ?? { generations: [], indexes: [], logs: [] };
-    found.set(file.block, entry);
-    if (file.kind === 'blk') entry.generations.push(file.number);
-    if (file.kind === 'idx') entry.indexes.push(file.number);
-    if (file.kind === 'ops') entry.logs.push(file.number);
-  }
+    return file !== undefined && dropLog.isDropped(file.block);
+  };
+  const dropped = names.filter(isDropped);
+  const found = filesByBlock(names.filter((name) => !isDropped(name)));
   if (dropped.length > 0) await finishDrops(context, dropped);
   const blocks: Block[] = [];
   const queue = [...found].sort(([a], [b]) => a - b);
@@ -100,18 +82,11 @@ async function openBlock(
     await setAside(context, block, found);
     return undefined;
   }
-  const heads = new Map<number, Head>();
-  for (const number of found.generations) heads.set(number, await readSuperblock(context, block, number));
-  // The salt is the same in all of them.
-  const salted = [...heads.values()].find(({ superblock }) => superblock !== undefined)?.superblock;
-  const log = await readLog(context, salted, block, found.logs);
+  const { head, log, generation, why } = await readFiles(context, block, found);
   context.ops(block, log.ops, log.state, 'found');
   const ops = new OpsLog(context, log.place, log.state, options);
   const { seal } = ops.facts;
   const sealed = seal !== undefined;
-  // Without a log the least that can be true: a replica that claims too much has no others to be made whole from.
-  const generation = log.why === undefined ? ops.facts.generation : Math.min(...found.generations);
-  const head = heads.get(generation) ?? lostHead(block, generation);
   const result = new Block({
     block,
     generation,
@@ -121,18 +96,12 @@ async function openBlock(
     fileBytes: head.fileBytes,
     faults: context.faults,
   });
-  const why = head.why ?? log.why;
   if (why !== undefined) {
     mark('block-quarantined');
     result.flags = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
     context.log.error({ block, why }, 'a block cannot be used; its files are left as they are');
   } else if (sealed) {
-    const { length, lost } = seal;
-    if (lost !== undefined) result.flags = BlockFlag.SUSPECT;
-    if (head.fileBytes < length) {
-      result.flags = BlockFlag.SUSPECT;
-      context.log.error({ block, length, found: head.fileBytes }, 'a sealed block has lost its end');
-    }
+    result.flags = flagsOfSealed(context, block, seal, head);
     // Most blocks are only ever read: what their ops add up to is read back with their index.
     await ops.cool();
     await cutPreallocation(context, result);
@@ -141,12 +110,49 @@ async function openBlock(
   return result;
 }
 
-/** The log tells which generation it is; the file is not there. */
-const lostHead = (block: BlockId, generation: number): Head => ({
-  superblock: undefined,
-  fileBytes: 0,
-  why: `${blockFileName(block, generation, 'blk')}: it was committed and is gone`,
-});
+/**
+ * Looks once more at a block that could not be opened: a disk that failed to read a file may read it later, and where no
+ * other replica is left nobody else can make it good. What is damaged stays as it is.
+ *
+ * @param attach makes the log that was read the one of the block
+ * @returns whether it is in use from now on
+ */
+export async function reopenBlock(
+  context: StoreContext,
+  options: OpsLogOptions,
+  held: Block,
+  attach: (block: Block) => void,
+): Promise<boolean> {
+  const { block, ops: before } = held;
+  const found = filesByBlock(await context.disk.list(STORE_DIRECTORIES.blocks)).get(block);
+  if (found === undefined || found.generations.length === 0) return false;
+  const { head, log, why } = await readFiles(context, block, found);
+  if (why !== undefined || head.superblock === undefined) return false;
+  const ops = new OpsLog(context, log.place, log.state, options);
+  const { seal } = ops.facts;
+  if (seal !== undefined) await ops.cool();
+  // Without a pause: nobody sees half of it.
+  context.ops(block, log.ops, log.state, 'found');
+  held.adopt(head.superblock, ops, context.faults);
+  held.state = seal === undefined ? BlockState.RECOVERED : BlockState.SEALED;
+  held.flags = seal === undefined ? 0 : flagsOfSealed(context, block, seal, head);
+  held.fileBytes = head.fileBytes;
+  attach(held);
+  context.changed(block);
+  mark('block-readable-again');
+  context.log.info({ block }, 'a block that could not be used can be read again');
+  await before.close();
+  if (seal !== undefined) await cutPreallocation(context, held);
+  await removeLeftovers(context, held, found);
+  return true;
+}
+
+function flagsOfSealed(context: StoreContext, block: BlockId, seal: SealInfo, { fileBytes }: Head): number {
+  const { length, lost } = seal;
+  if (fileBytes < length)
+    context.log.error({ block, length, found: fileBytes }, 'a sealed block has lost its end');
+  return fileBytes < length || lost !== undefined ? BlockFlag.SUSPECT : 0;
+}
 
 /**
  * A next generation that was never committed, and earlier ones that nobody needs: they are needed as long as there is no
@@ -175,91 +181,6 @@ async function isLogDurable(ops: OpsLog): Promise<boolean> {
   );
   await ops.cool();
   return isDurable;
-}
-
-interface Head {
-  readonly superblock: Superblock | undefined;
-  readonly fileBytes: number;
-  readonly why: string | undefined;
-}
-
-async function readSuperblock(context: StoreContext, block: BlockId, generation: number): Promise<Head> {
-  const name = blockFileName(block, generation, 'blk');
-  let fileBytes = 0;
-  const bad = (why: string): Head => ({ superblock: undefined, fileBytes, why: `${name}: ${why}` });
-  try {
-    const file = await context.open(name, 'read');
-    const bytes = Buffer.alloc(SUPERBLOCK_BYTES);
-    try {
-      fileBytes = await file.size();
-      if ((await file.read(bytes, 0)) < SUPERBLOCK_BYTES) return bad('shorter than a superblock');
-    } finally {
-      await file.close();
-    }
-    const decoded = decodeSuperblock(bytes);
-    if (!decoded.ok) return bad(decoded.why);
-    const { value } = decoded;
-    if (value.block !== block || value.generation !== generation) return bad('superblock of another block');
-    if (value.clusterUuid !== context.clusterUuid) return bad(`superblock of cluster ${value.clusterUuid}`);
-    return { superblock: value, fileBytes, why: undefined };
-  } catch (error) {
-    return bad(toTfsError(error).message);
-  }
-}
-
-export interface OpenedLog {
-  readonly place: OpsFilePlace;
-  /** What that is the sum of. */
-  readonly ops: readonly Op[];
-  readonly state: OpsState;
-  readonly why: string | undefined;
-}
-
-/**
- * The newest log of a block. A torn end is an append that was never acknowledged: it is cut off before the next one.
- * Anything else that does not read is damage to operations that were acknowledged: the block must not answer.
- */
-export async function readLog(
-  context: StoreContext,
-  superblock: Superblock | undefined,
-  block: BlockId,
-  logs: readonly number[],
-): Promise<OpenedLog> {
-  const n = Math.max(0, ...logs);
-  const name = blockFileName(block, n, 'ops');
-  const state = emptyOpsState();
-  const salt = superblock?.salt ?? Buffer.alloc(16);
-  const place = { block, n, salt, goodLength: 0, torn: false, inherited: true };
-  const bad = (why: string, ops: readonly Op[] = []): OpenedLog => ({
-    place,
-    ops,
-    state,
-    why: `${name}: ${why}`,
-  });
-  if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
-  let bytes: Buffer;
-  try {
-    bytes = await context.disk.readFile(inBlocks(name));
-  } catch (error) {
-    if (!context.faults.has('eio-as-torn')) return bad(toTfsError(error).message);
-    bytes = Buffer.alloc(0);
-  }
-  const decoded = readOpsFile(bytes);
-  if (!decoded.ok) return bad(decoded.why);
-  const { header, ops, goodLength, end, why } = decoded.value;
-  if (header.block !== block || header.n !== n || (superblock && !header.salt.equals(superblock.salt)))
-    return bad('ops log of another block');
-  for (const op of ops) foldOp(state, op);
-  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`, ops);
-  if (state.cfg === undefined) return bad('no configuration');
-  if (end === 'torn') {
-    mark('ops-log-torn');
-    context.log.info({ block, name, goodLength }, 'the end of an ops log was torn; it is cut');
-  }
-  // The newest one is complete: a log gets its name when its contents are durable.
-  for (const older of logs)
-    if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
-  return { place: { ...place, goodLength, torn: end === 'torn' }, ops, state, why: undefined };
 }
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */

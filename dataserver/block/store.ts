@@ -58,7 +58,7 @@ import { DropLog } from './drop-log.ts';
 import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import type { LoadedIndex } from './loaded-index.ts';
-import { type OpsLogOptions, openBlocks } from './open.ts';
+import { type OpsLogOptions, openBlocks, reopenBlock } from './open.ts';
 import type { Unplaced } from './ops-log.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
@@ -561,6 +561,24 @@ export class BlockStore {
       if (!this.#blocks.has(block)) await this.#alone(block, () => removeAll(this.#context, block));
       this.#leftBehind.delete(block);
     }
+  }
+
+  /**
+   * Looks again at blocks that could not be used when the store opened. To be called now and then.
+   *
+   * @returns those that can be used from now on
+   */
+  async reopenQuarantined(): Promise<BlockId[]> {
+    const reopened: BlockId[] = [];
+    for (const held of [...this.#blocks.values()]) {
+      const { block } = held;
+      const isStill = () => (held.flags & BlockFlag.QUARANTINED) !== 0 && this.#blocks.get(block) === held;
+      if (!isStill() || this.isBusy(block) || this.#context.closed) continue;
+      const reopen = async () =>
+        isStill() && (await reopenBlock(this.#context, this.#opsOptions, held, (found) => this.#add(found)));
+      if (await this.#alone(block, () => held.exclusively(reopen))) reopened.push(block);
+    }
+    return reopened;
   }
 
   /**

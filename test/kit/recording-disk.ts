@@ -235,11 +235,11 @@ export class RecordingDisk implements Disk {
     inode.replace(damage(content) ?? content);
   }
 
-  /** For tests of bad sectors: reads that touch [start, end) of this file fail, whatever its name becomes. */
+  /** For tests of bad sectors: reads that touch [start, end) of this file fail, whatever its name becomes; none if empty. */
   spoil(path: string, start: number, end: number): void {
     const inode = this.#names.get(path);
     assert(inode !== undefined, `${path} exists`);
-    inode.unreadable = { start, end };
+    inode.unreadable = start < end ? { start, end } : undefined;
   }
 
   /** For tests that bring a file from elsewhere: durable, under a durable name. */

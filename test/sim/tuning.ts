@@ -36,6 +36,7 @@ const SHORT: Partial<Tunables> = {
   dropRetryMsMax: 5_000,
   trashMs: 20_000,
   trashPurgeMs: 5_000,
+  quarantinedAgainMs: 10_000,
   scrubFirstMs: 5_000,
   scrubLookMs: 5_000,
   overdueLookMs: 5_000,
