@@ -1,4 +1,4 @@
-import { BlockState } from '../../common/wire/messages.ts';
+import { type BlockEntry, BlockState } from '../../common/wire/messages.ts';
 import type { DataServer } from '../../dataserver/dataserver.ts';
 import type { NameServer } from '../../nameserver/nameserver.ts';
 import { describeEntry } from '../kit/cluster-probe.ts';
@@ -61,7 +61,7 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
     for (const entry of live!.store.entries()) {
       const group = byBlock.get(entry.block) ?? [];
       byBlock.set(entry.block, group);
-      group.push({ server: id, entry });
+      group.push({ server: id, entry: withoutRemoved(entry, cluster) });
       if (entry.state === BlockState.SEALED && !live!.nameservers.isConfirmed(entry.block))
         return `server ${id} was not told that its replica is current: ${describeEntry(entry)}`;
     }
@@ -77,6 +77,15 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
       return group.map(({ server, entry: its }) => `server ${server}: ${describeEntry(its)}`).join('; ');
   }
   return undefined;
+}
+
+/**
+ * A server that was removed stays a member until the block gets a new configuration: for the next operation, or with
+ * another replica, which there is none of where the others are in as many domains as there are.
+ */
+function withoutRemoved(entry: BlockEntry, { servers }: HealedCluster): BlockEntry {
+  const members = entry.members.filter((member) => servers.some(({ id }) => id === member));
+  return members.length === entry.members.length ? entry : { ...entry, members };
 }
 
 function whyStillBusy(cluster: HealedCluster): string | undefined {
