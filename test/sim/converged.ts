@@ -1,4 +1,5 @@
-import { type BlockEntry, BlockState } from '../../common/wire/messages.ts';
+import type { BlockId } from '../../common/ids.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import type { DataServer } from '../../dataserver/dataserver.ts';
 import type { NameServer } from '../../nameserver/nameserver.ts';
 import { describeEntry } from '../kit/cluster-probe.ts';
@@ -70,6 +71,8 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
   for (const group of byBlock.values()) {
     // It holds nothing, and goes replica by replica.
     if (group.every(({ entry }) => isEmpty(entry))) continue;
+    // See lost-blocks.ts.
+    if (group.every(({ entry }) => (entry.flags & BlockFlag.QUARANTINED) !== 0)) continue;
     const { entry } = group[0]!;
     const wanted = Math.min(entry.targetReplicas, replicas, domains);
     const isShort = entry.state === BlockState.SEALED && group.length < wanted;
@@ -91,10 +94,12 @@ function withoutRemoved(entry: BlockEntry, { servers }: HealedCluster): BlockEnt
 function whyStillBusy(cluster: HealedCluster): string | undefined {
   const leader = leaderOf(cluster)!;
   const { counts } = leader.map;
+  const lost = lostBlocks(leader.map, cluster);
+  const isHeld = (block: BlockId) => leader.map.facts(block)!.replicas.some(({ state }) => state !== 0);
   const figures: Record<string, number> = {
-    'blocks wait for their seal': counts.awaitingSeal - lostBlocks(leader.map, cluster).length,
-    'blocks are suspect': counts.suspect,
-    'seals are under way': leader.sealer.waiting,
+    'blocks wait for their seal': counts.awaitingSeal - lost.length,
+    'blocks are suspect': counts.suspect - lost.filter(isHeld).length,
+    'seals are under way': leader.sealer.waiting - lost.filter(isHeld).length,
     'ops logs are to be brought up to date': leader.opsSync.waiting,
     'configurations change': leader.configurer.running,
     'replicas are to be made whole': leader.repairer.waiting,

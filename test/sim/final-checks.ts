@@ -3,7 +3,7 @@ import { isTfsError, toTfsError } from '../../common/errors.ts';
 import { slotFlagsOf } from '../../common/format/ops.ts';
 import { opsDigest } from '../../common/format/ops-digest.ts';
 import type { BlockId, ServerId, Slot } from '../../common/ids.ts';
-import { BlockState, NameFlag } from '../../common/wire/messages.ts';
+import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { DataServer } from '../../dataserver/dataserver.ts';
 import { keyOf } from '../kit/cluster-probe.ts';
 import type { History, ReplicaAnswer } from '../kit/history.ts';
@@ -116,12 +116,14 @@ const pause = ({ servers }: HealedCluster): Promise<void> =>
 async function readThrough(cluster: HealedCluster, observer: Observer, mayLose: boolean): Promise<void> {
   for (let pass = 1; ; pass++) {
     let found: Violation | undefined;
+    // What is left of a block and cannot be made whole from anything.
+    const left = new Set(lostBlocks(leaderOf(cluster)!.map, cluster));
     for (const server of cluster.servers) {
       const { store } = server.live!;
       for (const block of store.blocks) {
         const isDamaged = isDamagedAt(server, block);
         const problems = await problemsOf(store, block);
-        if (problems.length === 0) continue;
+        if (problems.length === 0 || left.has(block)) continue;
         found = new Violation('I15', { server: server.id, block }, problems.join('; '));
         if (!isDamaged && !mayLose) throw found;
       }
@@ -190,7 +192,9 @@ async function checkReplicasAlike({ servers }: HealedCluster, mayLose: boolean):
     const { store } = live!;
     for (const block of store.blocks) {
       const where = { server: id, block };
-      const { seal, state, generation } = store.info(block)!;
+      const { seal, state, generation, flags } = store.info(block)!;
+      // At rest only where nothing is left to make it whole from, see lost-blocks.ts.
+      if ((flags & BlockFlag.QUARANTINED) !== 0) continue;
       if (state === BlockState.SEALED) {
         const text = `generation ${generation}, ${seal!.length} bytes, ${seal!.digest.toString('hex', 0, 8)}`;
         const other = seals.get(block) ?? text;

@@ -20,6 +20,9 @@ export interface Survivors {
  * that it does not hold it. They wait for their seal for ever, and have to: to forget one would answer "not found" for what
  * may be lost (I16; test/nameserver/removal.test.ts). As soon as anyone who is left has a replica, or might have one, the
  * block is none of these.
+ *
+ * A block of which all that is left is quarantined, on a disk that cannot read its log any more, waits like that, too:
+ * there is nothing to make it whole from, and a person has to look at it.
  */
 export function lostBlocks(
   map: Pick<BlockMap, 'unsettled' | 'facts'>,
@@ -28,6 +31,9 @@ export function lostBlocks(
   const alive = new Set(servers.map(({ id }) => id));
   return [...map.unsettled].filter((block) => {
     const { whole, replicas } = map.facts(block)!;
+    const held = replicas.filter(({ state }) => state !== 0);
+    if (held.length > 0 && held.every(({ readable }) => !readable))
+      return replicas.every(({ server }) => alive.has(server));
     return (
       whole === Whole.UNSEALED &&
       replicas.some(({ server }) => forced.has(server)) &&
