@@ -53,6 +53,8 @@ interface Task {
   known: boolean;
 }
 
+const LEAST_PAUSE_MS = 1;
+
 /** Not done; what it waits for is named. */
 class Unfinished extends TfsError {
   readonly waitsFor: readonly ServerId[];
@@ -175,7 +177,8 @@ export class SealCoordinator {
       const { waitsFor, within } = error instanceof Unfinished ? error : { waitsFor: [], within: {} };
       task.waitsFor = waitsFor;
       const backoffMs = Math.min(within.msMax ?? tunable.sealRetryMsMax, backoffMsOf(task.attempts));
-      task.dueAtMs = clock.monotonic() + Math.max(backoffMs, within.msMin ?? 0);
+      // What is left to wait may be less than the clock can tell apart: due at once, it would be tried without a pause.
+      task.dueAtMs = clock.monotonic() + Math.max(backoffMs, within.msMin ?? LEAST_PAUSE_MS);
       const facts = { block: task.block, why: task.why, attempts: task.attempts, reason: failure.message };
       if (failure.code === 'INTERNAL') log.error({ ...facts, err: error }, 'a seal failed; trying again');
       else log.debug(facts, 'a block cannot be sealed yet');

@@ -262,6 +262,26 @@ describe('seal coordinator', (test) => {
     assert.is(world.sealer.stats.alarms, 1);
   });
 
+  test('a wait that ends within less than the clock can tell apart is not tried again without a pause', async () => {
+    const world = new World();
+    // From 2^20 ms on it does not hold what it held before.
+    const leastMs = 2 ** -33;
+    world.clock.advance(leastMs);
+    world.hold(B, { 1: 500, 2: 500, 3: 500 }, BlockState.RECOVERED);
+    for (const server of [1, 2]) world.copy(server).clean = false;
+    world.down.add(3);
+    world.sealer.enqueue(B, 'recovered');
+    await turns(20);
+    world.clock.advance(TIMES.deadMs - leastMs);
+    const started = world.clock.monotonic();
+    assert.is(started + leastMs, started);
+    world.sealer.pump();
+    await turns(100);
+    assert.is(world.called('fence').length, 4, 'once at the start, once now');
+    await world.pass(100);
+    assert.is(world.copy(1).seal?.length, 500);
+  });
+
   test('the write set that a replica names is fenced too, and everyone who is said to have it', async () => {
     const world = new World();
     world.writeSet = servers(1, 2, 3);
