@@ -98,7 +98,14 @@ export class BlockMap {
     const isNew = !page.has(row);
     if (isNew) this.counts.total++;
     const versionOrder = isNew ? 1 : compare(entry.version, page.epoch(row), page.n[row]!);
-    if (versionOrder > 0) this.#configure(page, row, entry);
+    // Who cannot read its superblock can only guess how many copies there are to be: it counts while nobody has said.
+    const isGuess = (entry.flags & BlockFlag.QUARANTINED) !== 0 && !isNew;
+    const targetReplicas = isGuess ? page.target(row) : entry.targetReplicas;
+    if (versionOrder > 0) this.#configure(page, row, { ...entry, targetReplicas });
+    else if (page.target(row) !== targetReplicas) {
+      page.setTarget(row, targetReplicas);
+      page.touch(row);
+    }
 
     let i = page.indexOf(row, server);
     if (i < 0) i = page.addWord(row, server);

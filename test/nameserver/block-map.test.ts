@@ -57,6 +57,23 @@ describe('block map', (test) => {
     assert.equal(map.locate(B)?.members, [s1, s2, s3], 'the suspect one comes last');
   });
 
+  test('how many copies are wanted: what a replica guesses that cannot be read counts for no longer than it must', () => {
+    const guess = entryOf({
+      ...{ state: BlockState.RECOVERED, flags: BlockFlag.SUSPECT | BlockFlag.QUARANTINED },
+      ...{ n: 2, members: [2, 3], targetReplicas: 2 },
+    });
+    const known = entryOf({ state: BlockState.SEALED, length: 8192, n: 2, members: [2, 3] });
+    const first = new BlockMap();
+    first.report(s1, guess);
+    assert.is(first.facts(B)?.targetReplicas, 2);
+    first.report(s2, known);
+    assert.is(first.facts(B)?.targetReplicas, 3);
+    const last = new BlockMap();
+    last.report(s2, entryOf());
+    last.report(s1, guess);
+    assert.is(last.facts(B)?.targetReplicas, 3, 'also of a newer configuration');
+  });
+
   test('what a lost server was writing and others have sealed is as good as sealed, until it is waited for again', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({ length: 8192 }));
@@ -275,7 +292,9 @@ describe('block map', (test) => {
         for (const step of actions) {
           switch (step.kind) {
             case 'report': {
-              const entry = entryOf({ ...step, state: step.state as BlockState, members: membersOf(step.n) });
+              const targetReplicas = (step.flags & BlockFlag.QUARANTINED) === 0 ? 3 : 2;
+              const members = membersOf(step.n);
+              const entry = entryOf({ ...step, state: step.state as BlockState, members, targetReplicas });
               map.report(step.server, entry);
               naive.report(step.server, entry);
               break;

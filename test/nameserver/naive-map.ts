@@ -73,9 +73,9 @@ export class NaiveMap {
     const sameVersion = compareVersions(entry.version, known.version) === 0;
     const newerOps = newerVersion || (sameVersion && entry.seq > known.seq);
     const olderOps = sameVersion && entry.seq < known.seq;
+    if ((entry.flags & BlockFlag.QUARANTINED) === 0) known.target = entry.targetReplicas;
     if (newerVersion) {
       known.version = entry.version;
-      known.target = entry.targetReplicas;
       known.opsPrimary = undefined;
       for (const [id, replica] of known.replicas) {
         replica.member = false;
