@@ -220,6 +220,8 @@ export const REPAIR_RETRY_MS_MIN = 500;
 export const REPAIR_RETRY_MS_MAX = 60_000;
 /** Records that nobody had are asked for again this much later: a disk may have come back. */
 export const REPAIR_LOST_RETRY_MS = 600_000;
+/** What a disk fails to read for so long is given up where nobody else has it. */
+export const REPAIR_UNREAD_MS = 3_600_000;
 /** After a repair, until the replica's own report is sure to have come. */
 export const REPAIRED_QUIET_MS = 3_000;
 /** Blocks that the leader compacts at a time. */

@@ -67,10 +67,10 @@ export class ReplicaRepair {
    */
   async make(order: Repair, pace: Pace = UNPACED): Promise<Received> {
     const { store, promise, directory, onRepaired } = this.#deps;
-    const { block, generation, version, joins, reign } = order;
+    const { block, generation, version, joins, mayLoseUnread = false, reign } = order;
     await promise.accept(reign);
     for (const { id, address } of order.sources) directory.learn(id, address);
-    const wanted = { block, generation, version, joins, seal: sealInfoOf(order.seal) };
+    const wanted = { block, generation, version, joins, mayLoseUnread, seal: sealInfoOf(order.seal) };
     const received = await store.receiveReplica(wanted, this.donors(order, pace), (install) =>
       promise.during(reign, async () => {
         pace.assertInTime();

@@ -3,6 +3,7 @@ import type { BlockId, ServerId } from '../common/ids.ts';
 import {
   REPAIR_RETRY_MS_MIN,
   REPAIR_TASKS_MAX,
+  REPAIR_UNREAD_MS,
   REPAIRED_QUIET_MS,
   REPAIRS_PER_SERVER_MAX,
   REPAIRS_RUNNING_MAX,
@@ -36,6 +37,8 @@ interface Task {
   readonly block: BlockId;
   readonly target: ServerId;
   attempts: number;
+  /** Monotonic: since when its disk has failed to read what nobody else has; undefined while it has not. */
+  unreadSinceMs: number | undefined;
   dueAtMs: number;
   running: boolean;
   /** Records that no replica has, by the last repair. */
@@ -117,7 +120,10 @@ export class Repairer {
       if (this.#tasks.size >= REPAIR_TASKS_MAX) return false;
       // It may be about to report what it has, or to be told that what it has prepared counts.
       const dueAtMs = this.#deps.clock.monotonic() + (isAbsent || isOutdated ? REPLICA_ABSENT_MS : 0);
-      this.#tasks.set(key, { block, target, attempts: 0, dueAtMs, running: false, lost: 0, complaint: '' });
+      this.#tasks.set(key, {
+        ...{ block, target, attempts: 0, unreadSinceMs: undefined },
+        ...{ dueAtMs, running: false, lost: 0, complaint: '' },
+      });
     }
     return true;
   }
@@ -163,6 +169,7 @@ export class Repairer {
     try {
       task.lost = await this.#repair(task, plan, reign);
       task.attempts = 0;
+      task.unreadSinceMs = undefined;
       // The report of the replica itself says whether it is good now.
       task.dueAtMs = clock.monotonic() + (task.lost > 0 ? tunable.repairLostRetryMs : REPAIRED_QUIET_MS);
     } catch (error) {
@@ -171,6 +178,7 @@ export class Repairer {
       const retryMs = REPAIR_RETRY_MS_MIN * 2 ** Math.min(task.attempts, 16);
       task.dueAtMs = clock.monotonic() + Math.min(tunable.repairRetryMsMax, retryMs);
       const failure = toTfsError(error);
+      if (failure.code === 'IO') task.unreadSinceMs ??= clock.monotonic();
       this.#complain(task, failure);
       if (failure.code !== 'CONFLICT') return;
       // Another attempt to seal it tells whether it can be read by now.
@@ -181,7 +189,7 @@ export class Repairer {
 
   /** @returns records that are lost */
   async #repair(task: Task, plan: RepairPlan, reign: Reign): Promise<number> {
-    const { map, reachable, commands, log } = this.#deps;
+    const { map, reachable, commands, clock, log } = this.#deps;
     const { block, target } = task;
     const facts = map.facts(block);
     const to = reachable(target, reign);
@@ -197,6 +205,7 @@ export class Repairer {
       version: facts.version,
       sources: sources.members,
       joins: false,
+      mayLoseUnread: clock.monotonic() - (task.unreadSinceMs ?? clock.monotonic()) >= REPAIR_UNREAD_MS,
     });
     this.stats.fetched += fetched;
     if (whole && lost === 0) {

@@ -415,6 +415,8 @@ export const zRepair = z.object({
   sources: z.array(zMember).min(1).max(8),
   /** The receiver is no member of the block and is to become one: a copy more. */
   joins: z.boolean().default(false),
+  /** What the disk of the receiver fails to read, and nobody else has, may be given up. */
+  mayLoseUnread: z.boolean().optional(),
 });
 export type Repair = z.infer<typeof zRepair>;
 export const zRepairReply = z.object({

@@ -190,6 +190,11 @@ export interface ReceiveOrder {
   readonly version: Version;
   /** This server is no member of the block and is to become one. */
   readonly joins?: boolean;
+  /**
+   * What the disk fails to read here, and nobody else has, may be left out of the new file: that has been tried for so long
+   * that it will not come back.
+   */
+  readonly mayLoseUnread?: boolean;
 }
 
 /** A replica that nobody needs any more is to go. */

@@ -12,7 +12,7 @@ import type { StoreContext } from './context.ts';
 import type { Donors } from './donor.ts';
 import { seededAs, seedOf } from './faults.ts';
 import { decodeRawRecords } from './raw-records.ts';
-import { TolerantSource } from './tolerant-source.ts';
+import { type Span, TolerantSource } from './tolerant-source.ts';
 
 /** Bytes asked of a source at a time. */
 /** Changes the source every time it runs, so it ends sooner; a bound all the same. */
@@ -49,6 +49,8 @@ export interface Rebuilt {
   readonly fetched: number;
   /** Slots without a sound record. */
   readonly lost: number;
+  /** Some of what is lost the disk failed to read here: it may be there all the same. */
+  readonly unread: boolean;
   /** It is not what was here, but better. */
   readonly better: boolean;
 }
@@ -69,6 +71,7 @@ export class Rebuild {
   readonly #file: DiskFile;
   /** Where records start that nobody has. */
   readonly #lostAt = new Map<number, number>();
+  #unreadable: readonly Span[] = [];
   #fetched = 0;
   #changed = false;
   /** A source that answered has no record where the sound ones here end. */
@@ -163,6 +166,7 @@ export class Rebuild {
         const got = await source.read(buffer.subarray(0, Math.min(buffer.length, end - at)), at);
         await this.#write([buffer.subarray(0, got)], at);
       }
+      this.#unreadable = source.unreadable;
       if (source.unreadable.length > 0) this.#changed = true;
     }
     await this.#write([image], 0);
@@ -251,6 +255,7 @@ export class Rebuild {
       foreign: !whole && (holes.length === 0 || this.#misfits),
       fetched: this.#fetched,
       lost,
+      unread: !whole && holes.some((hole) => this.#unreadable.some((span) => overlap(hole, span))),
       better: this.#changed || this.#fetched > 0,
     };
   }
@@ -271,3 +276,5 @@ export class Rebuild {
     }
   }
 }
+
+const overlap = (a: Span, b: Span): boolean => a.start < b.end && b.start < a.end;

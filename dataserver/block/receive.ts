@@ -11,7 +11,7 @@ import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { Commit, Received, ReceiveOrder, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import { readLog } from './block-files.ts';
-import { inBlocks } from './context.ts';
+import { inBlocks, isGone } from './context.ts';
 import type { Donors } from './donor.ts';
 import { removeAll } from './drop.ts';
 import type { DropLog } from './drop-log.ts';
@@ -31,7 +31,8 @@ export interface ReceiverParts extends InstallParts, EnterParts {
 
 /** The file that there is here. */
 interface OwnFile {
-  readonly file: DiskFile;
+  /** Undefined where it cannot be opened now. */
+  readonly file: DiskFile | undefined;
   /** Whether the block's name leads to it. */
   readonly isNamed: boolean;
   readonly close: () => Promise<void>;
@@ -81,6 +82,11 @@ export class ReplicaReceiver {
       // Where others may have more, an incomplete copy is no copy; a damaged one that is less damaged now is better.
       const isUnsure = !built.whole && (donors.failed.length > 0 || isUsable(held, isOutdated));
       if (isUnsure && source === undefined) throw donors.missing(missingText(order, built));
+      if (built.unread && !order.mayLoseUnread)
+        throw new TfsError(
+          'IO',
+          `block ${order.block}: the disk fails to read what no other replica has; its file stays as it is`,
+        );
       if (isOutdated) await forbidUnpurged(order, built, ops);
       const install = () =>
         commit(async () => {
@@ -228,13 +234,15 @@ export class ReplicaReceiver {
     const own = held === undefined ? undefined : await this.#openOwn(held, index);
     try {
       const built = await Rebuild.run(context, { path, superblock, seal, own: own?.file, behind }, donors);
+      if (own !== undefined && own.file === undefined) return { ...built, unread: !built.whole };
       if (!built.foreign || own === undefined)
         return own?.isNamed === false ? { ...built, better: true } : built;
       mark('replica-copied-anew');
       context.log.error({ block: order.block }, 'a replica does not fit the others; it is copied as a whole');
       const nothing = { own: undefined, behind: () => undefined };
       const afresh = await Rebuild.run(context, { path, superblock, seal, ...nothing }, donors);
-      if (afresh.whole || afresh.lost < built.lost) return afresh;
+      if (afresh.whole || afresh.lost < built.lost)
+        return { ...afresh, unread: !afresh.whole && built.unread };
       return await Rebuild.run(context, { path, superblock, seal, own: own.file, behind }, donors);
     } finally {
       await own?.close();
@@ -258,7 +266,8 @@ export class ReplicaReceiver {
       return { file, isNamed: true, close: () => file.close() };
     } catch (error) {
       if (!isTfsError(error)) throw error;
-      if (index === undefined || index !== held.index) return undefined;
+      if (index === undefined || index !== held.index)
+        return isGone(error) ? undefined : { file: undefined, isNamed: true, close: () => Promise.resolve() };
     }
     index.hold();
     return { file: index.file, isNamed: false, close: async () => index.release() };

@@ -5,6 +5,7 @@ import {
   REPAIR_LOST_RETRY_MS,
   REPAIR_RETRY_MS_MAX,
   REPAIR_TASKS_MAX,
+  REPAIR_UNREAD_MS,
   REPAIRS_PER_SERVER_MAX,
   REPAIRS_RUNNING_MAX,
   REPLICA_ABSENT_MS,
@@ -192,6 +193,22 @@ describe('the repairer', (test) => {
     assert.equal(world.repairer.stats, { repaired: 1, fetched: 2, failures: 0, alarms: 0 });
     assert.is(world.repairer.waiting, 0);
     assert.is(world.map.suspect.size, 0);
+  });
+
+  test('what a disk fails to read, and nobody else has, is given up only after a long time', async () => {
+    const world = new World();
+    world.report({ 1: {}, 2: { flags: SUSPECT }, 3: {} });
+    world.refusal = new TfsError('IO', 'planted');
+    await world.pass(REPAIR_UNREAD_MS - 60_000);
+    assert.ok(world.sent.length > 10 && world.sent.every(({ mayLoseUnread }) => !mayLoseUnread));
+    await world.pass(120_000);
+    assert.is(world.sent.at(-1)!.mayLoseUnread, true);
+    // Read once, it counts from the beginning.
+    world.refusal = undefined;
+    await world.pass(60_000);
+    world.refusal = new TfsError('IO', 'planted');
+    await world.pass(60_000);
+    assert.is(world.sent.at(-1)!.mayLoseUnread, false);
   });
 
   test('one that could not be sealed because its disk fails to read it: until its server says that it can be read', async () => {

@@ -193,6 +193,54 @@ describe('a replica is made whole', (test) => {
     await isLikeTheOthers(world);
   });
 
+  const failures: Record<string, (world: ReplicaWorld) => void> = {
+    'a sector': (world) => world.replicas[0]!.disk.spoil(BLOCK_PATH, world.startOf(3), world.startOf(4)),
+    'the file': ({ replicas }) => {
+      const { disk } = replicas[0]!;
+      disk.open = async (path, mode) => {
+        if (path === BLOCK_PATH) throw new TfsError('IO', 'planted');
+        return RecordingDisk.prototype.open.call(disk, path, mode);
+      };
+    },
+  };
+  for (const [what, fail] of Object.entries(failures))
+    test(`${what} that the disk fails to read for a while, and of which nobody else has all, is not lost`, async (t) => {
+      const world = await sealed(t);
+      for (const i of [1, 2]) world.flip(i, world.startOf(3) + 3);
+      world.flip(0, world.startOf(6) + 80);
+      await suspect(world.replicas[0]!);
+      await world.restart(0);
+      const { disk, store } = world.replicas[0]!;
+      const before = await disk.readFile(BLOCK_PATH);
+      fail(world);
+      await suspect(world.replicas[0]!);
+      assert.is(await codeOf(world.repair(0, [1, 2])), 'IO');
+      assert.equal(await disk.list('trash'), []);
+      disk.open = RecordingDisk.prototype.open;
+      disk.spoil(BLOCK_PATH, 0, 0);
+      assert.ok((await disk.readFile(BLOCK_PATH)).equals(before), 'its file stays as it is');
+      assert.equal(await world.repair(0, [1, 2]), { whole: true, fetched: 1, lost: 0 });
+      assert.is(store.info(BLOCK)!.flags, 0);
+      const { cookie, payload } = world.records[3]!;
+      assert.ok((await store.read(BLOCK, 3 as FileId, cookie, ALL, false)).payload.equals(payload));
+    });
+
+  test('a sector that the disk will never read again is given up when that is ordered', async (t) => {
+    const world = await sealed(t);
+    for (const i of [1, 2]) world.flip(i, world.startOf(3) + 3);
+    world.replicas[0]!.disk.spoil(BLOCK_PATH, world.startOf(3), world.startOf(4));
+    await suspect(world.replicas[0]!);
+    const order = { ...world.order(), mayLoseUnread: true };
+    const { whole, lost } = await world.receive(0, [world.donor(1), world.donor(2)], order);
+    assert.equal([whole, lost], [false, 1]);
+    assert.is((await world.replicas[0]!.disk.list('trash')).length, 1, 'the file is kept for a while');
+    for (const slot of [2, 5]) {
+      const { cookie, payload } = world.records[slot]!;
+      const read = await world.replicas[0]!.store.read(BLOCK, slot as FileId, cookie, ALL, false);
+      assert.ok(read.payload.equals(payload), 'what it shared its sectors with came from the others');
+    }
+  });
+
   test('a source that is away may have what is missing: what can be mended is, and the repair is not done', async (t) => {
     const world = await sealed(t);
     for (const slot of [3, 5]) world.flip(0, world.startOf(slot) + 80);
