@@ -63,6 +63,9 @@ async function checkFlags({ id, live }: ObservedServer<DataServer>, observer: Ob
         { server: id, block },
         'its files are there, and the server does not have it',
       );
+    // What a killed process had written is in the page cache: it is written once more before anything is acknowledged on top
+    // of it (docs/decisions/007). That what was acknowledged is durable on all members is looked at elsewhere.
+    if (state.seq < info.seq) continue;
     for (let slot = 0; slot < info.slots; slot++) {
       const own = nameFlagsOf(state, slot as FileId) ?? 0;
       const flags = await store.check(block, slot as FileId);
