@@ -5,6 +5,7 @@ import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SingleBar } from 'cli-progress';
 import { ChildPool } from '../kit/child-pool.ts';
+import { refuse, wholeOption } from '../kit/command-line.ts';
 import { PLANTED_BUG_NAMES, type PlantedBugName } from '../kit/planted-bugs.ts';
 import { Hunt } from './hunt-table.ts';
 import type { Quarry, Trial } from './trial.ts';
@@ -32,9 +33,9 @@ if (values.help) console.log(USAGE);
 else await hunt();
 
 async function hunt(): Promise<void> {
-  const first = whole('from', values.from);
-  const hunt = new Hunt(values.bug.map(bugNamed), { first, seedsMax: whole('seeds', values.seeds) });
-  const jobs = Math.max(1, whole('jobs', values.jobs));
+  const first = wholeOption('from', values.from);
+  const hunt = new Hunt(values.bug.map(bugNamed), { first, seedsMax: wholeOption('seeds', values.seeds) });
+  const jobs = Math.max(1, wholeOption('jobs', values.jobs));
   const bar = new SingleBar({
     format: '{bar} {value} of {total} bugs caught, {seeds} seeds run',
     noTTYOutput: true,
@@ -62,15 +63,4 @@ async function hunt(): Promise<void> {
 function bugNamed(name: string): PlantedBugName {
   const found = PLANTED_BUG_NAMES.find((known) => known === name);
   return found ?? refuse(`there is no planted bug "${name}": npm run sim -- --list shows them`);
-}
-
-function whole(name: string, text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value <= 0xffff_ffff) return value;
-  return refuse(`--${name} is a whole number, not "${text}"`);
-}
-
-function refuse(why: string): never {
-  console.error(why);
-  process.exit(2);
 }

@@ -1,5 +1,6 @@
 // Runs single seeds of the simulator: to look at one, to look at it in every detail, to make one that fails smaller.
 import { parseArgs } from 'node:util';
+import { refuse, wholeOption } from '../kit/command-line.ts';
 import { PLANTED_BUG_NAMES, type PlantedBugName } from '../kit/planted-bugs.ts';
 import { AIMS } from './aims.ts';
 import { minimize } from './minimize.ts';
@@ -48,11 +49,11 @@ else if (values.list) {
 
 async function seeds(): Promise<void> {
   const options = optionsFrom();
-  const first = whole('seed', values.seed);
+  const first = wholeOption('seed', values.seed);
   const totals = noTotals();
   let failed = 0;
   const startedMs = Date.now();
-  for (let seed = first; seed < first + whole('seeds', values.seeds); seed++) {
+  for (let seed = first; seed < first + wholeOption('seeds', values.seeds); seed++) {
     const result = await runSeed(seed, options);
     addTo(totals, summaryOf(result));
     tell(result);
@@ -100,10 +101,10 @@ function optionsFrom(): RunOptions {
     if (!(FAULT_KINDS as readonly string[]).includes(kind)) refuse(`there is no fault "${kind}": see --list`);
   const stopAfter = values['stop-after'];
   return {
-    ...(stopAfter === undefined ? {} : { stopAfter: whole('stop-after', stopAfter) }),
+    ...(stopAfter === undefined ? {} : { stopAfter: wholeOption('stop-after', stopAfter) }),
     ...(aim === undefined ? {} : AIMS[aim]),
     ...(bug === undefined ? {} : { bug }),
-    ...(values.operations === undefined ? {} : { operations: whole('operations', values.operations) }),
+    ...(values.operations === undefined ? {} : { operations: wholeOption('operations', values.operations) }),
     ...(values.only === undefined ? {} : { only: values.only as FaultKind[] }),
     without: values.without as FaultKind[],
     skip: numbersIn(values.skip),
@@ -116,7 +117,7 @@ function numbersIn(text: string): Set<number> {
   const numbers = new Set<number>();
   for (const part of text.split(',').filter((piece) => piece !== '')) {
     const [from, to = from] = part.split('-');
-    for (let n = whole('skip', from!); n <= whole('skip', to!); n++) numbers.add(n);
+    for (let n = wholeOption('skip', from!); n <= wholeOption('skip', to!); n++) numbers.add(n);
   }
   return numbers;
 }
@@ -131,15 +132,4 @@ function rangesOf(numbers: ReadonlySet<number>): string {
     i = end + 1;
   }
   return ranges.join(',');
-}
-
-function whole(name: string, text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value <= 0xffff_ffff) return value;
-  return refuse(`--${name} is a whole number, not "${text}"`);
-}
-
-function refuse(why: string): never {
-  console.error(why);
-  process.exit(2);
 }

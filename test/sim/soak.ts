@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { SingleBar } from 'cli-progress';
 import { ChildPool } from '../kit/child-pool.ts';
+import { wholeOption } from '../kit/command-line.ts';
 import { addTo, describeTotals, noTotals, type Summary } from './report.ts';
 
 const FAILURES_MAX = 50;
@@ -32,12 +33,14 @@ if (values.help) console.log(USAGE);
 else await soak();
 
 async function soak(): Promise<void> {
-  const minutes = numberOf('minutes', values.minutes);
+  const minutes = wholeOption('minutes', values.minutes);
   const first =
-    values.from === undefined ? Math.floor(Date.now() / 1000) % 1_000_000_000 : numberOf('from', values.from);
-  const seeds = values.seeds === undefined ? Number.POSITIVE_INFINITY : numberOf('seeds', values.seeds);
-  const operations = numberOf('operations', values.operations);
-  const jobs = Math.max(1, numberOf('jobs', values.jobs));
+    values.from === undefined
+      ? Math.floor(Date.now() / 1000) % 1_000_000_000
+      : wholeOption('from', values.from);
+  const seeds = values.seeds === undefined ? Number.POSITIVE_INFINITY : wholeOption('seeds', values.seeds);
+  const operations = wholeOption('operations', values.operations);
+  const jobs = Math.max(1, wholeOption('jobs', values.jobs));
   const startedMs = Date.now();
   const untilMs = startedMs + minutes * 60_000;
   const totals = noTotals();
@@ -82,11 +85,4 @@ async function soak(): Promise<void> {
 function describeFailure({ seed, plan, wrong }: Summary): string {
   const operations = values.operations === '1500' ? '' : ` --operations ${values.operations}`;
   return `FAILED ${plan}\n  ${wrong}\n  npm run sim -- --seed ${seed}${operations} --minimize`;
-}
-
-function numberOf(name: string, text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value <= 0xffff_ffff) return value;
-  console.error(`--${name} is a whole number, not "${text}"`);
-  process.exit(2);
 }
