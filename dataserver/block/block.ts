@@ -132,6 +132,11 @@ export class Block implements BlockInfo {
     return this.state !== BlockState.RECOVERED || this.tail !== undefined;
   }
 
+  /** Damaged where neither a walk of the records nor a seal looks: here, or in the file of the log. */
+  get isUnsound(): boolean {
+    return this.unsound || this.ops.damaged;
+  }
+
   get suspect(): boolean {
     return (this.flags & BlockFlag.SUSPECT) !== 0;
   }

@@ -326,7 +326,9 @@ export class OpsLog {
 
   async #reread(): Promise<readonly Op[]> {
     try {
-      return await this.#file.read();
+      const ops = await this.#file.read();
+      this.damaged = false;
+      return ops;
     } catch (error) {
       const isDamage =
         isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'NOT_FOUND');

@@ -198,6 +198,8 @@ export class ReplicaReceiver {
       if (!held.ops.damaged && !isLeftOut) return { kind: 'own', log: held.ops };
       await keepIn(trash, context, held.ops.fileName);
       if (!isLeftOut && (await held.ops.renew())) return { kind: 'own', log: held.ops };
+      // What its disk failed to read for a moment only is as good as what others have, who may have nothing.
+      if (!isLeftOut && (await held.ops.check()) === undefined) return { kind: 'own', log: held.ops };
     } else if (held !== undefined && !isLeftOut) {
       // Read anew: without the superblock nobody could tell whether it is the log of this block.
       const log = await readLog(context, superblock, held.block, await opsLogsOf(context, held.block));

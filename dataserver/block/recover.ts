@@ -87,7 +87,7 @@ export async function recoverBlock(context: StoreContext, block: Block, known?: 
     block.index = index;
     block.unread = false;
     if (result.holes.length > 0) block.flags |= BlockFlag.SUSPECT;
-    else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
+    else if (!block.isUnsound) block.flags &= ~BlockFlag.SUSPECT;
     if (result.holes.length > 0 || result.tornRecords > 0) {
       mark(result.holes.length > 0 ? 'recovered-hole' : 'recovered-torn');
       context.log.warn(

@@ -109,7 +109,7 @@ export async function sealBlock(
   if (lost > 0) {
     mark('seal-record-lost');
     markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
-  } else if (!block.unsound) block.flags &= ~BlockFlag.SUSPECT;
+  } else if (!block.isUnsound) block.flags &= ~BlockFlag.SUSPECT;
   context.changed(block.block);
   await cut(context, block, sealed);
   // Of an empty block there is nothing to keep for the next start; one that is damaged is to be looked at again.

@@ -38,7 +38,7 @@ const codeOf = async (work: Promise<unknown>): Promise<ErrorCode | undefined> =>
 async function sealed(
   t: TestContext,
   sizes: readonly number[] = SIZES,
-  options: WorldOptions = {},
+  options: WorldOptions & { replicas?: number } = {},
 ): Promise<ReplicaWorld> {
   const world = await ReplicaWorld.open(t, sizes, { blockBytes: BLOCK_BYTES, ...options });
   await world.seal();
@@ -449,6 +449,39 @@ describe('a replica that could not be opened is made whole', (test) => {
       );
       await isLikeTheOthers(world);
     }
+  });
+
+  test('an ops log that could not be read before its block was sealed is written again', async (t) => {
+    for (const isFenced of [false, true]) {
+      const world = await ReplicaWorld.open(t, SIZES, { blockBytes: BLOCK_BYTES });
+      const [bad] = world.replicas as [Replica];
+      await world.restart(0);
+      for (const { store } of world.replicas)
+        await store.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+      if (isFenced) await bad.store.fence(BLOCK, SEAL_EPOCH);
+      bad.disk.spoil(OPS_PATH, 0, 80);
+      const next = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+      assert.is(await codeOf(bad.store.prepareOps(BLOCK, next)), 'IO');
+      await world.seal();
+      assert.ok((bad.store.info(BLOCK)!.flags & BlockFlag.SUSPECT) !== 0, 'the seal is no word about the log');
+      assert.is((await world.repair(0, [1, 2])).whole, true);
+      assert.is((await bad.store.prepareOps(BLOCK, { ...next, n: next.n + 1 })).at(-1)?.seq, 2);
+      await isLikeTheOthers(world);
+    }
+  });
+
+  test('an ops log that the disk failed to read for a moment needs no other replica', async (t) => {
+    const world = await sealed(t, SIZES, { replicas: 1 });
+    await world.restart(0);
+    const [only] = world.replicas as [Replica];
+    only.disk.spoil(OPS_PATH, 0, 80);
+    assert.ok((await only.store.verify(BLOCK)).problems.length > 0, 'the damage is seen');
+    assert.is(await codeOf(world.repair(0, [])), 'UNAVAILABLE');
+    only.disk.spoil(OPS_PATH, 0, 0);
+    assert.is((await world.repair(0, [])).whole, true);
+    assert.equal((await only.store.verify(BLOCK)).problems, []);
+    assert.is(only.store.info(BLOCK)!.flags, 0);
+    assert.is(await only.store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
   });
 
   test('operations come from a member of the newest configuration alone', async (t) => {
