@@ -259,8 +259,11 @@ export class BlockMap {
     const row = rowOf(block);
     if (page === undefined || !page.has(row)) return;
     const { version, members, seq } = configuration;
-    if (compare(version, page.epoch(row), page.n[row]!) > 0)
+    if (compare(version, page.epoch(row), page.n[row]!) > 0) {
       this.#configure(page, row, { ...configuration, targetReplicas: page.target(row) });
+      // Also where that is less: numbers of another configuration say nothing about this one.
+      page.seq[row] = seq;
+    }
     if (compare(version, page.epoch(row), page.n[row]!) !== 0) return;
     if (seq > page.seq[row]!) page.seq[row] = seq;
     for (let i = 0; i < page.wordCount(row); i++) {

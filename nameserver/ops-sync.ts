@@ -79,16 +79,39 @@ export class OpsSync {
 
   async #syncBlock(facts: BlockFacts, reign: Reign): Promise<void> {
     const { reachable } = this.#deps;
+    const { block } = facts;
     const source = sourceOf(facts);
+    if (!facts.replicas.some(({ behind }) => behind)) this.#renewals.delete(block);
+    else if (source === undefined) return this.#level(facts, reign);
     const from = source && reachable(source, reign);
     for (const { server, behind } of facts.replicas) {
       if (!behind || server === source) continue;
       const to = reachable(server, reign);
       // A server that is away shows up again with a report, and is noted then.
       if (to === undefined) continue;
-      if (from === undefined) this.noted(facts.block);
+      if (from === undefined) this.noted(block);
       else await this.#sync(facts, { to, from, reign });
     }
+  }
+
+  /**
+   * Nobody has the newest operation that was reported any more: not all had it, and the log that did, which is the
+   * sequencer's before any other, was lost and made anew from theirs. So it was not acknowledged. The next configuration
+   * begins with what they have, and gives none of its places to two operations.
+   */
+  async #level({ block, replicas }: BlockFacts, reign: Reign): Promise<void> {
+    if (!replicas.some(({ server, behind }) => behind && this.#deps.reachable(server, reign) !== undefined))
+      return;
+    this.noted(block);
+    if (this.#mayRenew(block)) await this.#renew(block);
+  }
+
+  async #renew(block: BlockId): Promise<void> {
+    const { renew, log } = this.#deps;
+    mark('ops-sync-renewed');
+    await renew(block).catch((failure: unknown) => {
+      log.debug({ block, reason: toTfsError(failure).message }, 'a configuration could not be renewed yet');
+    });
   }
 
   #mayRenew(block: BlockId): boolean {
@@ -120,10 +143,7 @@ export class OpsSync {
       this.noted(block);
       if (!isBetweenConfigurations(error) || !this.#mayRenew(block)) return;
       // No operation may come any more that would need the next configuration; so it is asked for here.
-      mark('ops-sync-renewed');
-      await this.#deps.renew(block).catch((failure: unknown) => {
-        log.debug({ block, reason: toTfsError(failure).message }, 'a configuration could not be renewed yet');
-      });
+      await this.#renew(block);
     }
   }
 }

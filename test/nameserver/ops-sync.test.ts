@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert';
 import { TfsError } from '../../common/errors.ts';
-import { blockId, incarnationOf, type ServerId } from '../../common/ids.ts';
+import { blockId, epochOf, incarnationOf, type ServerId } from '../../common/ids.ts';
 import { OPS_BEHIND_MS, OPS_SYNCS_RUNNING_MAX } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Member, SyncOps } from '../../common/wire/control.ts';
@@ -22,6 +22,7 @@ class World {
   failures = 0;
   failure = new TfsError('CONNECTION_LOST', 'planted');
   readonly renewed: number[] = [];
+  renewedAs: Parameters<BlockMap['configured']>[1] | undefined;
   reply = 9;
   running = 0;
   mostRunning = 0;
@@ -32,7 +33,8 @@ class World {
     reign: () => reignOf(1),
     renew: async (block) => {
       this.renewed.push(block);
-      throw new TfsError('UNAVAILABLE', 'a member is away');
+      if (this.renewedAs === undefined) throw new TfsError('UNAVAILABLE', 'a member is away');
+      this.map.configured(block, this.renewedAs);
     },
     reachable: (id: ServerId) =>
       this.down.has(id) ? undefined : { id, incarnation: incarnationOf(1), address: addressOf(id) },
@@ -100,6 +102,29 @@ describe('ops sync', (test) => {
       await world.pass(20_000);
       assert.equal(world.renewed, [], 'a lost connection, or another leader, is no reason');
     }
+  });
+
+  test('where nobody has the newest operation any more, the next configuration begins without it', async () => {
+    const world = new World();
+    world.report({ 1: 9, 2: 5, 3: 5 });
+    // The sequencer, whose log was damaged, has made it anew from theirs.
+    world.report({ 1: 5 });
+    assert.ok(world.map.facts(B)?.replicas.every(({ behind }) => behind));
+    for (const id of [1, 2, 3]) world.down.add(id);
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal([world.renewed, world.sync.waiting], [[], 0], 'for nobody who is there');
+    world.down.clear();
+    world.report({ 1: 5 });
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.renewed, [B]);
+    assert.is(world.sync.waiting, 1, 'tried again where that failed');
+    const version = { epoch: epochOf(1), n: 2 };
+    world.renewedAs = { version, members: servers(1, 2, 3), opsPrimary: servers(1)[0]!, seq: 6 };
+    await world.pass(20_000);
+    assert.equal(world.renewed, [B, B], 'and no more when it has helped');
+    assert.equal([world.orders, world.sync.waiting], [[], 0]);
+    for (const server of servers(1, 2, 3))
+      assert.is(world.map.report(server, entryOf({ seq: 6, n: 2 })) & Effect.BEHIND, 0);
   });
 
   test('who stays behind fetches from the sequencer, once', async () => {

@@ -463,7 +463,10 @@ describe('a replica that could not be opened is made whole', (test) => {
       const next = { epoch: VERSION.epoch, n: VERSION.n + 1 };
       assert.is(await codeOf(bad.store.prepareOps(BLOCK, next)), 'IO');
       await world.seal();
-      assert.ok((bad.store.info(BLOCK)!.flags & BlockFlag.SUSPECT) !== 0, 'the seal is no word about the log');
+      assert.ok(
+        (bad.store.info(BLOCK)!.flags & BlockFlag.SUSPECT) !== 0,
+        'the seal is no word about the log',
+      );
       assert.is((await world.repair(0, [1, 2])).whole, true);
       assert.is((await bad.store.prepareOps(BLOCK, { ...next, n: next.n + 1 })).at(-1)?.seq, 2);
       await isLikeTheOthers(world);
