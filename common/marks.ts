@@ -30,6 +30,8 @@ export const MARKS = {
   'seal-under-later-leader': 'a seal that an earlier reign began was tried again',
   'seal-record-fetched': 'records below the length came from another member',
   'seal-record-lost': 'records verify on no member and were sealed as lost',
+  'lost-record-found':
+    'records that a replica is sealed without, because its disk did not read them, read again',
   'seal-surplus-aside': 'records beyond the sealed length were set aside',
   'seal-taken-back': 'a replica gave its SEAL up for one that stands above it',
   'seal-cut-refused': 'a seal below a watermark was refused',

@@ -112,7 +112,7 @@ export function decideSeal(question: SealQuestion): SealDecision {
     .filter((each) => !contradicting.includes(each))
     .sort((a, b) => quality(b.reply, length) - quality(a.reply, length));
   const best = holders[0]?.reply;
-  const isDigestKnown = best?.validLength === length && best.digest !== undefined;
+  const isDigestKnown = best?.validLength === length && best.digest !== undefined && best.holes.length === 0;
   return {
     kind: 'seal',
     length,
@@ -170,6 +170,11 @@ function adoptedOf(usable: readonly Known[]): SealFact | undefined {
 /** Whether someone holds a record that the SEAL has as lost: then it is sealed once more, with it. */
 function hasLost(adopted: SealFact, usable: readonly Known[]): boolean {
   if ((adopted.lost ?? 0) === 0) return false;
+  // Also one that was sealed so, because its disk failed to read then.
+  if (
+    usable.some(({ reply }) => reply.clean && isSame(reply.seal, adopted) && reply.digest !== adopted.digest)
+  )
+    return true;
   const lost = usable.find(({ reply }) => isSame(reply.seal, adopted))?.reply.holes ?? [];
   return usable.some(
     ({ reply }) =>
@@ -217,7 +222,7 @@ function quality(reply: FenceReply, length: number): number {
   return (
     (reply.validLength >= length ? 8 : 0) +
     (reply.holes.length === 0 ? 4 : -damagedBytes / 2 ** 32) +
-    (reply.digest !== undefined ? 2 : 0) +
+    (reply.digest !== undefined && reply.holes.length === 0 ? 2 : 0) +
     (reply.clean ? 1 : 0)
   );
 }

@@ -289,7 +289,10 @@ export const zFenceReply = z.object({
    * a SEAL: that one is in force, and it was not about to be sealed otherwise.
    */
   clean: z.boolean(),
-  /** Over the record headers up to `validLength`; absent where there are holes. */
+  /**
+   * Over the record headers up to `validLength`; absent where there are holes. Of a replica with a SEAL the digest of that;
+   * another one, or none, where records that it has as lost read again.
+   */
   digest: hex(32).optional(),
   seal: zSealFact.optional(),
   members: z.array(zServer).max(8),

@@ -127,14 +127,20 @@ export interface FenceFacts {
   readonly slots: number;
   /** Highest length that a watermark, or the live session, proves to have been durable on every member. */
   readonly provenLength: number;
-  /** Spans below `validLength` that do not verify; of a sealed block those that are lost on every replica. */
+  /**
+   * Spans below `validLength` that do not verify; of a sealed block those that are lost on every replica, but for what
+   * reads again here.
+   */
   readonly holes: readonly Hole[];
   /**
    * This process made the block, had no I/O error on it, and has just re-read its tail. Of a block with a SEAL: that one
    * is in force.
    */
   readonly clean: boolean;
-  /** Over the record headers up to `validLength`; absent where there are holes. */
+  /**
+   * Over the record headers up to `validLength`; absent where there are holes. Of a sealed block that of its SEAL, unless
+   * records that it has as lost read again.
+   */
   readonly digest: Buffer | undefined;
   readonly seal: SealInfo | undefined;
   readonly members: readonly ServerId[];

@@ -4,12 +4,12 @@ import { sourceOfFile } from '../../common/format/source.ts';
 import { type Hole, walkBlock } from '../../common/format/walk.ts';
 import { mark } from '../../common/marks.ts';
 import { BlockState, NameFlag } from '../../common/wire/messages.ts';
-import type { FenceFacts } from './api.ts';
+import type { FenceFacts, SealInfo } from './api.ts';
 import type { Block } from './block.ts';
 import type { StoreContext } from './context.ts';
 import { seededAs } from './faults.ts';
 import type { LoadedIndex } from './loaded-index.ts';
-import { knownOf, recoverBlock, recovered } from './recover.ts';
+import { knownOf, recoverBlock, recovered, walk } from './recover.ts';
 
 /**
  * Ends the write session here: once this has resolved, no append of the block becomes durable any more. Appends that
@@ -28,9 +28,11 @@ export async function fenceBlock(
   const members = superblock.members.map((member) => member.id);
   const { seal } = block;
   if (seal !== undefined) {
-    const { length, slots, digest, lost, complete } = seal;
+    const { length, slots, lost, complete } = seal;
     const index = lost === undefined && complete ? undefined : await load();
-    const holes = index === undefined || lost === undefined ? [] : lostSpansOf(index);
+    const isLossy = index !== undefined && lost !== undefined;
+    const found = isLossy ? await findLost(context, block, index, seal) : undefined;
+    const { holes, digest } = found ?? { holes: isLossy ? lostSpansOf(index) : [], digest: seal.digest };
     const { provenLength } = block;
     return { validLength: length, slots, provenLength, holes, clean: true, digest, seal, members };
   }
@@ -57,6 +59,26 @@ export async function endSession(context: StoreContext, block: Block, why: strin
   await block.appends!.close(why);
   block.state = BlockState.FENCED;
   context.changed(block.block);
+}
+
+/**
+ * Of a block that is sealed with records lost: what does not verify now, if that is less. A disk that failed to read for
+ * so long that they were given up may read again.
+ */
+async function findLost(
+  context: StoreContext,
+  block: Block,
+  { file }: LoadedIndex,
+  seal: SealInfo,
+): Promise<Pick<FenceFacts, 'holes' | 'digest'> | undefined> {
+  // What was compacted since is not sealed once more.
+  if (block.generation > 0) return undefined;
+  const walked = await walk(context, block, file, { end: seal.length, proven: seal, tolerant: true });
+  const { holes, digest } = walked;
+  const lost = holes.reduce((sum, each) => sum + each.slots, 0);
+  if (walked.slots !== seal.slots || lost >= (seal.lost ?? 0)) return undefined;
+  mark('lost-record-found');
+  return { holes, digest: lost > 0 ? undefined : digest };
 }
 
 /** Of a block that is sealed with records lost: where they lay. */

@@ -117,10 +117,9 @@ export class ReplicaReceiver {
     if (isOutdated) return;
     if (held.generation !== generation)
       throw refuse(`it is of generation ${held.generation}, the others of ${generation}`);
-    const isQuarantined = (held.flags & BlockFlag.QUARANTINED) !== 0;
     // What its disk fails to read cannot be fenced, and so never sealed; whoever can read it now has to do that.
     const isUnread = held.state === BlockState.RECOVERED && held.unread;
-    if (held.state !== BlockState.SEALED && !isQuarantined && !isUnread)
+    if (held.state !== BlockState.SEALED && !isQuarantined(held) && !isUnread)
       throw refuse('it waits for its seal');
     if (held.seal !== undefined && !isSame(held.seal, seal))
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
@@ -194,7 +193,7 @@ export class ReplicaReceiver {
     const { context, server, opsOptions, trash } = this.#parts;
     // A replica that was left out takes the operations with the file: its own log need not say what was purged.
     const isLeftOut = isOutdated && held !== undefined && compareVersions(held.version, order.version) < 0;
-    if (held !== undefined && (held.flags & BlockFlag.QUARANTINED) === 0) {
+    if (held !== undefined && !isQuarantined(held)) {
       if (!held.ops.damaged && !isLeftOut) return { kind: 'own', log: held.ops };
       await keepIn(trash, context, held.ops.fileName);
       if (!isLeftOut && (await held.ops.renew())) return { kind: 'own', log: held.ops };
@@ -237,7 +236,14 @@ export class ReplicaReceiver {
     try {
       const built = await Rebuild.run(context, { path, superblock, seal, own: own?.file, behind }, donors);
       if (own !== undefined && own.file === undefined) return { ...built, unread: !built.whole };
-      if (!built.foreign || own === undefined)
+      // What was given up for lost, and reads here after all, is sealed once more: nothing takes its place.
+      const isFound = !built.whole && own !== undefined && built.lost < (seal.lost ?? 0);
+      if (isFound && built.fetched === 0 && superblock.generation === 0 && !isQuarantined(held!))
+        throw new TfsError(
+          'CONFLICT',
+          `block ${order.block} is sealed with ${seal.lost} records lost, and all but ${built.lost} verify here`,
+        );
+      if (!built.foreign || isFound || own === undefined)
         return own?.isNamed === false ? { ...built, better: true } : built;
       mark('replica-copied-anew');
       context.log.error({ block: order.block }, 'a replica does not fit the others; it is copied as a whole');
@@ -288,7 +294,7 @@ function isOlder(held: Block, { generation, seal }: ReceiveOrder): boolean {
 
 /** A replica of an earlier generation that reads is better than half of a later one. */
 const isUsable = (held: Block | undefined, isOutdated: boolean): boolean =>
-  isOutdated && held !== undefined && (held.flags & BlockFlag.QUARANTINED) === 0;
+  isOutdated && held !== undefined && !isQuarantined(held);
 
 /**
  * A name whose record the file leaves out must be purged by the log too, or it would seem to be damaged.
@@ -311,6 +317,8 @@ async function forbidUnpurged(
 
 const isSame = (a: SealInfo, b: SealInfo): boolean =>
   a.length === b.length && a.slots === b.slots && a.digest.equals(b.digest);
+
+const isQuarantined = ({ flags }: Block): boolean => (flags & BlockFlag.QUARANTINED) !== 0;
 
 const missingText = ({ block }: ReceiveOrder, { lost }: Rebuilt): string =>
   `${lost} records of block ${block} verify on no replica that answers`;

@@ -239,7 +239,7 @@ describe('seal decision', (test) => {
   test('what a SEAL has as lost and a late member holds is sealed once more, with it', () => {
     const hole = { start: 200, end: 300 };
     const seal = { ...sealOf(500, 4), lost: 1 };
-    const withHole = reply(500, { seal, holes: [hole] });
+    const withHole = reply(500, { seal, digest: seal.digest, holes: [hole] });
     const healed = decide([withHole, withHole, reply(500)]) as Sealed;
     assert.equal([healed.length, healed.slots, healed.epoch], [500, 5, EPOCH]);
     assert.equal([healed.digest, healed.sealed, healed.holders[0]], [digestOf(500), [], servers(3)[0]]);
@@ -251,6 +251,21 @@ describe('seal decision', (test) => {
       const adopted = decide([withHole, withHole, late]) as Sealed;
       assert.equal([adopted.digest, adopted.sealed], [seal.digest, servers(1, 2)]);
     }
+  });
+
+  test('a SEAL is not adopted where a replica reads again what it has as lost', () => {
+    const hole = { start: 200, end: 400 };
+    const seal = { ...sealOf(500, 4), digest: digestOf(500, 1), lost: 2, complete: true };
+    const before = reply(500, { seal, digest: seal.digest, holes: [hole] });
+    const adopted = decide([before, before]) as Sealed;
+    assert.equal([adopted.digest, adopted.sealed, adopted.lost], [seal.digest, servers(1, 2), 2]);
+    const all = decide([before, reply(500, { seal })]) as Sealed;
+    assert.equal([all.digest, all.epoch, all.holders[0]], [digestOf(500), EPOCH, servers(2)[0]]);
+    assert.equal([all.sealed, all.lost, all.contradicting], [[], 0, []]);
+    // Of two that are lost one reads: who has it finds out the digest that the others must have.
+    const half = reply(500, { seal, digest: undefined, holes: [{ start: 300, end: 400 }] });
+    const some = decide([before, half]) as Sealed;
+    assert.equal([some.digest, some.sealed, some.holders], [undefined, [], servers(2, 1)]);
   });
 
   test('records may be sealed as lost only when nobody is left who might have them', () => {

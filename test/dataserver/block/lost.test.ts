@@ -3,6 +3,7 @@ import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import type { Epoch, FileId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealInfo, SealOrder } from '../../../dataserver/block/store.ts';
+import type { RecordingDisk } from '../../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, IDX_PATH, ReplicaWorld, SEAL_EPOCH } from '../../kit/replica-world.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -202,6 +203,64 @@ describe('records that are bad on every replica', (test) => {
     await store.fence(BLOCK, SEAL_EPOCH);
     const { lost } = await store.seal(BLOCK, orderOf(world, { mayLose: true, mayLoseUnread: true }));
     assert.ok(lost! > 0);
+  });
+
+  for (const [what, change] of [
+    ['in the same process', undefined],
+    ['in another process', () => undefined],
+    ['in another process, without an index file', (disk: RecordingDisk) => disk.unlink(IDX_PATH)],
+  ] as const)
+    test(`what a disk failed to read for too long, and reads again, is sealed once more: ${what}`, async (t) => {
+      const world = await ReplicaWorld.open(t, SIZES, { replicas: 1 });
+      const { disk: broken, store: old } = world.replicas[0]!;
+      broken.spoil(BLOCK_PATH, world.startOf(0), world.writer.offset);
+      await old.readSound(BLOCK, 0, { offset: world.startOf(3), length: 1 });
+      await old.fence(BLOCK, SEAL_EPOCH);
+      const givenUp = await old.seal(BLOCK, orderOf(world, { mayLose: true, mayLoseUnread: true }));
+      assert.is(givenUp.lost, SIZES.length);
+      assert.ok(
+        (await old.fence(BLOCK, SEAL_EPOCH)).digest!.equals(givenUp.digest),
+        'it still does not read',
+      );
+      broken.spoil(BLOCK_PATH, 0, 0);
+      if (change !== undefined) await world.restart(0, change);
+      const { disk, store } = world.replicas[0]!;
+      const before = await disk.readFile(BLOCK_PATH);
+      assert.is(await codeOf(world.repair(0, [])), 'CONFLICT', 'the file is not made anew without them');
+      assert.equal(await disk.list('trash'), []);
+      assert.ok((await disk.readFile(BLOCK_PATH)).equals(before), 'it stays as it is');
+      const { holes, digest, seal, clean } = await store.fence(BLOCK, SEAL_EPOCH);
+      assert.equal([holes, clean, seal!.lost], [[], true, SIZES.length]);
+      assert.not(digest!.equals(givenUp.digest));
+      const order = orderOf(world, { digest: digest!, epoch: (SEAL_EPOCH + 1) as Epoch });
+      assert.is(await complete(store, [], order), 0);
+      assert.is((await store.seal(BLOCK, order)).lost, undefined);
+      assert.equal((await store.verify(BLOCK)).problems, []);
+      await world.restart(0);
+      assert.is(world.replicas[0]!.store.info(BLOCK)!.flags, 0);
+      for (const [slot, { cookie, payload }] of world.records.entries()) {
+        const read = await world.replicas[0]!.store.read(BLOCK, slot as FileId, cookie, ALL, false);
+        assert.ok(read.payload.equals(payload));
+      }
+    });
+
+  test('a repair of a replica that is quarantined keeps what the others are sealed without', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 2 });
+    for (const i of [0, 1]) await damage(world, i, 1, 'payload');
+    await sealAll(world, { mayLose: true });
+    // Here it turns up, and the superblock is bad.
+    await world.restart(0, (disk) =>
+      disk.corrupt(BLOCK_PATH, (bytes) => {
+        bytes[world.startOf(1) + 85]! ^= 0x10;
+        bytes[60]! ^= 0x10;
+      }),
+    );
+    const { store } = world.replicas[0]!;
+    assert.ok((store.info(BLOCK)!.flags & BlockFlag.QUARANTINED) !== 0);
+    const { whole } = await world.repair(0, [1]);
+    assert.not(whole);
+    assert.is(store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
+    assert.equal((await store.fence(BLOCK, SEAL_EPOCH)).holes, [], 'for the next seal');
   });
 
   test('what is lost and turns up is sealed once more, with it', async (t) => {
