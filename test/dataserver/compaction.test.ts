@@ -193,8 +193,12 @@ describe('compaction of a cluster', (test) => {
         return 1 << 30;
       };
     }
-    await cluster.nameserver.compaction.request(block).catch(() => undefined);
-    assert.ok(asked > 0);
+    // Not before all have reported the deletions.
+    await until('it is asked for', async () => {
+      skew.ms = 0;
+      await cluster.nameserver.compaction.request(block).catch(() => undefined);
+      return asked > 0;
+    });
     skew.ms = 0;
     for (const { stored, body } of here) {
       await cluster.client.undelete(stored.name);
