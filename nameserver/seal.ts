@@ -124,7 +124,8 @@ export class SealCoordinator {
         silentSinceMs: new Map(),
         alarms: new Set(),
         contradicted: false,
-        known: false,
+        // It may be gone before its turn comes: as many as may run are at work.
+        known: this.#deps.map.facts(block) !== undefined,
       });
     }
     this.pump();
@@ -198,7 +199,7 @@ export class SealCoordinator {
       task.firstAtMs = clock.monotonic();
       task.silentSinceMs.clear();
     }
-    // Sealed by an earlier turn, and gone since: if a replica turns up after all, its state says what is wanted.
+    // Sealed by an earlier turn, or by others, and gone since: if a replica turns up after all, its state says what is wanted.
     const isThere = map.facts(block) !== undefined;
     if (task.known && !isThere && task.holders.length === 0) return;
     if (isThere) task.known = true;

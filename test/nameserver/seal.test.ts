@@ -530,6 +530,19 @@ describe('seal coordinator', (test) => {
     assert.is(world.sealer.waiting, 0);
   });
 
+  test('gone before its turn came: nobody waits for it for ever', async () => {
+    const world = new World();
+    const blocks = Array.from({ length: SEALS_RUNNING_MAX }, (_, i) => blockId(0x3_0000 + i));
+    for (const block of blocks) world.hold(block, { 1: 500, 2: 500, 3: 500 }, BlockState.RECOVERED);
+    world.hold(B, { 1: 500, 2: 500, 3: 500 }, BlockState.RECOVERED);
+    for (const block of blocks) world.sealer.enqueue(block, 'recovered');
+    world.sealer.enqueue(B, 'recovered');
+    world.map.forget(B);
+    await world.pass(20_000);
+    assert.is(world.map.counts.sealed, SEALS_RUNNING_MAX);
+    assert.is(world.sealer.waiting, 0);
+  });
+
   test('who leads again has not waited for anyone meanwhile', async () => {
     const world = new World();
     world.hold(B, { 1: 500, 2: 600, 3: 700 }, BlockState.RECOVERED);

@@ -113,8 +113,11 @@ function whyMisled(entry: IndexEntry, story: BlockStory): string | undefined {
   return `a request leads to slot ${slot}, which is of another`;
 }
 
-/** Files that are being made, or on their way out, need a moment. */
-const LOOKS = 6;
+/**
+ * Files that are being made, or on their way out, need a moment: a block that was begun on a slow disk as long as one call
+ * of it takes, which was begun while the disk was slow (16 s, a long one on the slowest), and ends as late after that.
+ */
+const LOOKS = 20;
 const LOOK_AGAIN_MS = 1_000;
 
 /** No file belongs to nothing, and what the store says that its files take is what they take. */
