@@ -84,7 +84,7 @@ const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
   'alias-without-barrier': {
     operations: 1_000,
     // A content is looked at for a second name, and while its disk does not answer its only name goes, and its bytes.
-    only: ['disk-hangs'],
+    only: ['file-hangs'],
     load: { put: 2, get: 0, delete: 6, undelete: 0, hide: 0, reveal: 0, same: 0, again: 1, repeat: 0 },
     shape: {
       ...COMPACTING,
@@ -93,6 +93,7 @@ const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
       spanMs: 15_000,
       undeleteWindowMs: 1,
       concurrency: 16,
+      faultEveryMs: 700,
       garbagePercent: 1,
       tunables: {
         ...COMPACTING.tunables,

@@ -126,15 +126,19 @@ export const DISK_FAULTS = {
     trouble(
       stage,
       anyOne(stage),
-      (medium) => {
-        const blocks = medium.durablePaths().filter((path) => BLOCK_FILE.test(path));
-        // It tries to read a sector again and again, and does all else meanwhile.
-        if (blocks.length > 0 && stage.random.float() < 0.33)
-          medium.faults.hang(['read'], stage.random.pick(blocks));
-        else medium.faults.hang(stage.random.pick([['sync'], ['read', 'write', 'sync', 'name']]));
-      },
+      (medium) => medium.faults.hang(stage.random.pick([['sync'], ['read', 'write', 'sync', 'name']])),
       (medium) => medium.faults.release(),
     ),
+  // It tries to read a sector again and again, and does all else meanwhile.
+  'file-hangs': (stage) => {
+    const server = anyOne(stage);
+    const blocks = server.medium.durablePaths().filter((path) => BLOCK_FILE.test(path));
+    if (blocks.length === 0) return undefined;
+    const path = stage.random.pick(blocks);
+    const share = stage.random.pick([0.1, 0.4, 1]);
+    const begin = (medium: SimMedium) => medium.faults.hang(['read'], path, share);
+    return trouble(stage, server, begin, (medium) => medium.faults.release());
+  },
   'disk-slow': (stage) =>
     trouble(
       stage,

@@ -57,7 +57,7 @@ export class DiskTrouble {
   readonly counts = new Map<TroubleKind, number>();
   readonly #random: SeededRandom;
   #held: (() => void)[] = [];
-  #hanging: { readonly kinds: readonly CallKind[]; readonly path: string }[] = [];
+  #hanging: { readonly kinds: readonly CallKind[]; readonly path: string; readonly share: number }[] = [];
 
   constructor(random: SeededRandom) {
     this.#random = random;
@@ -71,9 +71,10 @@ export class DiskTrouble {
    * No call of these kinds is answered until it is released; of one that is a killed process's, never.
    *
    * @param path of this file alone, all when absent
+   * @param share of them, all when absent
    */
-  hang(kinds: readonly CallKind[] = ['read', 'write', 'sync', 'name'], path = ''): void {
-    this.#hanging.push({ kinds, path });
+  hang(kinds: readonly CallKind[] = ['read', 'write', 'sync', 'name'], path = '', share = 1): void {
+    this.#hanging.push({ kinds, path, share });
     this.count('hang');
   }
 
@@ -86,7 +87,10 @@ export class DiskTrouble {
 
   /** @param what the call, with its path */
   isHanging(kind: CallKind, what = ''): boolean {
-    return this.#hanging.some(({ kinds, path }) => kinds.includes(kind) && what.includes(path));
+    return this.#hanging.some(
+      ({ kinds, path, share }) =>
+        kinds.includes(kind) && what.includes(path) && (share === 1 || this.#random.float() < share),
+    );
   }
 
   /** @param again called when it is released */

@@ -82,11 +82,11 @@ export class SimNode<S extends Service> {
     if (!this.isHeld) this.startIn(restartMs);
   }
 
-  /** It is killed after so many of its events. */
-  light(events: number | undefined): void {
+  /** It is killed after so many of its events, or of those of them that are called so. */
+  light(events: number | undefined, of?: RegExp): void {
     const { process } = this;
     if (process !== undefined && events !== undefined)
-      process.fuse = { events, burnt: () => this.process === process && this.kill() };
+      process.fuse = { events, of, burnt: () => this.process === process && this.kill() };
   }
 
   /** The machine loses its power; whoever restores that starts it again. */

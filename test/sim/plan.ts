@@ -84,6 +84,7 @@ export const FAULT_KINDS = [
   'clock-frozen',
   'disk-full',
   'disk-hangs',
+  'file-hangs',
   'disk-slow',
   'disk-read-only',
   'disk-eio-read',

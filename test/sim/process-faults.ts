@@ -33,8 +33,9 @@ function killAtStep(stage: Stage, node: Node): ReturnType<Fault> {
   return { lastsMs: 2 * SETTLES_MS, what: `${node.name} after ${events} events` };
 }
 
-/** Events from a rare branch to the kill: right behind it, or when what follows from it is half done. */
-const EVENTS_AFTER_MARK = [3, 20, 80];
+/** What a disk does from a rare branch to the kill: right behind it, or when what follows from it is half done. */
+const EFFECTS_AFTER_MARK = [2, 8, 30];
+const DISK_EFFECT = /^disk (write|dwrite|datasync|truncate|create|rename|link|unlink|syncdir)/;
 
 /** Soon after it took a branch that is rarely taken: the fewer times that was so before, the likelier. */
 function killAtMark({ cluster, random, between }: Stage): ReturnType<Fault> {
@@ -44,13 +45,13 @@ function killAtMark({ cluster, random, between }: Stage): ReturnType<Fault> {
     const { running } = cluster.scheduler;
     const found = cluster.nodes.find(({ node }) => node.process === running && node.isRunning);
     if (running === undefined || found === undefined || random.float() * times > 1) return;
-    found.node.light(1 + random.below(random.pick(EVENTS_AFTER_MARK)));
+    found.node.light(1 + random.below(random.pick(EFFECTS_AFTER_MARK)), DISK_EFFECT);
   });
   const mend = () => {
     cluster.isListeningToMarks = false;
     listenToMarks(undefined);
   };
-  return { lastsMs: between(5_000, 20_000), mend };
+  return { lastsMs: between(10_000, 30_000), mend };
 }
 
 function powerOff(stage: Stage, hosts: readonly string[]): ReturnType<Fault> {

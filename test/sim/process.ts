@@ -22,8 +22,8 @@ export class SimProcess {
   slowness = 1;
   /** What happened to it while it was paused. */
   missed: SimEvent[] = [];
-  /** Events until somebody kills it, in the middle of whatever it does then; undefined for never. */
-  fuse: { events: number; readonly burnt: () => void } | undefined;
+  /** Events, of a kind or of any, until somebody kills it, in the middle of whatever it does then; undefined for never. */
+  fuse: { events: number; readonly of?: RegExp | undefined; readonly burnt: () => void } | undefined;
   /** Called when it is killed: the kernel takes away what it had. */
   readonly onKilled: ((silently: boolean) => void)[] = [];
 

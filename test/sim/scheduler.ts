@@ -135,10 +135,10 @@ export class Scheduler {
       }
       this.now = event.at;
       this.events++;
-      if (process?.fuse !== undefined && --process.fuse.events <= 0) {
-        const { burnt } = process.fuse;
-        process.fuse = undefined;
-        burnt();
+      const fuse = process?.fuse;
+      if (fuse !== undefined && fuse.of?.test(event.what) !== false && --fuse.events <= 0) {
+        process!.fuse = undefined;
+        fuse.burnt();
         continue;
       }
       this.#noteEvent(event);
