@@ -12,6 +12,7 @@ import type { Superblock } from '../../common/format/superblock.ts';
 import { type BlockId, isAlias, type ServerId, type Slot } from '../../common/ids.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { type Faults, NO_FAULTS, seededAs } from '../../dataserver/block/faults.ts';
+import { Glimpses } from './glimpses.ts';
 import { Violation } from './observed.ts';
 import { type ConfigurationStory, OpsStory } from './ops-story.ts';
 
@@ -41,6 +42,7 @@ export class BlockStory {
   ackedLength = 0;
   /** The first SEAL that was complete. */
   sealed: Sealed | undefined;
+  readonly #glimpses = new Glimpses();
   readonly #seed: number;
   readonly #faults: Faults;
   /** Superblock and records as the one write session made them, as far as anybody has had them. */
@@ -146,6 +148,23 @@ export class BlockStory {
     }
     progress.everLength = Math.max(progress.everLength, progress.length);
     return fresh;
+  }
+
+  /** A file that a fault has damaged, as its server reads it: see {@link Glimpses}. */
+  glimpse(bytes: Buffer): void {
+    this.#glimpses.look(bytes, this.length, this.#seed);
+  }
+
+  /** Whether a record that is known by now was readable in a damaged file before. */
+  wasGlimpsed(slot: Slot): boolean {
+    const start = this.startOf(slot);
+    const bytes = this.#glimpses.of(slot)?.bytes;
+    return bytes?.equals(this.#bytes.subarray(start, start + bytes.length)) === true;
+  }
+
+  /** @returns undefined for a record that was in no damaged file, nor in any other */
+  seen(slot: Slot): RecordHeader | undefined {
+    return slot < this.slots ? this.record(slot).header : this.#glimpses.of(slot)?.header;
   }
 
   /** The server has lost its disk, or something of this file: what it had counts no more. */

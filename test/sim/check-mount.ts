@@ -104,9 +104,8 @@ async function checkDigestIndex({ id, live }: ObservedServer<DataServer>, observ
 function whyMisled(entry: IndexEntry, story: BlockStory): string | undefined {
   if (entry.kind === 'block') return undefined;
   const slot = story.slotOf(entry);
-  if (slot === undefined || slot >= story.slots)
-    return `${entry.kind} leads to ${entry.fileId}, which never was`;
-  const { header } = story.record(slot);
+  const header = slot === undefined ? undefined : story.seen(slot);
+  if (header === undefined) return `${entry.kind} leads to ${entry.fileId}, which never was`;
   if (entry.kind === 'content')
     return header.sha1.equals(entry.sha1) ? undefined : `a content leads to slot ${slot}, which has another`;
   if (isAlias(entry.fileId) || header.opId.equals(entry.opId)) return undefined;

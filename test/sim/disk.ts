@@ -93,6 +93,11 @@ export class SimMedium {
     return this.#disk.durableNames.get(path)?.durable;
   }
 
+  /** @returns as a process reads it, page cache and all; undefined where there is no such name. A view, as that is. */
+  readable(path: string): Buffer | undefined {
+    return this.#disk.find(path)?.content;
+  }
+
   /** In name order. */
   durablePaths(): string[] {
     return [...this.#disk.durableNames.keys()].sort();

@@ -30,3 +30,11 @@ export interface MountLook {
   readonly promises: PromiseLook;
   readonly drops: DropLook;
 }
+
+/** Whether a fault has damaged a log of the block there, so that nobody can say what it had. Of one that reads there is an image. */
+export function isLogDamaged(mount: MountLook | undefined, block: BlockId): boolean {
+  if (mount === undefined || mount.logs.has(block)) return false;
+  const { medium } = mount.server;
+  const isLog = (path: string): boolean => path.startsWith(`blocks/${block}.`) && path.endsWith('.ops');
+  return medium.durablePaths().some((path) => isLog(path) && medium.damaged.has(path));
+}

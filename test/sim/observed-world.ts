@@ -16,6 +16,13 @@ export class DurableView implements ObservedMedium {
     return this.#files.get(path);
   }
 
+  /** Shown here alone, where a test says so: of a write that the medium lost. */
+  readonly cached = new Map<string, Buffer>();
+
+  readable(path: string): Buffer | undefined {
+    return this.cached.get(path) ?? this.durable(path);
+  }
+
   durablePaths(): string[] {
     return [...this.#files.keys()].sort();
   }

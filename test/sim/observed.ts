@@ -7,6 +7,8 @@ export interface ObservedMedium {
   /** Of a durable name, the durable bytes. Not kept and not changed by the observer. */
   durable(path: string): Buffer | undefined;
   durablePaths(): string[];
+  /** What a process reads under that name now, also what the page cache alone has. Used at once, and not changed. */
+  readable(path: string): Buffer | undefined;
   /** Called whenever the durable bytes behind a durable name have changed, or the name has. */
   onDurable: ((path: string) => void) | undefined;
   /** Files that were damaged on purpose: nothing is expected of them until they are replaced. */

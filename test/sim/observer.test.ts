@@ -190,6 +190,37 @@ describe('observer: sessions', (test) => {
     assert.is(observed.observer.stories.get(BLOCK)!.progressOf(1 as never).slots, 2);
   });
 
+  test('I6: a record that reads well in a damaged file may be taken from there behind a fence; no other may', async (t) => {
+    for (const isThere of [true, false]) {
+      const observed = await ObservedWorld.open(t, [100], BIG);
+      const { world, observer } = observed;
+      const [first, second] = world.replicas;
+      const batch = world.writer.batch([Buffer.from('x')]);
+      // The medium of the second loses the record that it gets, or it never gets one: its page cache is all there is.
+      const { medium } = observed.servers[1]!;
+      const before = medium.durable(BLOCK_PATH)!;
+      if (isThere)
+        await second!.store.appendRaw(BLOCK, 7 as never, batch.offset, raw(batch), world.writer.acked);
+      medium.damaged.add(BLOCK_PATH);
+      await medium.follow(second!.disk);
+      medium.cached.set(BLOCK_PATH, medium.durable(BLOCK_PATH)!);
+      medium.set(BLOCK_PATH, before);
+      observer.step();
+      // Nor does it count as stored: nobody else has it.
+      const story = observer.stories.get(BLOCK)!;
+      assert.is(story.slots, 1);
+      assert.is(story.seen(1 as never) !== undefined, isThere);
+      assert.is(story.seen(2 as never), undefined);
+
+      await first!.store.fence(BLOCK, 1 as Epoch);
+      await observed.look();
+      await first!.store.fill(BLOCK, batch.offset, raw(batch));
+      if (!isThere) await breaks('I6', /server 1/, () => observed.look());
+      else await observed.look();
+      assert.is(story.slots, 2);
+    }
+  });
+
   test('I7: a session goes on after a restart', async (t) => {
     const faults = { has: (name: string) => name === 'append-after-restart' };
     const observed = await ObservedWorld.open(t, [100], { ...BIG, faults });

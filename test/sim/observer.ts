@@ -11,7 +11,7 @@ import { DropLook } from './check-drops.ts';
 import { LiveLook } from './check-live.ts';
 import { checkNewOps } from './check-ops.ts';
 import { PromiseLook } from './check-promises.ts';
-import type { MountLook } from './mount-look.ts';
+import { isLogDamaged, type MountLook } from './mount-look.ts';
 import { type ObservedNameServer, type ObservedServer, Violation } from './observed.ts';
 import { OpsImage } from './ops-image.ts';
 
@@ -48,7 +48,8 @@ export class Observer {
       minWrite: options.minWrite,
       isUnsure: (server, { block }) =>
         this.#isLost(server, block) || this.mounts.get(server)?.damaged.has(block) === true,
-      isLogUnsure: (server, { block }) => this.#isLost(server, block) || this.#isLogDamaged(server, block),
+      isLogUnsure: (server, { block }) =>
+        this.#isLost(server, block) || isLogDamaged(this.mounts.get(server), block),
       opsState: (server, { block }) => this.mounts.get(server)?.logs.get(block)?.state,
     };
     for (const server of options.servers) this.add(server);
@@ -187,7 +188,10 @@ export class Observer {
     const isDamaged = bytes !== undefined && server.medium.damaged.has(path);
     if (generation === 0 && isDamaged) mount.damaged.add(block);
     if (bytes === undefined || isDamaged) {
-      if (generation === 0) this.stories.get(block)?.forget(server.id);
+      if (generation > 0) return;
+      const story = this.stories.get(block);
+      story?.forget(server.id);
+      if (isDamaged) story?.glimpse(server.medium.readable(path) ?? bytes);
       return;
     }
     const story = this.#storyOf(server, bytes, block, generation, path);
@@ -196,7 +200,7 @@ export class Observer {
     mount.damaged.delete(block);
     const fresh = story.advance(server.id, bytes);
     if (fresh.length === 0) return;
-    mount.live.extended(story);
+    if (!fresh.every(({ slot }) => story.wasGlimpsed(slot))) mount.live.extended(story);
     this.#claims.push({ story, length: fresh.at(-1)!.ackedLength });
   }
 
@@ -287,14 +291,5 @@ export class Observer {
 
   #isLost(server: ServerId, block: BlockId): boolean {
     return this.mounts.get(server)?.lost.has(block) ?? false;
-  }
-
-  /** Of a log that reads there is an image. */
-  #isLogDamaged(server: ServerId, block: BlockId): boolean {
-    const mount = this.mounts.get(server);
-    if (mount === undefined || mount.logs.has(block)) return false;
-    const { medium } = mount.server;
-    const isLog = (path: string): boolean => path.startsWith(`${BLOCKS}${block}.`) && path.endsWith('.ops');
-    return medium.durablePaths().some((path) => isLog(path) && medium.damaged.has(path));
   }
 }
