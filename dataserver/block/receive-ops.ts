@@ -34,7 +34,8 @@ export interface ReceivedOps {
  *
  * Whatever was acknowledged is in the log of every member of the newest configuration, so any one of them will do. Only
  * the sequencer itself, which writes its own log first, has to have everything that any member holds: it would give the
- * same place to two operations otherwise. A replica that was left out of the configuration gets what there is now; it
+ * same place to two operations otherwise; but where no record was sealed there is nothing that an operation could be about,
+ * and members that never had the block, or let go of it already, have no log to give. A replica that was left out of the configuration gets what there is now; it
  * stays stale, whatever comes after, until a new configuration takes it in.
  *
  * @param server this one
@@ -44,7 +45,7 @@ export interface ReceivedOps {
 export async function receiveOps(
   context: StoreContext,
   { server, isHeld }: { readonly server: ServerId; readonly isHeld: boolean },
-  { block, version, joins }: ReceiveOrder,
+  { block, version, joins, seal, generation }: ReceiveOrder,
   donors: Donors,
 ): Promise<ReceivedOps> {
   const answers = await donors.all((donor) => donor.ops());
@@ -63,7 +64,12 @@ export async function receiveOps(
       `block ${block} is not for server ${server}: its members are ${members.join(', ')}`,
     );
   const others = members.filter((member) => member !== server);
-  if (opsPrimary === server && !others.every((member) => logs.some(({ from }) => from === member)))
+  const isEmpty = generation === 0 && seal.slots === 0;
+  if (
+    opsPrimary === server &&
+    !isEmpty &&
+    !others.every((member) => logs.some(({ from }) => from === member))
+  )
     throw donors.missing(`the sequencer of block ${block} needs the operations of every member`);
   context.log.info(
     { block, from: best.from, seq: best.state.seq },

@@ -511,6 +511,19 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.is(await world.replicas[0]!.store.check(BLOCK, 2 as FileId), NameFlag.HIDDEN);
   });
 
+  test('the sequencer of a block that was sealed without a record needs no more than one member', async (t) => {
+    const world = await ReplicaWorld.open(t, []);
+    await world.seal();
+    await world.restart(0, (disk) => disk.unlink(OPS_PATH));
+    assert.is(world.replicas[0]!.store.info(BLOCK)!.flags & BlockFlag.QUARANTINED, BlockFlag.QUARANTINED);
+    // The third member never had it, or let go of it already.
+    assert.is((await world.receive(0, [world.donor(1)])).whole, true);
+    const { state, flags, seal } = world.replicas[0]!.store.info(BLOCK)!;
+    assert.equal([state, flags, seal!.slots], [BlockState.SEALED, 0, 0]);
+    await world.replicas[0]!.store.drop({ ...world.order(), reason: 'retired' });
+    assert.is(world.replicas[0]!.store.info(BLOCK), undefined);
+  });
+
   test('a server that the configuration does not list gets no replica', async (t) => {
     const world = await sealed(t);
     const store = await openStore(new RecordingDisk(), { server: 4 as ServerId });
