@@ -144,8 +144,10 @@ export class OpsFileWriter {
       throw error;
     }
     const log = readOpsFile(bytes.subarray(0, length));
-    if (log.ok && log.value.end === 'clean' && log.value.goodLength === length) return log.value.ops;
-    const why = log.ok ? log.value.why : log.why;
+    // A disk may have put what was meant for another file here: it is sound, and says nothing of this block.
+    const isOwn = log.ok && log.value.header.block === this.#block && log.value.header.n === n;
+    if (log.ok && isOwn && log.value.end === 'clean' && log.value.goodLength === length) return log.value.ops;
+    const why = !log.ok ? log.why : isOwn ? log.value.why : 'it is that of another block';
     throw new TfsError(
       'CORRUPT',
       `the ops log of block ${this.#block} was sound and is not any more: ${why}`,

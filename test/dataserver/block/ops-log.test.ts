@@ -286,6 +286,34 @@ describe('ops log', (test) => {
     assert.is(store.info(ID)?.seal?.length, length);
   });
 
+  test('what a disk wrote over it of the log of another block, since the start, is not believed', async (t) => {
+    const { disk, store, writer } = await world(t);
+    const other = new Writer(superblockOf(ID + 1));
+    await store.create(other.superblock, CONFIGURATION);
+    await put(
+      store,
+      other,
+      Array.from({ length: 8 }, () => Buffer.alloc(30)),
+    );
+    for (const [{ superblock }, slot] of [[writer, 3] as const, [other, 0] as const]) {
+      const { validLength: length, slots } = await store.fence(superblock.block, VERSION.epoch);
+      await store.seal(superblock.block, { length, slots, digest: undefined, epoch: VERSION.epoch });
+      await store.appendOps(superblock.block, [deletion(2, slot)]);
+    }
+    await store.close();
+    const after = disk.settled();
+    const corrupt: BlockId[] = [];
+    const again = await openStore(after, { events: { corrupt: (block) => void corrupt.push(block) } });
+    t.defer(() => again.close());
+    const foreign = await after.readFile(`blocks/${ID + 1}.0.ops`);
+    const path = `blocks/${ID}.0.ops`;
+    assert.is((await after.readFile(path)).length, foreign.length);
+    after.corrupt(path, () => foreign);
+    assert.is((await errorOf(Promise.resolve(again.check(ID, 0 as FileId))))?.code, 'CORRUPT');
+    assert.equal(corrupt, [ID]);
+    assert.is(await again.check(other.superblock.block, 0 as FileId), NameFlag.DELETED);
+  });
+
   test('a new configuration is an op of its own version', async (t) => {
     const { store } = await world(t);
     const version = { epoch: 2 as Epoch, n: 1 };
