@@ -84,17 +84,15 @@ export class OpsFileWriter {
    * A killed process may have written ops that it had not synced, or whose sync had failed, after which the kernel calls
    * pages clean that never reached the medium: they were read back from the page cache, and a power failure could
    * still take them. The same bytes are written once more before anything is acknowledged on top of them.
+   *
+   * @throws TfsError IO, CORRUPT, NOT_FOUND where the file does not read as it did: nothing was written, and the disk goes on
+   *   being written to; DISK_FULL, IO, READ_ONLY as {@link append}
    */
   async settle(): Promise<void> {
     if (!this.#inherited || this.#context.faults.has('trust-page-cache')) return;
     this.#context.assertWritable();
-    await this.#guarded(async (file) => {
-      const bytes = Buffer.allocUnsafe(this.#goodLength);
-      const got = await file.read(bytes, 0);
-      if (got !== bytes.length)
-        throw new TfsError('CORRUPT', `it has ${got} bytes, ${bytes.length} were read before`);
-      await file.writeDurable([bytes], 0);
-    });
+    const { bytes } = await this.#readSound();
+    await this.#guarded((file) => file.writeDurable([bytes], 0));
     this.#inherited = false;
   }
 
@@ -132,21 +130,26 @@ export class OpsFileWriter {
     return true;
   }
 
-  /** All ops up to the last durable one. @throws TfsError CORRUPT where the file is not what it was */
+  /** All ops up to the last durable one. @throws TfsError CORRUPT where the file is not what it was; IO, NOT_FOUND */
   async read(): Promise<readonly Op[]> {
+    return (await this.#readSound()).ops;
+  }
+
+  async #readSound(): Promise<{ readonly bytes: Buffer; readonly ops: readonly Op[] }> {
     const [n, length] = [this.#n, this.#goodLength];
     let bytes: Buffer;
     try {
-      bytes = await this.#context.readFile(this.fileName);
+      bytes = (await this.#context.readFile(this.fileName)).subarray(0, length);
     } catch (error) {
       // A shorter file has taken its place meanwhile.
-      if (n !== this.#n) return this.read();
+      if (n !== this.#n) return this.#readSound();
       throw error;
     }
-    const log = readOpsFile(bytes.subarray(0, length));
+    const log = readOpsFile(bytes);
     // A disk may have put what was meant for another file here: it is sound, and says nothing of this block.
     const isOwn = log.ok && log.value.header.block === this.#block && log.value.header.n === n;
-    if (log.ok && isOwn && log.value.end === 'clean' && log.value.goodLength === length) return log.value.ops;
+    if (log.ok && isOwn && log.value.end === 'clean' && log.value.goodLength === length)
+      return { bytes, ops: log.value.ops };
     const why = !log.ok ? log.why : isOwn ? log.value.why : 'it is that of another block';
     throw new TfsError(
       'CORRUPT',

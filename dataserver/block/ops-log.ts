@@ -271,6 +271,8 @@ export class OpsLog {
         // The ack of this replica: the ops are durable in its log, and every reader sees them from now on.
         for (const { resolve } of group) resolve();
       } catch (error) {
+        // The file was read first. What a disk fails to write it says of itself.
+        if (this.#context.failure === undefined) this.#noteDamage(error);
         this.#fail(error, group);
       }
       this.#writing = [];
@@ -330,14 +332,17 @@ export class OpsLog {
       this.damaged = false;
       return ops;
     } catch (error) {
-      const isDamage =
-        isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'NOT_FOUND');
-      if (isDamage && !this.damaged) {
-        this.damaged = true;
-        this.onDamaged?.(error);
-      }
+      this.#noteDamage(error);
       throw error;
     }
+  }
+
+  #noteDamage(error: unknown): void {
+    const isDamage =
+      isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'NOT_FOUND');
+    if (!isDamage || this.damaged) return;
+    this.damaged = true;
+    this.onDamaged?.(error);
   }
 
   async #read(): Promise<OpsState> {

@@ -48,6 +48,25 @@ async function answers(world: ReplicaWorld): Promise<void> {
   assert.is(store.digest, tableDigest(store.entries()), 'and is reported so');
 }
 
+describe('an ops log that its disk fails to read before it is written to for the first time', (test) => {
+  test('is suspect; the disk goes on being written to', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 1 });
+    await world.seal();
+    await world.replicas[0]!.store.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+    await world.restart(0);
+    const { store, disk } = world.replicas[0]!;
+    await store.opsState(BLOCK);
+    disk.spoil(OPS_PATH, 0, 4096);
+    const undelete = () => store.appendOps(BLOCK, [mutation(OpType.UNDELETE, 1, { seq: 3 })]);
+    assert.is(await codeOf(undelete()), 'IO');
+    assert.is(store.readOnly, undefined);
+    assert.is(store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
+    disk.spoil(OPS_PATH, 0, 0);
+    assert.is(await codeOf(undelete()), undefined);
+    assert.ok((await read(world, 1)).payload.equals(world.records[1]!.payload));
+  });
+});
+
 describe('a block that its disk failed to read when the server started', (test) => {
   for (const path of [BLOCK_PATH, OPS_PATH])
     test(`is used as soon as it can be read again: ${path}`, async (t) => {
