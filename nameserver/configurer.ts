@@ -241,8 +241,10 @@ export class Configurer {
     const isLeftOpen = facts.replicas.some(({ state }) => state !== 0 && state !== BlockState.SEALED);
     if (isLeftOpen && members.every((server) => stateOf(server) === BlockState.SEALED))
       this.#deps.seal(block, 'it was sealed without a member, and has a configuration without it', []);
-    for (const server of facts.replicas.map((replica) => replica.server))
-      this.#doubted.delete(keyOf(block, server));
+    // Whoever was left out is no member. Where a later configuration was reported meanwhile that has all of them, the map
+    // knows nothing of this one, and nobody else would take the doubt back.
+    for (const { server } of facts.replicas)
+      if (this.#doubted.delete(keyOf(block, server))) map.trust(block, server);
     log.info(
       { block, version, members, opsPrimary, before: facts.opsPrimary },
       'a block has a new configuration',

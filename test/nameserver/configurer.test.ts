@@ -136,6 +136,20 @@ describe('configurer', (test) => {
     assert.equal(world.orders, []);
   });
 
+  test('so is one about a server that a later leader has taken in again meanwhile', async () => {
+    const world = new World();
+    world.unconfirmedFrom.set(3, Number.POSITIVE_INFINITY);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.clock.advance(PROVISIONAL_AFTER_MS);
+    const asked = world.request(3);
+    for (const server of [s1, s2, s3])
+      world.map.report(server, entryOf({ state: BlockState.SEALED, epoch: 2, seq: 12 }));
+    assert.is(await asked, '1: (2, 1) 1,2,3');
+    assert.equal(world.orders, ['1: (1, 2) 1,2']);
+    await world.pump(DOUBT_MS_MAX + 1_000);
+    assert.equal(world.map.staleOf(s3), []);
+  });
+
   test('a version that a member may hold is not used twice', async () => {
     const world = new World();
     world.down.add(3);
