@@ -55,6 +55,10 @@ function whyNotLed({ servers, nameservers }: HealedCluster): string | undefined 
   return view.isComplete() ? undefined : view.gap;
 }
 
+/** Whether a fault has damaged any file of the block there, so that it may never read again. */
+export const isDamagedAt = ({ medium }: HealedCluster['servers'][number], block: BlockId): boolean =>
+  medium.durablePaths().some((path) => path.startsWith(`blocks/${block}.`) && medium.damaged.has(path));
+
 function whyNotAlike(cluster: HealedCluster): string | undefined {
   const { servers, replicas } = cluster;
   const byBlock = new Map<number, Replica[]>();
@@ -71,8 +75,13 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
   for (const group of byBlock.values()) {
     // It holds nothing, and goes replica by replica.
     if (group.every(({ entry }) => isEmpty(entry))) continue;
-    // See lost-blocks.ts.
-    if (group.every(({ entry }) => (entry.flags & BlockFlag.QUARANTINED) !== 0)) continue;
+    if (group.every(({ entry }) => (entry.flags & BlockFlag.QUARANTINED) !== 0)) {
+      const unread = group.find(
+        ({ server }) => !isDamagedAt(servers.find(({ id }) => id === server)!, group[0]!.entry.block),
+      );
+      if (unread === undefined) continue;
+      return `server ${unread.server} has yet to look again, on a disk that is well: ${describeEntry(unread.entry)}`;
+    }
     const { entry } = group[0]!;
     const wanted = Math.min(entry.targetReplicas, replicas, domains);
     const isShort = entry.state === BlockState.SEALED && group.length < wanted;

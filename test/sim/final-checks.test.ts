@@ -13,6 +13,7 @@ import {
   serverId,
 } from '../../common/ids.ts';
 import { encodeName } from '../../common/name.ts';
+import { BlockFlag } from '../../common/wire/messages.ts';
 import { mutation } from '../kit/block-world.ts';
 import { History, type OperationKind } from '../kit/history.ts';
 import { describe } from '../kit/suite.ts';
@@ -177,6 +178,36 @@ describe('the end of a simulated run', (test) => {
     server!.node.isHeld = true;
     server!.node.kill();
     assert.match(whyNotConverged(rested.healed)!, /server 1 does not run/);
+  });
+
+  test('a block that no disk read when its server started: again when they are well, never where it is damaged', async () => {
+    const rested = await Rested.open();
+    const { cluster, healed, scheduler, untouched } = rested;
+    const { block } = untouched.stored.key;
+    const path = new RegExp(`^blocks/${block}\\..*ops$`);
+    const states = () => healed.servers.map(({ live }) => live?.store.info(block)?.flags);
+    const restart = async (): Promise<void> => {
+      for (const { node } of cluster.dataservers) node.kill(50);
+      const { now } = scheduler;
+      const isUnread = (flags = 0) => (flags & BlockFlag.QUARANTINED) !== 0;
+      await scheduler.run(() => states().every(isUnread) || scheduler.now > now + CONVERGE_MS_MAX);
+    };
+    for (const { medium } of cluster.dataservers)
+      medium.faults.errors = [{ kinds: ['read'], share: 1, path }];
+    await restart();
+    for (const { medium } of cluster.dataservers) medium.faults.errors = [];
+    const { now } = scheduler;
+    const isWaiting = () => /has yet to look again/.test(whyNotConverged(healed) ?? '');
+    await scheduler.run(() => isWaiting() || scheduler.now > now + CONVERGE_MS_MAX);
+    assert.ok(isWaiting(), whyNotConverged(healed));
+    await rested.rest();
+    assert.equal(states(), [0, 0, 0]);
+    assert.is(await rested.end(), undefined);
+
+    for (const { medium } of cluster.dataservers) assert.ok(medium.spoil({ path, position: 0 }));
+    await restart();
+    await rested.rest();
+    for (const flags of states()) assert.ok(flags! & BlockFlag.QUARANTINED);
   });
 
   test('a block that only a server may have that was removed by force: not now, but not "not there"', async () => {

@@ -14,7 +14,7 @@ import {
   type ViolationKind,
 } from '../kit/history-checker.ts';
 import { checkMount } from './check-mount.ts';
-import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
+import { type HealedCluster, isDamagedAt, leaderOf, whyNotConverged } from './converged.ts';
 import { checkLostBlocks, lostBlocks } from './lost-blocks.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import type { Observer } from './observer.ts';
@@ -144,9 +144,6 @@ async function problemsOf(store: DataServer['store'], block: BlockId): Promise<r
     throw error;
   }
 }
-
-const isDamagedAt = ({ medium }: HealedCluster['servers'][number], block: BlockId): boolean =>
-  medium.durablePaths().some((path) => path.startsWith(`blocks/${block}.`) && medium.damaged.has(path));
 
 async function untilConverged(cluster: HealedCluster): Promise<void> {
   for (let look = 1; ; look++) {

@@ -22,7 +22,8 @@ export interface Survivors {
  * block is none of these.
  *
  * A block of which all that is left is quarantined, on a disk that cannot read its log any more, waits like that, too:
- * there is nothing to make it whole from, and a person has to look at it.
+ * there is nothing to make it whole from, and a person has to look at it. Where the disk only failed for a while the server
+ * looks again, and nothing is at rest until it has (converged.ts).
  */
 export function lostBlocks(
   map: Pick<BlockMap, 'unsettled' | 'facts'>,
