@@ -297,7 +297,8 @@ export class SealCoordinator {
         return { server, reply };
       } catch (error) {
         if (isTfsError(error, 'STALE_EPOCH')) throw error;
-        unread = isTfsError(error, 'IO');
+        // Of its file, or, where what it says is not what was written, of its ops log.
+        unread = isTfsError(error, 'IO') || isTfsError(error, 'CORRUPT');
         log.debug({ block, server, reason: toTfsError(error).message }, 'a member could not be fenced');
       }
     }

@@ -118,9 +118,11 @@ export class ReplicaReceiver {
     if (held.generation !== generation)
       throw refuse(`it is of generation ${held.generation}, the others of ${generation}`);
     // What its disk fails to read cannot be fenced, and so never sealed; whoever can read it now has to do that.
-    const isUnread = held.state === BlockState.RECOVERED && held.unread;
+    const isUnread = held.state === BlockState.RECOVERED && (held.unread || isLogLost(held));
     if (held.state !== BlockState.SEALED && !isQuarantined(held) && !isUnread)
       throw refuse('it waits for its seal');
+    if (isUnread && held.provenLength > seal.length)
+      throw refuse(`${held.provenLength} bytes of it are known to have been acknowledged`);
     if (held.seal !== undefined && !isSame(held.seal, seal))
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
   }
@@ -317,6 +319,9 @@ async function forbidUnpurged(
 
 const isSame = (a: SealInfo, b: SealInfo): boolean =>
   a.length === b.length && a.slots === b.slots && a.digest.equals(b.digest);
+
+/** Its log is damaged, and what the operations add up to is not in memory either: it cannot be fenced, or sealed. */
+const isLogLost = ({ ops }: Block): boolean => ops.damaged && ops.state === undefined;
 
 const isQuarantined = ({ flags }: Block): boolean => (flags & BlockFlag.QUARANTINED) !== 0;
 

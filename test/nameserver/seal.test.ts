@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { TfsError } from '../../common/errors.ts';
+import { type ErrorCode, TfsError } from '../../common/errors.ts';
 import { type BlockId, blockId, incarnationOf, type ServerId } from '../../common/ids.ts';
 import { SEAL_CONTRADICTED_RETRY_MS, SEAL_PATIENCE_MS, SEALS_RUNNING_MAX } from '../../common/limits.ts';
 import type { FenceReply, Member, Seal, SealFact, SealReply } from '../../common/wire/control.ts';
@@ -55,6 +55,7 @@ class World implements Commands {
   readonly unread: string[] = [];
   /** Calls that fail, as long as they are in here. */
   readonly broken = new Set<string>();
+  brokenBy: ErrorCode = 'IO';
   /** Thrown by the next call of that kind to that server, once. */
   readonly faults = new Map<string, Error>();
   writeSet = servers(1, 2, 3);
@@ -165,7 +166,7 @@ class World implements Commands {
     this.mostRunning = Math.max(this.mostRunning, this.running);
     await turns(1);
     this.running--;
-    if (this.broken.has(`${kind} ${server}`)) throw new TfsError('IO', 'planted');
+    if (this.broken.has(`${kind} ${server}`)) throw new TfsError(this.brokenBy, 'planted');
     const fault = this.faults.get(`${kind} ${server}`);
     this.faults.delete(`${kind} ${server}`);
     if (fault) throw fault;
@@ -420,6 +421,14 @@ describe('seal coordinator', (test) => {
     await world.pass(1500);
     assert.equal(world.unread, ['0 on 3']);
     assert.is(world.copy(2).seal?.length, 500);
+
+    const damaged = new World();
+    damaged.hold(B, { 1: 500, 2: 500, 3: 500 });
+    damaged.broken.add('fence 3');
+    damaged.brokenBy = 'CORRUPT';
+    damaged.sealer.enqueue(B, 'member');
+    await damaged.pass(SEAL_PATIENCE_MS + 500);
+    assert.equal(damaged.unread, ['0 on 3'], 'its ops log is not what was written');
 
     const other = new World();
     other.hold(B, { 1: 500, 2: 500, 3: 500 });

@@ -1,11 +1,13 @@
 import * as assert from 'uvu/assert';
 import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
-import type { Epoch, FileId } from '../../../common/ids.ts';
-import { BlockState } from '../../../common/wire/messages.ts';
+import { OpType } from '../../../common/format/ops.ts';
+import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
+import { tune, untune } from '../../../common/tunables.ts';
+import { BlockState, NameFlag } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealOrder } from '../../../dataserver/block/store.ts';
-import { openStore, raw } from '../../kit/block-world.ts';
+import { CONFIGURATION, mutation, openStore, raw, superblockOf } from '../../kit/block-world.ts';
 import type { RecordingDisk } from '../../kit/recording-disk.ts';
-import { BLOCK, BLOCK_PATH, IDX_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
+import { BLOCK, BLOCK_PATH, IDX_PATH, OPS_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
 
 const ALL = { offset: 0, length: 0xffff_ffff };
@@ -159,6 +161,38 @@ describe('a block that two leaders have sealed', (test) => {
     assert.ok(store.info(BLOCK)!.seal!.digest.equals(old.digest));
     assert.equal((await store.verify(BLOCK)).problems, []);
     assert.is((await world.replicas[1]!.disk.stat(BLOCK_PATH))?.size, world.startOf(3));
+  });
+
+  test('and whose log is found damaged when it is to be sealed again takes log and seal of the others', async (t) => {
+    tune({ opsLogsWarmMax: 1 });
+    t.defer(untune);
+    const { world, long, short } = await uneven(t);
+    await short.seal(BLOCK, at(world, 3, 4));
+    const { digest } = await long.seal(BLOCK, at(world, 5, 6));
+    // What its operations add up to has to make room for those of another block; the index stays.
+    const other = (BLOCK + 1) as BlockId;
+    await short.create(superblockOf(other), CONFIGURATION);
+    await short.fence(other, 1 as Epoch);
+    await short.read(BLOCK, 0 as FileId, undefined, ALL, false);
+    await short.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+    await long.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+    await short.seal(other, { length: 4096, slots: 0, digest: undefined, epoch: 1 as Epoch });
+    for (const seq of [2, 3]) await short.appendOps(other, [mutation(OpType.DELETE, 0, { seq })]);
+
+    world.flip(1, 80, OPS_PATH);
+    const order = at(world, 5, 6, { digest });
+    assert.is(await codeOf(short.missingFor(BLOCK, order)), 'CORRUPT');
+    assert.is(await codeOf(short.fence(BLOCK, 6 as Epoch)), 'CORRUPT', 'again and again');
+    assert.is(short.info(BLOCK)!.state, BlockState.RECOVERED);
+    assert.is((await world.repair(1, [0])).whole, true);
+    assert.equal(
+      [short.info(BLOCK)!.state, short.info(BLOCK)!.flags, short.info(BLOCK)!.length],
+      [BlockState.SEALED, 0, world.startOf(5)],
+    );
+    await world.restart(1);
+    const { store } = world.replicas[1]!;
+    assert.equal((await store.verify(BLOCK)).problems, []);
+    assert.is(await store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
   });
 
   test('answers the reads that had begun', async (t) => {
