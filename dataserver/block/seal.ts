@@ -109,6 +109,10 @@ export async function sealBlock(
   if (lost > 0) {
     mark('seal-record-lost');
     markSuspect(context, block, new TfsError('CORRUPT', `block ${block.block}: ${lost} records are lost`));
+  } else if (damaged > 0) {
+    // The SEAL says of the block that it is whole, not of this replica: nobody may count it as a good copy.
+    const why = `block ${block.block}: ${damaged} records that were sealed elsewhere do not verify here`;
+    markSuspect(context, block, new TfsError('CORRUPT', why));
   } else if (!block.isUnsound) block.flags &= ~BlockFlag.SUSPECT;
   context.changed(block.block);
   await cut(context, block, sealed);

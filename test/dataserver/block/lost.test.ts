@@ -145,6 +145,7 @@ describe('records that are bad on every replica', (test) => {
     assert.ok((await complete(two!.store, [one!.store], order)) > 0, 'the source does not have it any more');
     assert.is(one!.store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
     await two!.store.seal(BLOCK, order);
+    assert.is(two!.store.info(BLOCK)!.flags, BlockFlag.SUSPECT, 'before anybody has read it');
     for (const again of [false, true]) {
       if (again) await world.restart(1);
       const { store } = two!;
