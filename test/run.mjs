@@ -24,6 +24,10 @@ const files = readdirSync(join(root, 'test'), { recursive: true })
   // The long ones, which wait more than they work, start first, so that they do not run alone at the end.
   .sort((a, b) => Number(isLong(b)) - Number(isLong(a)) || a.localeCompare(b));
 
+function isBusy(file) {
+  return /[/](sim|crash)[/]/.test(file);
+}
+
 function isLong(file) {
   return /[/](e2e[/]|tools[/](reload|start|doctor))/.test(file);
 }
@@ -86,10 +90,13 @@ function runFile(file) {
   });
 }
 
-let next = 0;
+// One process is for those that compute all the time, from the beginning on: beside them the others wait.
+const busy = files.filter(isBusy);
+const waiting = files.filter((file) => !isBusy(file));
 await Promise.all(
-  Array.from({ length: processes }, async () => {
-    while (next < files.length) await runFile(files[next++]);
+  Array.from({ length: processes }, async (_, i) => {
+    const lists = i === 0 ? [busy, waiting] : [waiting, busy];
+    for (const list of lists) while (list.length > 0) await runFile(list.shift());
   }),
 );
 if (files.length === 0) {
