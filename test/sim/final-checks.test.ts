@@ -247,6 +247,16 @@ describe('the end of a simulated run', (test) => {
     assert.ok(leaderOf(rested.healed)!.map.has(block));
   });
 
+  test('a log of a block that its server does not have, unless it was dropped and is about to go', async () => {
+    const rested = await Rested.open();
+    const { logs, drops } = rested.observer.mounts.get(serverId(1))!;
+    const gone = blockId(0x7ff0_0002);
+    logs.set(gone, logs.get(rested.untouched.stored.key.block)!);
+    isBroken('I15', /its files are there/, await rested.end());
+    drops.isDropped = (block) => block === gone;
+    assert.is(await rested.end(), undefined);
+  });
+
   test('a file that belongs to nothing; a SHA-1 index that misleads', async () => {
     const rested = await Rested.open();
     const { options, store } = rested.healed.servers[0]!.live!;
