@@ -267,7 +267,7 @@ export class OpsLog {
       try {
         if (this.#renewing) await this.#shorten();
         if (frameCount(group) > 0) await this.#commit(group.flatMap(({ ops }) => ops));
-        else await this.#file.settle();
+        else await this.#settle();
         // The ack of this replica: the ops are durable in its log, and every reader sees them from now on.
         for (const { resolve } of group) resolve();
       } catch (error) {
@@ -284,10 +284,29 @@ export class OpsLog {
   async #commit(ops: readonly Op[]): Promise<void> {
     this.#context.assertWritable();
     const state = await this.warm();
+    await this.#settle();
     await this.#file.append(ops);
     for (const op of ops) this.#fold(state, op);
     this.facts = factsOf(state);
     this.onApplied?.(ops, state);
+  }
+
+  /**
+   * What another process left is durable, see {@link OpsFileWriter.settle}. Where the file does not read any more as it did,
+   * and what it said is in memory, that goes into a new file.
+   */
+  async #settle(): Promise<void> {
+    try {
+      await this.#file.settle();
+    } catch (error) {
+      if (this.#context.failure !== undefined || this.state === undefined) throw error;
+      this.damaged = true;
+      await this.#shorten();
+      if (!this.damaged) return;
+      // Not noted yet for whoever has to know.
+      this.damaged = false;
+      throw error;
+    }
   }
 
   #fold(state: OpsState, op: Op): void {

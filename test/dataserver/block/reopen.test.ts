@@ -58,6 +58,23 @@ describe('an ops log that its disk fails to read before it is written to for the
     await store.opsState(BLOCK);
     disk.spoil(OPS_PATH, 0, 4096);
     const undelete = () => store.appendOps(BLOCK, [mutation(OpType.UNDELETE, 1, { seq: 3 })]);
+    assert.is(await codeOf(undelete()), undefined, 'what it said is in memory, and goes into a new file');
+    assert.is(store.readOnly, undefined);
+    assert.is(store.info(BLOCK)!.flags, 0);
+    assert.ok((await read(world, 1)).payload.equals(world.records[1]!.payload));
+    assert.equal((await store.verify(BLOCK)).problems, []);
+    await world.restart(0);
+    assert.ok((await read(world, 1)).payload.equals(world.records[1]!.payload));
+  });
+
+  test('is suspect where it is not in memory either; the disk goes on being written to', async (t) => {
+    const world = await ReplicaWorld.open(t, SIZES, { replicas: 1 });
+    await world.seal();
+    await world.replicas[0]!.store.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+    await world.restart(0);
+    const { store, disk } = world.replicas[0]!;
+    disk.spoil(OPS_PATH, 0, 4096);
+    const undelete = () => store.appendOps(BLOCK, [mutation(OpType.UNDELETE, 1, { seq: 3 })]);
     assert.is(await codeOf(undelete()), 'IO');
     assert.is(store.readOnly, undefined);
     assert.is(store.info(BLOCK)!.flags, BlockFlag.SUSPECT);
