@@ -24,8 +24,8 @@ export interface AckedPicture {
 }
 
 /**
- * A PUT was answered: its record has been durable on every member of the write set, whole and right, and an alias on every
- * member of a configuration as well.
+ * A PUT was answered: its record has been durable on every member of the write set, whole and right, or, completely sealed,
+ * on every member of a later configuration; and an alias on every member of a configuration as well.
  *
  * @throws Violation I1, I5, I9
  */
@@ -50,7 +50,8 @@ export function checkPicture(
     throw new Violation('I1', { block, name }, 'acknowledged with another cookie than is stored');
   if (!header.sha1.equals(sha1) || !stored.equals(payload))
     throw new Violation('I1', { block, name }, `acknowledged, and slot ${slot} holds other bytes`);
-  checkDurable(story, end, sight, `slot ${slot} of ${name} was acknowledged`);
+  if (!isSealedWithout(story, end, sight))
+    checkDurable(story, end, sight, `slot ${slot} of ${name} was acknowledged`);
   if (isAlias(key.fileId)) {
     const { servers } = story.ops.aliases.get(key.fileId)!;
     checkHeld(story, [servers], sight, name, 'its alias');
@@ -76,6 +77,24 @@ export function checkDurable(story: BlockStory, end: number, sight: AckSight, wh
       `${why}, and only ${ever} of ${end} bytes are durable there`,
     );
   }
+}
+
+/**
+ * A retry, or the same content once more, may be answered with a record that was never acknowledged before: where its block
+ * was sealed without a member of the write set, and goes on in a configuration without it, the seal is complete when all of
+ * that configuration have it (decision 013). Nobody can give that seal up again, so those are all that have to have it.
+ */
+function isSealedWithout(story: BlockStory, end: number, sight: AckSight): boolean {
+  if (story.sealed === undefined || story.sealed.length < end) return false;
+  const has = (server: ServerId): boolean =>
+    story.progressOf(server).everLength >= end || sight.isUnsure(server, story);
+  // Not the first one, which is the write set: checkDurable judges that.
+  return [...story.configurations].some(
+    ({ members }) =>
+      members.length >= sight.minWrite &&
+      story.superblock.members.some(({ id }) => !members.includes(id)) &&
+      members.every(has),
+  );
 }
 
 /** What a name is like behind an operation. */

@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert';
 import { DropReason, encodeDropEntry, encodeDropLogHeader } from '../../common/format/drop-log.ts';
-import { NO_OP_ID, type Op, OpType } from '../../common/format/ops.ts';
+import { type Op, OpType } from '../../common/format/ops.ts';
 import { ALIAS_BIT, type Epoch, type ServerId, type Slot, type Version } from '../../common/ids.ts';
 import type { DropOrder } from '../../dataserver/block/store.ts';
 import { writeDurable } from '../../dataserver/durable-file.ts';
@@ -9,7 +9,7 @@ import { RecordingDisk } from '../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, OPS_PATH } from '../kit/replica-world.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
 import { ObservedWorld } from './observed-world.ts';
-import { BIG, breaks, flip, give, key } from './observer-rig.ts';
+import { BIG, breaks, configuration, flip, give, key } from './observer-rig.ts';
 
 const promise = async (path: string, value: object): Promise<Buffer> => {
   const disk = new RecordingDisk();
@@ -77,15 +77,7 @@ describe('observer: operations', (test) => {
 
   test('I1: a configuration of one is not enough', async (t) => {
     const observed = await ObservedWorld.open(t, [100], BIG);
-    const alone: Op = {
-      type: OpType.CFG,
-      version: { epoch: 1 as Epoch, n: 2 },
-      seq: 2,
-      atMs: 0,
-      opId: NO_OP_ID,
-      members: [1 as never],
-      opsPrimary: 1 as never,
-    };
+    const alone = configuration(2, [1]);
     await give(observed, alone, [0]);
     const op = mutation(OpType.DELETE, 0, { seq: 3, version: alone.version });
     await give(observed, op, [0]);
@@ -240,17 +232,7 @@ describe('observer: replicas that go', (test) => {
     const observed = await ObservedWorld.open(t, sizes, { ...BIG, replicas: 4 });
     await observed.world.seal();
     for (const slot of sizes.keys()) observed.ack(slot);
-    const members = [2, 3, 4] as ServerId[];
-    const next: Op = {
-      type: OpType.CFG,
-      version: NEXT,
-      seq: 2,
-      atMs: 0,
-      opId: NO_OP_ID,
-      members,
-      opsPrimary: members[0]!,
-    };
-    await give(observed, next, [1, 2, 3]);
+    await give(observed, configuration(NEXT.n, [2, 3, 4]), [1, 2, 3]);
     return observed;
   }
 

@@ -41,6 +41,17 @@ export async function give(observed: ObservedWorld, op: Op, replicas = [0, 1, 2]
   await observed.look();
 }
 
+/** The block goes on with these; its operation is the n-th of the log. */
+export const configuration = (n: number, members: readonly number[]): Op => ({
+  type: OpType.CFG,
+  version: { epoch: 1 as Epoch, n },
+  seq: n,
+  atMs: 0,
+  opId: NO_OP_ID,
+  members: members as never,
+  opsPrimary: members[0] as never,
+});
+
 /** Another byte in the first record's payload. */
 export const flip = (bytes: Buffer): void => {
   bytes[4096 + 90]! ^= 1;

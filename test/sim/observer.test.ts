@@ -7,7 +7,7 @@ import { raw, superblockOf } from '../kit/block-world.ts';
 import { BLOCK, BLOCK_PATH } from '../kit/replica-world.ts';
 import { describe } from '../kit/suite.ts';
 import { ObservedWorld } from './observed-world.ts';
-import { BIG, breaks, flip, key, SIZES, sealTo } from './observer-rig.ts';
+import { BIG, breaks, configuration, flip, give, key, SIZES, sealTo } from './observer-rig.ts';
 
 describe('observer: records', (test) => {
   test('what is right is right, from the first record to the seal and a restart', async (t) => {
@@ -37,6 +37,43 @@ describe('observer: records', (test) => {
       );
     await observed.look();
     await breaks('I1', /server 2: .*slot 1 of picture 1/, () => observed.ack(1));
+  });
+
+  test('I1: acknowledged behind a complete seal, by a configuration without the one that lacks it', async (t) => {
+    for (const first of ['seal', 'configuration'] as const) {
+      const observed = await ObservedWorld.open(t, [100], BIG);
+      const { world } = observed;
+      const batch = world.writer.batch([Buffer.from('x')]);
+      for (const i of [0, 2])
+        await world.replicas[i]!.store.appendRaw(
+          BLOCK,
+          7 as never,
+          batch.offset,
+          raw(batch),
+          world.writer.acked,
+        );
+      await observed.look();
+      const story = observed.observer.stories.get(BLOCK)!;
+      const seal = { length: story.length, slots: 2, digest: story.digestAt(story.length)! };
+      const isNotEnough = () => breaks('I1', /server 2: .*slot 1 of picture 1/, () => observed.ack(1));
+      if (first === 'seal') {
+        sealTo(observed, 1, { ...seal, complete: true });
+        await isNotEnough();
+        // One is not enough, and one that lacks it as well counts for nothing.
+        await give(observed, configuration(2, [1]), [0]);
+        await isNotEnough();
+        await give(observed, configuration(3, [1, 2]), [0]);
+        await isNotEnough();
+        await give(observed, configuration(4, [1, 3]), [0]);
+      } else {
+        await give(observed, configuration(2, [1, 3]), [0, 2]);
+        await isNotEnough();
+        sealTo(observed, 1, seal);
+        await isNotEnough();
+        sealTo(observed, 3, { ...seal, complete: true });
+      }
+      observed.ack(1);
+    }
   });
 
   test('I1: acknowledged, and durable nowhere; with another cookie; with other bytes', async (t) => {
