@@ -201,7 +201,7 @@ export class SealCoordinator {
     }
     // Sealed by an earlier turn, or by others, and gone since: if a replica turns up after all, its state says what is wanted.
     const isThere = map.facts(block) !== undefined;
-    if (task.known && !isThere && task.holders.length === 0) return;
+    if (task.known && !isThere) return;
     if (isThere) task.known = true;
     const { asked, members } = await this.#fenceAll(task, reign);
     const waitedMs = clock.monotonic() - task.firstAtMs;

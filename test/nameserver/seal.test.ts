@@ -552,6 +552,18 @@ describe('seal coordinator', (test) => {
     assert.is(world.sealer.waiting, 0);
   });
 
+  test('gone while it was tried again, and named by who ended its session: nobody waits for it either', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500, 3: 500 }, BlockState.RECOVERED);
+    world.down.add(3);
+    world.sealer.enqueue(B, 'io', [1, 2, 3] as ServerId[]);
+    await world.pass(100);
+    assert.is(world.sealer.waiting, 1);
+    world.map.forget(B);
+    await world.pass(20_000);
+    assert.is(world.sealer.waiting, 0);
+  });
+
   test('who leads again has not waited for anyone meanwhile', async () => {
     const world = new World();
     world.hold(B, { 1: 500, 2: 600, 3: 700 }, BlockState.RECOVERED);
