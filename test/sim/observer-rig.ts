@@ -10,7 +10,7 @@ import {
   type SealFacts,
 } from '../../common/format/ops.ts';
 import type { Epoch, FileId } from '../../common/ids.ts';
-import { BLOCK, OPS_PATH } from '../kit/replica-world.ts';
+import { BLOCK, BLOCK_PATH, OPS_PATH } from '../kit/replica-world.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import type { ObservedWorld } from './observed-world.ts';
 
@@ -56,6 +56,16 @@ export const configuration = (n: number, members: readonly number[]): Op => ({
 export const flip = (bytes: Buffer): void => {
   bytes[4096 + 90]! ^= 1;
 };
+
+/** A fault changes a byte of the block's file, as its server reads it too. */
+export async function damage(observed: ObservedWorld, server: number, position: number): Promise<void> {
+  observed.servers[server - 1]!.medium.damaged.add(BLOCK_PATH);
+  const file = await observed.world.replicas[server - 1]!.disk.open(BLOCK_PATH, 'write');
+  const byte = Buffer.alloc(1);
+  await file.read(byte, position);
+  await file.writeDurable([Buffer.from([byte[0]! ^ 1])], position);
+  await file.close();
+}
 
 /** A SEAL becomes durable in the log of a server, whoever may have written it. */
 export function sealTo(observed: ObservedWorld, server: number, seal: Omit<SealFacts, 'epoch'>): void {

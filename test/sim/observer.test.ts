@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import * as assert from 'uvu/assert';
+import { RECORD_HEADER_BYTES } from '../../common/format/record.ts';
 import { encodeSuperblock } from '../../common/format/superblock.ts';
 import type { Epoch } from '../../common/ids.ts';
 import { BlockState } from '../../common/wire/messages.ts';
@@ -7,7 +8,7 @@ import { raw, superblockOf } from '../kit/block-world.ts';
 import { BLOCK, BLOCK_PATH } from '../kit/replica-world.ts';
 import { describe } from '../kit/suite.ts';
 import { ObservedWorld } from './observed-world.ts';
-import { BIG, breaks, configuration, flip, give, key, SIZES, sealTo } from './observer-rig.ts';
+import { BIG, breaks, configuration, damage, flip, give, key, SIZES, sealTo } from './observer-rig.ts';
 
 describe('observer: records', (test) => {
   test('what is right is right, from the first record to the seal and a restart', async (t) => {
@@ -255,6 +256,29 @@ describe('observer: sessions', (test) => {
       if (!isThere) await breaks('I6', /server 1/, () => observed.look());
       else await observed.look();
       assert.is(story.slots, 2);
+    }
+  });
+
+  test('I6: only what verifies behind the damage in a file may be taken from there (seed 100968)', async (t) => {
+    for (const isSound of [true, false]) {
+      const observed = await ObservedWorld.open(t, [100], BIG);
+      const { world, observer } = observed;
+      const [first, second] = world.replicas;
+      // The primary alone has the last record, durably. A fault has damaged an earlier one of its file; or that one too.
+      await damage(observed, 2, 4096 + 90);
+      await observed.look();
+      const batch = world.writer.batch([Buffer.from('x')]);
+      const own = raw(batch);
+      await second!.store.appendRaw(BLOCK, 7 as never, batch.offset, own, world.writer.acked);
+      if (!isSound) await damage(observed, 2, batch.offset + RECORD_HEADER_BYTES);
+      await observed.look();
+      assert.is(observer.stories.get(BLOCK)!.slots, 1);
+
+      await first!.store.fence(BLOCK, 1 as Epoch);
+      await observed.look();
+      await first!.store.fill(BLOCK, batch.offset, own);
+      if (isSound) await observed.look();
+      else await breaks('I6', /server 1/, () => observed.look());
     }
   });
 
