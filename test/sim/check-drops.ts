@@ -1,8 +1,10 @@
 import { type DropEntry, DropReason, decodeDropLog } from '../../common/format/drop-log.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { sealInForce } from '../../common/format/ops.ts';
+import { type GenerationFacts, sealInForce } from '../../common/format/ops.ts';
 import type { BlockId } from '../../common/ids.ts';
-import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { PROVISIONAL_AFTER_MS, SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import type { Reign } from '../../common/wire/control.ts';
+import type { LiveMember } from '../../nameserver/members.ts';
 import type { BlockStory } from './block-story.ts';
 import type { AckSight } from './check-acks.ts';
 import { whyNotGeneration } from './generation-image.ts';
@@ -13,6 +15,18 @@ import type { Observer } from './observer.ts';
 const DROP_LOG = 'drop.log';
 const BLOCKS = 'blocks/';
 
+/** A leader counts on what a server has said for so long; an order may be under way for a moment more. */
+const BELIEVED_MS = PROVISIONAL_AFTER_MS + 500;
+
+/** A disk that a fault has taken away, or emptied. */
+interface Taken {
+  readonly atMs: number;
+  /** Of what was on it. */
+  readonly goodCopies: ReadonlySet<BlockId>;
+  /** By NameServer: the process on it that it had heard of last. */
+  readonly heardOf: ReadonlyMap<number, LiveMember | undefined>;
+}
+
 /** Replicas that go: only what enough others have, or what holds nothing. */
 export class DropLook {
   readonly #server: ObservedServer;
@@ -21,14 +35,14 @@ export class DropLook {
   /** Every entry that was in the log: one that a later one has followed stays in it. */
   readonly #seen = new Set<string>();
   /** The disk was another one, or earlier: a leader may not know it yet, and nobody can say what it lacks. */
-  #wasReplaced = false;
+  #taken: Taken | undefined;
 
   constructor(server: ObservedServer) {
     this.#server = server;
   }
 
   get wasReplaced(): boolean {
-    return this.#wasReplaced;
+    return this.#taken !== undefined;
   }
 
   /** @throws Violation I11 */
@@ -47,10 +61,35 @@ export class DropLook {
     return entry !== undefined && entry.reason !== DropReason.RETURNED;
   }
 
-  replaced(): void {
+  /** To be called before what is known of the mount is forgotten. */
+  replaced({ stories, sight, options: { now, nameservers = [] } }: Observer, mount: MountLook): void {
+    const { id } = this.#server;
+    const had = [...stories.values()].filter((story) =>
+      // What is committed was looked at when it was; by now it is not there.
+      isGoodCopy(mount, story, sight, () => mount.generations.has(story.block)),
+    );
+    this.#taken = {
+      atMs: now(),
+      goodCopies: new Set(had.map(({ block }) => block)),
+      heardOf: new Map(nameservers.map(({ id: nameserver, live }) => [nameserver, live?.members.get(id)])),
+    };
     // What an earlier disk had seen was judged by what was true when it was written, and is not once more.
     this.#entries.clear();
-    this.#wasReplaced = true;
+  }
+
+  /**
+   * A good copy was on the disk that was taken away, and its leader cannot know yet: that is too short a time ago, and it
+   * has heard of no process since. Nothing that it could ask would tell it what will be there in the next moment.
+   */
+  isBelieved(
+    block: BlockId,
+    { nameserver }: Reign,
+    { options: { now, nameservers = [] } }: Observer,
+  ): boolean {
+    const taken = this.#taken;
+    if (taken?.goodCopies.has(block) !== true || now() - taken.atMs > BELIEVED_MS) return false;
+    const known = nameservers.find(({ id }) => id === nameserver)?.live?.members.get(this.#server.id);
+    return known !== undefined && known === taken.heardOf.get(nameserver);
   }
 
   #readLog(observer: Observer): void {
@@ -78,15 +117,17 @@ export class DropLook {
         throw new Violation('I11', where, 'retired as empty, and a name in it was acknowledged');
       return;
     }
+    // Higher promises wait for what is done under this one: it is still that of the leader who ordered it.
+    const { reign } = observer.mounts.get(this.#server.id)!.promises;
     const good = [...observer.mounts.values()].filter(
-      (mount) => mount.server.id !== this.#server.id && isGoodCopy(mount, story, observer.sight),
+      (mount) =>
+        mount.server.id !== this.#server.id &&
+        (isGoodCopy(mount, story, observer.sight) || mount.drops.isBelieved(block, reign, observer)),
     );
     const wanted = superblock.targetReplicas;
     const domains = domainsOf(good);
     if (domains < wanted)
       throw new Violation('I11', where, `dropped, and ${domains} domains have good copies, not ${wanted}`);
-    // Higher promises wait for what is done under this one: it is still that of the leader who ordered it.
-    const { reign } = observer.mounts.get(this.#server.id)!.promises;
     const counted = domainsOf(good.filter(({ promises }) => promises.hasPromised(reign)));
     if (counted < wanted)
       throw new Violation(
@@ -121,7 +162,12 @@ const domainsOf = (mounts: readonly MountLook[]): number =>
   new Set(mounts.map(({ server }) => server.domain)).size;
 
 /** Sealed, and with everything that the seal says. Damage that was done on purpose nobody can know of. */
-function isGoodCopy(mount: MountLook, story: BlockStory, sight: AckSight): boolean {
+function isGoodCopy(
+  mount: MountLook,
+  story: BlockStory,
+  sight: AckSight,
+  isGeneration = (facts: GenerationFacts): boolean => whyNotGeneration(mount, story, facts) === undefined,
+): boolean {
   const { medium, id } = mount.server;
   const { block } = story;
   if (mount.drops.isDropped(block)) return false;
@@ -133,9 +179,7 @@ function isGoodCopy(mount: MountLook, story: BlockStory, sight: AckSight): boole
   if (isUnsure) return (mount.files.get(block)?.size ?? 0) > 0;
   if (seal === undefined || !(mount.files.get(block)?.has(generation?.generation ?? 0) ?? false))
     return false;
-  return generation === undefined
-    ? story.progressOf(id).length >= seal.length
-    : whyNotGeneration(mount, story, generation) === undefined;
+  return generation === undefined ? story.progressOf(id).length >= seal.length : isGeneration(generation);
 }
 
 const textOf = ({ block, generation, version, reason, atMs }: DropEntry): string =>

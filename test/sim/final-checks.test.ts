@@ -49,7 +49,7 @@ class Rested {
     this.scheduler = cluster.scheduler;
     const { minWrite, replicas } = cluster.plan;
     const { dataservers: servers, nameservers } = cluster;
-    this.observer = new Observer({ servers, nameservers, minWrite });
+    this.observer = new Observer({ servers, nameservers, minWrite, now: () => this.scheduler.now });
     this.scheduler.afterEvent = () => this.observer.step();
     this.load = new SimLoad(cluster, {
       acked: ({ name, key, sha1 }, payload) => this.observer.acked(name, { key, sha1, payload }),

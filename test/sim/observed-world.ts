@@ -1,4 +1,5 @@
 import type { ServerId } from '../../common/ids.ts';
+import type { LiveMember } from '../../nameserver/members.ts';
 import type { WorldOptions } from '../kit/block-world.ts';
 import type { RecordingDisk } from '../kit/recording-disk.ts';
 import { ReplicaWorld } from '../kit/replica-world.ts';
@@ -62,16 +63,37 @@ export class ViewedServer implements ObservedServer {
   }
 }
 
+/** The members of a NameServer that knows one process of each server. */
+class HeardOf {
+  readonly known: ServerId[] = [];
+  readonly #processes = new Map<ServerId, LiveMember>();
+
+  get(server: ServerId): LiveMember | undefined {
+    return this.#processes.get(server);
+  }
+
+  /** A process of the server registers. */
+  registers(server: ServerId): void {
+    this.#processes.set(server, {} as LiveMember);
+  }
+}
+
 /** Real stores with the replicas of one block, and the observer that sees their disks. */
 export class ObservedWorld {
   readonly world: ReplicaWorld;
   readonly servers: readonly ViewedServer[];
   readonly observer: Observer;
+  /** Leads in all reigns; only what tests say that it has heard of. */
+  readonly nameserver = { id: 0, live: { members: new HeardOf() } };
+  nowMs = 0;
 
   private constructor(world: ReplicaWorld) {
     this.world = world;
     this.servers = world.replicas.map((_, i) => new ViewedServer(i + 1));
-    this.observer = new Observer({ servers: this.servers, minWrite: 2 });
+    this.observer = new Observer({
+      ...{ servers: this.servers, nameservers: [this.nameserver], minWrite: 2 },
+      now: () => this.nowMs,
+    });
   }
 
   static async open(

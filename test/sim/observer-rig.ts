@@ -10,6 +10,8 @@ import {
   type SealFacts,
 } from '../../common/format/ops.ts';
 import type { Epoch, FileId } from '../../common/ids.ts';
+import { writeDurable } from '../../dataserver/durable-file.ts';
+import { RecordingDisk } from '../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, OPS_PATH } from '../kit/replica-world.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import type { ObservedWorld } from './observed-world.ts';
@@ -80,3 +82,13 @@ export function sealTo(observed: ObservedWorld, server: number, seal: Omit<SealF
 }
 
 export const key = (fileId: number) => ({ block: BLOCK, fileId: fileId as FileId, cookie: 0 as never });
+
+/** A file of a mount as its server writes it. */
+export const promise = async (path: string, value: object): Promise<Buffer> => {
+  const disk = new RecordingDisk();
+  await writeDurable(disk, path, value);
+  return disk.readFile(path);
+};
+
+export const reign = (epoch: number) =>
+  promise('promise.tfs', { reign: { epoch, nameserver: 0 }, members: [], removed: [] });

@@ -19,6 +19,8 @@ export interface ObserverOptions {
   readonly servers: readonly ObservedServer[];
   readonly nameservers?: readonly ObservedNameServer[];
   readonly minWrite: number;
+  /** True time, in ms. */
+  readonly now: () => number;
   /** Bugs that are planted in the DataServers. */
   readonly faults?: Faults;
 }
@@ -37,13 +39,13 @@ export class Observer {
   readonly sight: AckSight;
   /** Names that were given out, with the SHA-1, in hex, of what for. */
   readonly names = new Map<string, string>();
-  readonly #options: ObserverOptions;
+  readonly options: ObserverOptions;
   #isDirty = false;
   /** What new records say to be durable on all members. */
   readonly #claims: { readonly story: BlockStory; readonly length: number }[] = [];
 
   constructor(options: ObserverOptions) {
-    this.#options = options;
+    this.options = options;
     this.sight = {
       minWrite: options.minWrite,
       isUnsure: (server, { block }) =>
@@ -90,7 +92,7 @@ export class Observer {
       for (const mount of this.mounts.values()) this.#lookAtRest(mount);
     }
     for (const { live } of this.mounts.values()) live.step();
-    for (const { live } of this.#options.nameservers ?? [])
+    for (const { live } of this.options.nameservers ?? [])
       if (live !== undefined)
         for (const [id, { promises }] of this.mounts) promises.shown(live.members.get(id)?.promise);
   }
@@ -101,6 +103,7 @@ export class Observer {
    */
   replaced(server: ServerId): void {
     const mount = this.mounts.get(server)!;
+    mount.drops.replaced(this, mount);
     mount.files.clear();
     mount.logs.clear();
     mount.generations.clear();
@@ -112,7 +115,6 @@ export class Observer {
     mount.doomed = mount.server.live?.store;
     mount.promises.replaced(mount.doomed !== undefined);
     mount.live.replaced();
-    mount.drops.replaced();
     mount.dirty.clear();
     this.#attach(mount.server, mount.dirty);
   }
@@ -225,7 +227,7 @@ export class Observer {
         `it is generation ${superblock.generation} of block ${superblock.block}`,
       );
     if (known === undefined) {
-      const story = new BlockStory(superblock, this.#options.faults);
+      const story = new BlockStory(superblock, this.options.faults);
       this.stories.set(block, story);
       story.noteHead(generation, bytes);
       for (const { doomed, lost } of this.mounts.values()) if (doomed !== undefined) lost.add(block);

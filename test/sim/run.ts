@@ -114,6 +114,7 @@ class Run {
       servers: cluster.dataservers,
       nameservers: cluster.nameservers,
       minWrite: plan.minWrite,
+      now: () => scheduler.now,
       ...(options.bug === undefined ? {} : { faults: dataServerFaults(options.bug) }),
     });
     scheduler.afterEvent = () => observer.step();
