@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError, TfsError } from '../../common/errors.ts';
+import { TfsError } from '../../common/errors.ts';
 import { encodeSuperblock } from '../../common/format/superblock.ts';
 import { type BlockId, epochOf, incarnationOf } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
@@ -21,6 +21,7 @@ import {
   VERSION,
   Writer,
 } from '../kit/block-world.ts';
+import { codeOf } from '../kit/code-of.ts';
 import { FaultyDisk } from '../kit/faulty-disk.ts';
 import { turns } from '../kit/memory-net.ts';
 import { RecordingDisk } from '../kit/recording-disk.ts';
@@ -28,15 +29,6 @@ import { describe, type TestContext } from '../kit/suite.ts';
 
 const BLOCK = 65_537 as BlockId;
 const REIGN = { epoch: epochOf(1), nameserver: 0 };
-
-async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error !== undefined && !isTfsError(error)) throw error;
-  return isTfsError(error) ? error.code : undefined;
-}
 
 class World {
   readonly disk: FaultyDisk;

@@ -1,23 +1,14 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import type { Epoch, FileId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealInfo, SealOrder } from '../../../dataserver/block/store.ts';
+import { codeOf } from '../../kit/code-of.ts';
 import type { RecordingDisk } from '../../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, IDX_PATH, ReplicaWorld, SEAL_EPOCH } from '../../kit/replica-world.ts';
 import { describe } from '../../kit/suite.ts';
 
 const ALL = { offset: 0, length: 0xffff_ffff };
 const SIZES = [300, 500, 40, 700, 120, 900];
-
-async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error !== undefined && !isTfsError(error)) throw error;
-  return isTfsError(error) ? error.code : undefined;
-}
 
 const orderOf = (world: ReplicaWorld, change: Partial<SealOrder> = {}): SealOrder => ({
   length: world.writer.offset,

@@ -1,10 +1,10 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import { OpType } from '../../../common/format/ops.ts';
 import type { FileId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../../common/wire/messages.ts';
 import { tableDigest } from '../../../common/wire/table-digest.ts';
 import { mutation } from '../../kit/block-world.ts';
+import { codeOf } from '../../kit/code-of.ts';
 import type { RecordingDisk } from '../../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, OPS_PATH, ReplicaWorld, SEAL_EPOCH } from '../../kit/replica-world.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
@@ -12,15 +12,6 @@ import { describe, type TestContext } from '../../kit/suite.ts';
 const ALL = { offset: 0, length: 0xffff_ffff };
 const SIZES = [300, 500, 40];
 const UNUSABLE = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
-
-async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error !== undefined && !isTfsError(error)) throw error;
-  return isTfsError(error) ? error.code : undefined;
-}
 
 /** The only replica of a block, under a process at whose start the disk failed to read that file. */
 async function unread(t: TestContext, path: string, { seal = true } = {}): Promise<ReplicaWorld> {

@@ -1,26 +1,17 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import { OpType } from '../../../common/format/ops.ts';
 import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
 import { tune, untune } from '../../../common/tunables.ts';
 import { BlockState, NameFlag } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealOrder } from '../../../dataserver/block/store.ts';
 import { CONFIGURATION, mutation, openStore, raw, superblockOf } from '../../kit/block-world.ts';
+import { codeOf } from '../../kit/code-of.ts';
 import type { RecordingDisk } from '../../kit/recording-disk.ts';
 import { BLOCK, BLOCK_PATH, IDX_PATH, OPS_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
 
 const ALL = { offset: 0, length: 0xffff_ffff };
 const SIZES = [300, 500, 40];
-
-async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error !== undefined && !isTfsError(error)) throw error;
-  return isTfsError(error) ? error.code : undefined;
-}
 
 const at = (
   world: ReplicaWorld,

@@ -1,5 +1,4 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
 import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
 import type { BlockStore } from '../../../dataserver/block/store.ts';
@@ -12,6 +11,7 @@ import {
   type WorldOptions,
   Writer,
 } from '../../kit/block-world.ts';
+import { codeOf } from '../../kit/code-of.ts';
 import { RecordingDisk } from '../../kit/recording-disk.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
 
@@ -62,15 +62,6 @@ async function restarted(
   const store = await openStore(disk);
   t.defer(() => store.close());
   return { disk, store };
-}
-
-async function codeOf(work: Promise<unknown>): Promise<ErrorCode | undefined> {
-  const error = await work.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  if (error !== undefined && !isTfsError(error)) throw error;
-  return isTfsError(error) ? error.code : undefined;
 }
 
 const BATCHES = [[100, 200], [300], [50, 60, 70], [500]];
