@@ -4,7 +4,7 @@ import type { DataServer } from '../../dataserver/dataserver.ts';
 import type { NameServer } from '../../nameserver/nameserver.ts';
 import { describeEntry } from '../kit/cluster-probe.ts';
 import { areAlike, isEmpty, type Replica } from '../kit/replicas-alike.ts';
-import { lostBlocks, type Survivors } from './lost-blocks.ts';
+import { isDamagedAt, lostBlocks, type Survivors } from './lost-blocks.ts';
 import type { ObservedServer } from './observed.ts';
 
 /** A cluster whose faults are over. */
@@ -55,10 +55,6 @@ function whyNotLed({ servers, nameservers }: HealedCluster): string | undefined 
   return view.isComplete() ? undefined : view.gap;
 }
 
-/** Whether a fault has damaged any file of the block there, so that it may never read again. */
-export const isDamagedAt = ({ medium }: HealedCluster['servers'][number], block: BlockId): boolean =>
-  medium.durablePaths().some((path) => path.startsWith(`blocks/${block}.`) && medium.damaged.has(path));
-
 function whyNotAlike(cluster: HealedCluster): string | undefined {
   const { servers, replicas } = cluster;
   const byBlock = new Map<number, Replica[]>();
@@ -72,7 +68,8 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
     }
   }
   const domains = new Set(servers.map(({ domain }) => domain)).size;
-  for (const group of byBlock.values()) {
+  const lost = new Set(lostBlocks(leaderOf(cluster)!.map, cluster));
+  for (const [block, group] of byBlock) {
     // It holds nothing, and goes replica by replica.
     if (group.every(({ entry }) => isEmpty(entry))) continue;
     if (group.every(({ entry }) => (entry.flags & BlockFlag.QUARANTINED) !== 0)) {
@@ -82,6 +79,7 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
       if (unread === undefined) continue;
       return `server ${unread.server} has yet to look again, on a disk that is well: ${describeEntry(unread.entry)}`;
     }
+    if (lost.has(block as BlockId)) continue;
     const { entry } = group[0]!;
     const wanted = Math.min(entry.targetReplicas, replicas, domains);
     const isShort = entry.state === BlockState.SEALED && group.length < wanted;

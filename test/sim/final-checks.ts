@@ -14,8 +14,8 @@ import {
   type ViolationKind,
 } from '../kit/history-checker.ts';
 import { checkMount } from './check-mount.ts';
-import { type HealedCluster, isDamagedAt, leaderOf, whyNotConverged } from './converged.ts';
-import { checkLostBlocks, lostBlocks } from './lost-blocks.ts';
+import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
+import { checkLostBlocks, isDamagedAt, lostBlocks } from './lost-blocks.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import type { Observer } from './observer.ts';
 

@@ -8,12 +8,20 @@ import { Violation } from './observed.ts';
 /** Who is left, and who is not. */
 export interface Survivors {
   /** All that serve. */
-  readonly servers: readonly { readonly id: ServerId }[];
+  readonly servers: readonly {
+    readonly id: ServerId;
+    readonly medium?: { durablePaths(): readonly string[]; readonly damaged: { has(path: string): boolean } };
+  }[];
   /** Taken out by an operator who was told that blocks may be lost with it, and forced it. */
   readonly forced?: ReadonlySet<ServerId>;
   /** Reads a picture as clients do. */
   readonly read?: (key: PictureKey) => Promise<unknown>;
 }
+
+/** Whether a fault has damaged any file of the block there, so that it may never read again. */
+export const isDamagedAt = ({ medium }: Survivors['servers'][number], block: BlockId): boolean =>
+  medium?.durablePaths().some((path) => path.startsWith(`blocks/${block}.`) && medium.damaged.has(path)) ===
+  true;
 
 /**
  * Blocks that a server may have had that was removed by force, and nobody else has: every other member is there and says
@@ -24,6 +32,9 @@ export interface Survivors {
  * A block of which all that is left is quarantined, on a disk that cannot read its log any more, waits like that, too:
  * there is nothing to make it whole from, and a person has to look at it. Where the disk only failed for a while the server
  * looks again, and nothing is at rest until it has (converged.ts).
+ *
+ * So does one that was never sealed and came to be on one disk alone, where a sector of it never reads: nobody can say how
+ * far its records go, and nobody else has any. With two copies nothing in it can have been acknowledged.
  */
 export function lostBlocks(
   map: Pick<BlockMap, 'unsettled' | 'facts'>,
@@ -35,8 +46,12 @@ export function lostBlocks(
     const held = replicas.filter(({ state }) => state !== 0);
     if (held.length > 0 && held.every(({ readable }) => !readable))
       return replicas.every(({ server }) => alive.has(server));
+    if (whole !== Whole.UNSEALED) return false;
+    if (held.length === 1 && replicas.every(({ server }) => alive.has(server))) {
+      const holder = servers.find(({ id }) => id === held[0]!.server)!;
+      return isDamagedAt(holder, block);
+    }
     return (
-      whole === Whole.UNSEALED &&
       replicas.some(({ server }) => forced.has(server)) &&
       replicas.every(({ server, state }) => state === 0 && (forced.has(server) || alive.has(server)))
     );
