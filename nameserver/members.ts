@@ -84,7 +84,7 @@ const NO_COUNTS = { openBlocks: 0, blocks: 0, files: 0, aliases: 0, lostRecords:
 const NOTHING_OVERDUE: LiveMember['overdue'] = new Map();
 const NO_SPACE = { totalBytes: 0, freeBytes: 0, usedBytes: 0 };
 /** In seconds of service: what a NameServer may forget of it where the DataServer dies before the NameServer starts again. */
-const DISK_AGE_KEPT_EVERY = 60;
+const DISK_AGE_KEPT_EVERY = 5;
 /** Says "nowhere" on the wire, where an address needs a port. */
 const NOWHERE: HostPort = { host: 'unknown', port: 1 };
 
@@ -114,6 +114,7 @@ export class Members {
   readonly #openedAtMs: number;
   readonly #confirmedAtMs = new Map<ServerId, number>();
   #writing: Promise<unknown> = Promise.resolve();
+  #isKeepingAges = false;
 
   private constructor(
     deps: MembersDeps,
@@ -203,7 +204,7 @@ export class Members {
         });
       } catch (error) {
         // It may come again after a restart of this process, to be refused again.
-        await this.#keepAge(server);
+        await this.#keepAges();
         throw error;
       }
       const nonces = withNonce(before?.nonces, register.nonce, this.#random.bytes(4));
@@ -507,21 +508,31 @@ export class Members {
     };
   }
 
-  /** A heartbeat told how long its disk was in service. Kept durably when that has become much longer. */
+  /** A heartbeat told how long its disk was in service. Kept durably when that has become longer. */
   heardAge(live: LiveMember, diskAge: number): void {
     if (diskAge <= (live.diskAge ?? 0)) return;
     live.diskAge = diskAge;
-    const { id } = live.record;
-    if (diskAge - (this.#records.get(id)?.diskAge ?? 0) < DISK_AGE_KEPT_EVERY) return;
+    const kept = this.#records.get(live.record.id)?.diskAge ?? 0;
+    if (this.#isKeepingAges || diskAge - kept < DISK_AGE_KEPT_EVERY) return;
+    this.#isKeepingAges = true;
     // What could not be kept is tried again at the next.
-    this.#serially(() => this.#keepAge(id)).catch(() => undefined);
+    this.#serially(() => this.#keepAges())
+      .catch(() => undefined)
+      .finally(() => {
+        this.#isKeepingAges = false;
+      });
   }
 
-  async #keepAge(server: ServerId): Promise<void> {
-    const record = this.#withAge(server);
-    if (record === undefined || record.diskAge === this.#records.get(server)?.diskAge) return;
-    await this.#store.write(memberKey(server), record, `the age of the disk of server ${server}`);
-    this.#records.set(server, record);
+  /** Those of all servers at once, so that one sync in so many seconds is enough for any number of them. */
+  async #keepAges(): Promise<void> {
+    const older = [...this.#records.values()].flatMap((kept) => {
+      const record = this.#withAge(kept.id)!;
+      return record.diskAge === kept.diskAge ? [] : [record];
+    });
+    if (older.length === 0) return;
+    const facts = older.map((record) => [memberKey(record.id), record] as const);
+    await this.#store.writeAll(facts, 'the ages of the disks');
+    for (const record of older) this.#records.set(record.id, record);
   }
 
   /** What is known of it durably, with the age that its last heartbeat told. */

@@ -32,9 +32,15 @@ export class NameStore {
   }
 
   /** Resolves when durable. @throws TfsError IO, DISK_FULL that say what could not be kept */
-  async write(key: Buffer, value: object, what: string): Promise<void> {
+  write(key: Buffer, value: object, what: string): Promise<void> {
+    return this.writeAll([[key, value]], what);
+  }
+
+  /** All of them or none, with one sync. As {@link write}. */
+  async writeAll(facts: readonly (readonly [key: Buffer, value: object])[], what: string): Promise<void> {
     try {
-      await this.kv.batch([{ type: 'put', key, value: encode(value) }], { sync: true });
+      const operations = facts.map(([key, value]) => ({ type: 'put' as const, key, value: encode(value) }));
+      await this.kv.batch(operations, { sync: true });
     } catch (cause) {
       const code = cause instanceof TfsError ? cause.code : 'IO';
       throw new TfsError(code, `the NameServer could not keep ${what}: ${(cause as Error).message}`, {

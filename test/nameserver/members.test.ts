@@ -157,17 +157,19 @@ describe('members', (test) => {
     assert.match(await world.refusal(start(6, 19)), /20 s/);
   });
 
-  test('the age of a disk is durable a minute after it was told', async () => {
+  test('the ages of all disks are durable when one of them has become five seconds older', async () => {
     const world = new World();
     await world.open();
     await world.join(1, registerOf(1, { diskAge: 10 }));
-    world.members.heardAge(world.members.get(serverId(1))!, 100);
+    await world.join(2, registerOf(2, { diskAge: 10 }));
+    world.members.heardAge(world.members.get(serverId(2))!, 14);
+    world.members.heardAge(world.members.get(serverId(1))!, 15);
     await world.members.learn(servers(9));
     await world.open();
-    assert.match(
-      await world.refusal(registerOf(1, { incarnation: 2, pid: 2, diskAge: 99 })),
-      /100 s were seen/,
-    );
+    const next = { incarnation: 2, pid: 2 };
+    assert.match(await world.refusal(registerOf(1, { ...next, diskAge: 14 })), /15 s were seen/);
+    assert.match(await world.refusal(registerOf(2, { ...next, diskAge: 13 })), /14 s were seen/);
+    await world.members.register(registerOf(2, { ...next, diskAge: 14 }), UUID);
   });
 
   test('nothing is registered that could not be stored', async () => {
