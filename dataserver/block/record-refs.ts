@@ -20,8 +20,10 @@ export async function sha1sOf(context: StoreContext, block: Block, index: Loaded
   return sha1s;
 }
 
-export function* recordRefs(index: LoadedIndex, sha1s: Buffer): Generator<RecordRef> {
+/** @param end behind it records are left out */
+export function* recordRefs(index: LoadedIndex, sha1s: Buffer, end: number): Generator<RecordRef> {
   for (let slot = 0; slot < index.count; slot++) {
+    if (index.offsetOf(slot) + index.spanOf(slot) > end) continue;
     const flags = slotFlags(index.words[slot]!);
     if ((flags & (NameFlag.PURGED | NameFlag.LOST)) !== 0) continue;
     const sha1 = sha1s.subarray(slot * SHA1_BYTES, (slot + 1) * SHA1_BYTES);

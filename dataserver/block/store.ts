@@ -674,14 +674,19 @@ export class BlockStore {
     }
   }
 
-  /** What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. */
+  /**
+   * What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. Where the
+   * disk did not take again what a killed process had left, its last records may be in the kernel's memory alone, and gone
+   * with the next start: an entry must not lead to those that nobody knows to be anywhere.
+   */
   async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
     const held = this.#of(block);
     const [index, sha1s] = await this.#cache.use(
       held,
       async (loaded) => [loaded, await sha1sOf(this.#context, held, loaded)] as const,
     );
-    yield* recordRefs(index, sha1s);
+    const isDurable = held.tail?.durable ?? true;
+    yield* recordRefs(index, sha1s, isDurable ? index.length : held.provenLength);
   }
 
   /**

@@ -3,7 +3,7 @@ import { OpType } from '../../../common/format/ops.ts';
 import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
 import { NameFlag } from '../../../common/wire/messages.ts';
 import type { FaultName } from '../../../dataserver/block/faults.ts';
-import { CONFIGURATION, openStore, superblockOf, Writer } from '../../kit/block-world.ts';
+import { CONFIGURATION, openStore, put, superblockOf, Writer } from '../../kit/block-world.ts';
 import { RecordingDisk } from '../../kit/recording-disk.ts';
 import { describe } from '../../kit/suite.ts';
 
@@ -90,6 +90,34 @@ describe('what a killed process had written and not synced', (test) => {
     const after = await openStore(disk.crashPoint().image(() => false));
     await after.recover(ID);
     assert.is(await after.check(ID, 0 as FileId), NameFlag.DELETED);
+  });
+
+  test('is nothing that the SHA-1 index may lead to, where the disk does not take it again', async () => {
+    const disk = new RecordingDisk();
+    const store = await openStore(disk);
+    const writer = new Writer(superblockOf(ID));
+    await store.create(writer.superblock, CONFIGURATION);
+    await put(store, writer, [Buffer.alloc(700, 1)]);
+    const failure = { code: 'IO', kinds: ['sync'], nth: 1 } as const;
+    disk.failure = { ...failure };
+    assert.ok(
+      await put(store, writer, [Buffer.alloc(900, 2)]).then(
+        () => false,
+        () => true,
+      ),
+    );
+    const slotsOnceMore = async (plan: typeof failure | undefined) => {
+      disk.failure = undefined;
+      const again = await openStore(disk);
+      if (plan !== undefined) disk.failure = { ...plan };
+      await again.recover(ID);
+      assert.is(again.info(ID)!.slots, 2, 'the page cache still shows it');
+      const slots: number[] = [];
+      for await (const { slot } of again.indexEntries(ID)) slots.push(slot);
+      return slots;
+    };
+    assert.equal(await slotsOnceMore(failure), [0], 'its header says that the one before it is durable');
+    assert.equal(await slotsOnceMore(undefined), [0, 1], 'written once more');
   });
 
   test('planted bug: trusting the page cache is caught by both', async () => {
