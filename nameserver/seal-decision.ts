@@ -207,7 +207,9 @@ function markDecision(facts: {
 
 function contradicts(reply: FenceReply, adopted: SealFact | undefined): boolean {
   if (adopted === undefined) return false;
-  const isWhole = reply.digest !== undefined && reply.validLength === adopted.length;
+  // One that was sealed with records lost, before somebody turned up who was sealed with all of them, lacks some and denies none.
+  const isWhole =
+    reply.digest !== undefined && reply.validLength === adopted.length && reply.holes.length === 0;
   return reply.provenLength > adopted.length || (isWhole && reply.digest !== adopted.digest);
 }
 

@@ -268,6 +268,16 @@ describe('seal decision', (test) => {
     assert.equal([some.digest, some.sealed, some.holders], [undefined, [], servers(2, 1)]);
   });
 
+  test('who was sealed with records lost takes the SEAL of one that was sealed with them', () => {
+    const lossy = { ...sealOf(500, 8), digest: digestOf(500, 1), lost: 1 };
+    const gaveUp = reply(500, { seal: lossy, digest: lossy.digest, holes: [{ start: 200, end: 300 }] });
+    const seal = sealOf(500, 4);
+    const decision = decide([gaveUp, reply(500, { seal }), reply(500, { seal })]) as Sealed;
+    assert.equal([decision.digest, decision.epoch, decision.lost], [seal.digest, seal.epoch, 0]);
+    assert.equal([decision.contradicting, decision.alarms], [[], []]);
+    assert.equal([decision.sealed, decision.holders], [servers(2, 3), servers(2, 3, 1)]);
+  });
+
   test('records may be sealed as lost only when nobody is left who might have them', () => {
     const damaged = reply(500, { holes: [{ start: 200, end: 300 }] });
     const { patienceMs, deadMs } = SEAL_TIMES;
