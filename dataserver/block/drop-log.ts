@@ -17,6 +17,9 @@ import type { StoreContext } from './context.ts';
 
 const PATH = 'drop.log';
 const TEMPORARY = `${PATH}.tmp`;
+/** How often a disk that fails to read it is asked again at a start, once a second, before the log is given up. */
+const READ_AGAIN = 10;
+const READ_AGAIN_MS = 1000;
 
 export interface DropLogParts {
   readonly context: StoreContext;
@@ -171,13 +174,13 @@ export class DropLog {
     const { context } = this.#parts;
     // Of a process that was killed while it made another one; never renamed, so nothing depends on it.
     await context.discard(TEMPORARY);
-    let bytes: Buffer;
+    let bytes: Buffer | undefined;
     try {
-      bytes = await context.disk.readFile(PATH);
+      bytes = await this.#read();
     } catch (error) {
-      if (isTfsError(error, 'NOT_FOUND')) return;
       return this.#setAside(toTfsError(error).message);
     }
+    if (bytes === undefined) return;
     const contents = decodeDropLog(bytes);
     if (!contents.ok || contents.value.clusterUuid !== context.clusterUuid) {
       const why = contents.ok ? `of cluster ${contents.value.clusterUuid}` : contents.why;
@@ -193,6 +196,21 @@ export class DropLog {
     }
     this.#length = goodLength;
     await this.#settle(bytes);
+  }
+
+  /** A disk may fail for a moment: without the log, all that was let go of might be taken in again by an order of before. */
+  async #read(): Promise<Buffer | undefined> {
+    const { disk, clock, log } = this.#parts.context;
+    for (let again = 0; ; again++) {
+      try {
+        return await disk.readFile(PATH);
+      } catch (error) {
+        if (isTfsError(error, 'NOT_FOUND')) return undefined;
+        if (again === READ_AGAIN || !isTfsError(error, 'IO')) throw error;
+        if (again === 0) log.warn({ path: PATH, reason: error.message }, 'cannot be read; trying again');
+      }
+      await clock.sleep(READ_AGAIN_MS);
+    }
   }
 
   /**

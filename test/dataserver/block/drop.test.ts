@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
+import { type ErrorCode, isTfsError, TfsError } from '../../../common/errors.ts';
 import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { BlockId, FileId, ServerId, Version } from '../../../common/ids.ts';
 import { BlockState } from '../../../common/wire/messages.ts';
@@ -240,6 +240,32 @@ describe('a replica is let go of', (test) => {
     await world.restart(0, (disk) => disk.corrupt('drop.log', (bytes) => void bytes.fill(7, 0, 8)));
     const { store, disk } = world.replicas[0]!;
     assert.equal([...store.blocks], [BLOCK + 1]);
+    assert.is((await disk.list('surplus')).length, 1);
+  });
+});
+
+describe('a drop log that the disk fails to read', (test) => {
+  const startWith = async (t: TestContext, failures: number): Promise<ReplicaWorld> => {
+    const world = await leftOut(t);
+    await world.replicas[0]!.store.drop(orderOf());
+    await world.restart(0, (disk) => {
+      const readFile = disk.readFile.bind(disk);
+      let left = failures;
+      disk.readFile = (path) =>
+        path === 'drop.log' && left-- > 0 ? Promise.reject(new TfsError('IO', 'EIO')) : readFile(path);
+    });
+    return world;
+  };
+
+  test('for some seconds: nothing that was dropped is forgotten', async (t) => {
+    const { store, disk } = (await startWith(t, 9)).replicas[0]!;
+    assert.equal([...store.dropped], [BLOCK]);
+    assert.equal(await disk.list('surplus'), []);
+  });
+
+  test('for longer: it is set aside, and the disk serves', async (t) => {
+    const { store, disk } = (await startWith(t, Number.POSITIVE_INFINITY)).replicas[0]!;
+    assert.equal([...store.dropped], []);
     assert.is((await disk.list('surplus')).length, 1);
   });
 });
