@@ -1,9 +1,11 @@
 import { assert } from '../common/errors.ts';
-import type { BlockId, ServerId, Version } from '../common/ids.ts';
+import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import { tunable } from '../common/tunables.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
 import { type BlockFacts, factsOf, isGood, locateIn, type Whereabouts } from './block-facts.ts';
 import { BlockPage, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
+import { type OlderConfiguration, OlderConfigurations } from './older-configurations.ts';
 import {
   generationsBehind,
   isStale,
@@ -67,6 +69,15 @@ export class BlockMap {
   readonly #sealedAt = new Map<BlockId, Map<ServerId, number>>();
   /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
   readonly #stale = new Map<ServerId, Set<BlockId>>();
+  readonly #older = new OlderConfigurations();
+  /** Servers that are gone for good. */
+  readonly #lost = new Set<ServerId>();
+  readonly #minWrite: number;
+
+  /** @param minWrite servers that everything acknowledged is on, at least */
+  constructor({ minWrite = 1 }: { readonly minWrite?: number } = {}) {
+    this.#minWrite = minWrite;
+  }
 
   has(block: BlockId): boolean {
     return this.#pages[pageOf(block)]?.has(rowOf(block)) ?? false;
@@ -101,6 +112,7 @@ export class BlockMap {
     // Who cannot read its superblock can only guess how many copies there are to be: it counts while nobody has said.
     const isGuess = (entry.flags & BlockFlag.QUARANTINED) !== 0 && !isNew;
     const targetReplicas = isGuess ? page.target(row) : entry.targetReplicas;
+    const superseded = versionOrder > 0 && !isNew ? configurationOf(page, row) : undefined;
     if (versionOrder > 0) this.#configure(page, row, { ...entry, targetReplicas });
     else if (page.target(row) !== targetReplicas) {
       page.setTarget(row, targetReplicas);
@@ -115,8 +127,13 @@ export class BlockMap {
     word &= ~Replica.UNCONFIRMED;
     // Operations are compared within one configuration: across two the numbers say nothing.
     const opsOrder = versionOrder === 0 ? entry.seq - page.seq[row]! : versionOrder;
-    if (versionOrder < 0) word |= Replica.STALE;
-    else word &= ~Replica.STALE;
+    if (versionOrder < 0) {
+      word |= Replica.STALE;
+      this.#older.note(block, server, entry);
+    } else {
+      word &= ~Replica.STALE;
+      this.#older.forget(block, server);
+    }
     if (versionOrder === 0 && opsOrder < 0) word |= Replica.BEHIND;
     else word &= ~Replica.BEHIND;
     if (isOtherwise(page, row, entry, word)) word |= Replica.OUTDATED;
@@ -124,11 +141,12 @@ export class BlockMap {
     this.#setWord(page, row, i, word);
     if (opsOrder > 0) {
       page.seq[row] = entry.seq;
-      if (!isNew) this.#flagOthers(page, row, i, versionOrder > 0 ? Replica.STALE : Replica.BEHIND);
+      if (!isNew) this.#flagOthers(page, row, i, superseded);
     }
     this.#measure(page, row, server, entry);
     this.#settleGeneration(page, row);
     const moved = this.#reclassify(page, row, false);
+    if (versionOrder < 0 && this.#goBack(page, row)) word = page.word(row, page.indexOf(row, server));
     const changed = moved || ((word ^ before) & ~Replica.UNCONFIRMED) !== 0 || opsOrder > 0;
     if (changed) page.touch(row);
     return (
@@ -156,9 +174,19 @@ export class BlockMap {
     return missing;
   }
 
-  /** The server is gone for good, with all it held; a member of a block stays one that has not reported it. */
-  lose(server: ServerId): void {
-    this.#eachWordOf(server, (page, row, i) => this.#forgetReplica(page, row, i));
+  /**
+   * The server is gone for good, with all it held; a member of a block stays one that has not reported it.
+   *
+   * @returns blocks that go on with an older configuration, because the newest one had only begun there
+   */
+  lose(server: ServerId): BlockId[] {
+    this.#lost.add(server);
+    const blocks: BlockId[] = [];
+    this.#eachWordOf(server, (page, row, i) => {
+      blocks.push(idOf(page.number, row));
+      this.#forgetReplica(page, row, i);
+    });
+    return blocks.filter((block) => this.has(block) && this.#goBack(this.#page(block), rowOf(block)));
   }
 
   /**
@@ -259,6 +287,7 @@ export class BlockMap {
     const row = rowOf(block);
     if (page === undefined || !page.has(row)) return;
     const { version, members, seq } = configuration;
+    const superseded = configurationOf(page, row);
     if (compare(version, page.epoch(row), page.n[row]!) > 0) {
       this.#configure(page, row, { ...configuration, targetReplicas: page.target(row) });
       // Also where that is less: numbers of another configuration say nothing about this one.
@@ -269,6 +298,8 @@ export class BlockMap {
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i) & ~(Replica.STALE | Replica.BEHIND | Replica.DOUBTED);
       const isMember = members.includes(serverOf(word));
+      if (isMember) this.#older.forget(block, serverOf(word));
+      else this.#noteOlder(page, row, i, superseded);
       this.#setWord(page, row, i, isMember || stateOf(word) === 0 ? word : word | Replica.STALE);
     }
     this.#reclassify(page, row, false);
@@ -462,11 +493,47 @@ export class BlockMap {
     return false;
   }
 
-  #flagOthers(page: BlockPage, row: number, newest: number, flag: number): void {
+  /** @param superseded the configuration that was the newest one until now; undefined where it still is */
+  #flagOthers(
+    page: BlockPage,
+    row: number,
+    newest: number,
+    superseded: OlderConfiguration | undefined,
+  ): void {
+    const flag = superseded === undefined ? Replica.BEHIND : Replica.STALE;
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i);
-      if (i !== newest && stateOf(word) !== 0) this.#setWord(page, row, i, word | flag);
+      if (i === newest || stateOf(word) === 0) continue;
+      if (superseded !== undefined) this.#noteOlder(page, row, i, superseded);
+      this.#setWord(page, row, i, word | flag);
     }
+  }
+
+  /** The replica becomes stale, if it is not yet: what it holds is what was the newest until now. */
+  #noteOlder(page: BlockPage, row: number, i: number, superseded: OlderConfiguration): void {
+    const word = page.word(row, i);
+    if (stateOf(word) === 0 || (word & Replica.STALE) !== 0) return;
+    const seq = word & Replica.BEHIND ? 0 : superseded.seq;
+    this.#older.note(idOf(page.number, row), serverOf(word), { ...superseded, seq });
+  }
+
+  /** Where nobody holds the newest configuration any more, and it never was in force, another one is the newest. */
+  #goBack(page: BlockPage, row: number): boolean {
+    const newest = this.#older.toGoBackTo(page, row, { lost: this.#lost, minWrite: this.#minWrite });
+    if (newest === undefined || compare(newest.version, page.epoch(row), page.n[row]!) >= 0) return false;
+    mark('configuration-gone-back');
+    const older = new Map(this.#older.of(idOf(page.number, row)));
+    this.#configure(page, row, { ...newest, targetReplicas: page.target(row) });
+    page.seq[row] = newest.seq;
+    for (let i = 0; i < page.wordCount(row); i++) {
+      const word = page.word(row, i);
+      const its = older.get(serverOf(word));
+      if (its === undefined || compare(its.version, page.epoch(row), page.n[row]!) !== 0) continue;
+      this.#older.forget(idOf(page.number, row), serverOf(word));
+      const rest = word & ~(Replica.STALE | Replica.BEHIND);
+      this.#setWord(page, row, i, its.seq < newest.seq ? rest | Replica.BEHIND : rest);
+    }
+    return true;
   }
 
   /** Every change of a word that may change whether it is stale. */
@@ -550,6 +617,7 @@ export class BlockMap {
     const word = page.word(row, i);
     this.#noteStale(serverOf(word), idOf(page.number, row), false);
     this.#forgetLength(page, row, serverOf(word));
+    this.#older.forget(idOf(page.number, row), serverOf(word));
     if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
     else page.removeWord(row, i);
     page.touch(row);
@@ -571,6 +639,7 @@ export class BlockMap {
 
   #remove(page: BlockPage, row: number): void {
     this.#sealedAt.delete(idOf(page.number, row));
+    this.#older.forgetBlock(idOf(page.number, row));
     for (let i = 0; i < page.wordCount(row); i++)
       this.#noteStale(serverOf(page.word(row, i)), idOf(page.number, row), false);
     this.#count(page.state[row]!, -1);
@@ -615,6 +684,19 @@ function wholeOf(reported: number, isOpening: boolean): Whole {
   if (reported === 1 << BlockState.OPEN) return Whole.OPEN;
   if (reported === 1 << BlockState.SEALED) return Whole.SEALED;
   return Whole.UNSEALED;
+}
+
+/** The newest one that was reported. */
+function configurationOf(page: BlockPage, row: number): OlderConfiguration {
+  const members: ServerId[] = [];
+  let opsPrimary = 0;
+  for (let i = 0; i < page.wordCount(row); i++) {
+    const word = page.word(row, i);
+    if (word & Replica.MEMBER) members.push(serverOf(word));
+    if (word & Replica.PRIMARY) opsPrimary = serverOf(word);
+  }
+  const version = { epoch: page.epoch(row) as Epoch, n: page.n[row]! };
+  return { version, members, opsPrimary, seq: page.seq[row]! };
 }
 
 const compare = (version: Version, epoch: number, n: number): number =>

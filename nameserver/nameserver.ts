@@ -176,7 +176,7 @@ export class NameServer {
       faults = NO_FAULTS,
     } = options;
     const store = new NameStore(kv);
-    const map = new BlockMap();
+    const map = new BlockMap({ minWrite });
     const checkpoint = new Checkpoint({ kv, map, log });
     const members = await Members.open({ store, clock, random, configured, faults });
     const keeper = await ReignKeeper.open(store, { nameserver: id, log });
@@ -205,6 +205,8 @@ export class NameServer {
       faults,
     });
     for (const [page, counter] of await checkpoint.load()) series.heard(page, counter);
+    // The checkpoint may be older than the removal.
+    for (const server of members.removed) map.lose(server);
     const pauses = await Pauses.open(store, log);
     const mapVersion = new MapVersion(() => keeper.highest.epoch);
     const drains = await Drains.open({
@@ -391,6 +393,7 @@ export class NameServer {
       minWrite,
       requireReign: () => leadership.require(),
       tellOther: rival && tellRemovedOver(peers, rival.address),
+      syncOps: (block) => this.opsSync.noted(block),
       onMapChange: () => this.#mapVersion.bump(),
     });
     this.registry = new Registry({

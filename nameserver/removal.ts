@@ -1,5 +1,5 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
-import type { ServerId } from '../common/ids.ts';
+import type { BlockId, ServerId } from '../common/ids.ts';
 import type { Log } from '../common/log.ts';
 import type { Reign, RemoveServer, RemoveServerReply, ServerInfo } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
@@ -57,6 +57,8 @@ export interface RemovalDeps {
   readonly requireReign: () => Reign;
   /** Undefined where there is no other NameServer. */
   readonly tellOther: ((removed: readonly ServerId[]) => Promise<void>) | undefined;
+  /** Replicas of the block that count again may not all have the same operations. */
+  readonly syncOps: (block: BlockId) => void;
   readonly onMapChange: () => void;
 }
 
@@ -98,9 +100,17 @@ export class Removal {
 
   /** From whoever knows: an operator, the other NameServer, a DataServer. Resolves when durable. */
   async learn(removed: readonly ServerId[]): Promise<void> {
-    const { members, map, onMapChange } = this.#deps;
+    const { members, map, log, syncOps, onMapChange } = this.#deps;
     const fresh = await members.remove(removed);
-    for (const server of fresh) map.lose(server);
+    for (const server of fresh) {
+      const goneBack = map.lose(server);
+      if (goneBack.length > 0)
+        log.info(
+          { server, blocks: goneBack.length },
+          'blocks go on with the configuration before the one that had only begun on a server that is removed',
+        );
+      for (const block of goneBack) syncOps(block);
+    }
     if (fresh.length > 0) onMapChange();
   }
 

@@ -96,6 +96,103 @@ describe('block map', (test) => {
     assert.is(map.facts(B)?.whole, Whole.SEALED);
   });
 
+  test('a configuration that had only begun on a server that is lost for good is none (seeds 400364, 400756)', () => {
+    const sealed = { state: BlockState.SEALED, length: 8192 };
+    const first = entryOf({ ...sealed, seq: 3 });
+    const without3 = entryOf({ ...sealed, n: 2, members: [1, 2], seq: 5 });
+    const begun = entryOf({ ...sealed, n: 3, seq: 6 });
+    /** Server 1 has begun to take server 3 in again when it dies; server 2 is the other one that went on without it. */
+    const begunOn1 = () => {
+      const map = new BlockMap({ minWrite: 2 });
+      for (const server of [s1, s2, s3]) map.report(server, first);
+      for (const server of [s1, s2]) map.report(server, without3);
+      map.report(s1, begun);
+      assert.equal([staleOn(map), map.facts(B)!.version.n], [[s2, s3], 3], 'while it may come back');
+      return map;
+    };
+    const isBack = (map: BlockMap) => {
+      const { version, seq, opsPrimary, replicas } = map.facts(B)!;
+      assert.equal([version, seq, opsPrimary], [without3.version, 5, s1]);
+      const members = replicas
+        .filter(({ member }) => member)
+        .map(({ server, state }) => [server, state !== 0]);
+      assert.equal(
+        new Map(members as [ServerId, boolean][]),
+        new Map([
+          [s2, true],
+          [s1, false],
+        ]),
+      );
+      assert.equal(staleOn(map), [s3], 'what went on without it, it still lacks');
+      assert.equal(
+        replicas.filter(({ behind }) => behind),
+        [],
+      );
+    };
+    const map = begunOn1();
+    assert.equal(map.lose(s1), [B]);
+    isBack(map);
+    map.report(s2, begun);
+    assert.equal([staleOn(map), map.facts(B)!.version.n], [[s3], 3], 'it came to server 2 after all');
+
+    // A NameServer that starts again knows from its checkpoint that they are older, and how old from their reports.
+    const loaded = reloaded(begunOn1(), 2);
+    assert.equal(loaded.lose(s1), []);
+    loaded.report(s3, first);
+    assert.equal(staleOn(loaded), [s2, s3], 'server 2 may hold anything');
+    loaded.report(s2, without3);
+    isBack(loaded);
+  });
+
+  test('operations that one of those lacks that count again are fetched', () => {
+    const sealed = { state: BlockState.SEALED, length: 8192 };
+    const map = new BlockMap({ minWrite: 2 });
+    for (const server of [s1, s2, s3]) map.report(server, entryOf({ ...sealed, seq: server === s3 ? 3 : 5 }));
+    map.report(s1, entryOf({ ...sealed, n: 2, seq: 6 }));
+    assert.equal(map.lose(s1), [B]);
+    assert.equal(staleOn(map), []);
+    const behind = map.facts(B)!.replicas.filter((replica) => replica.behind);
+    assert.equal([behind.map(({ server }) => server), map.facts(B)!.seq], [[s3], 5]);
+  });
+
+  test('a configuration that may have been in force stays the newest, also where nobody is left who holds it', () => {
+    const sealed = { state: BlockState.SEALED, length: 8192 };
+    const first = entryOf({ ...sealed, seq: 3 });
+    const begun = entryOf({ ...sealed, n: 2, seq: 4 });
+    const cases: Record<string, (map: BlockMap) => void> = {
+      'no member of it is left': (map) => {
+        for (const server of [s1, s2])
+          map.report(server, entryOf({ ...sealed, n: 2, members: [1, 2], seq: 4 }));
+      },
+      'another member has not said what it holds': (map) => {
+        map.report(s1, begun);
+        map.absent(B, s2);
+      },
+      'one of the others cannot be read': (map) => {
+        map.report(s1, begun);
+        map.report(s2, entryOf({ ...sealed, flags: BlockFlag.QUARANTINED }));
+      },
+      'one of the others waits for its seal': (map) => {
+        map.report(s1, begun);
+        map.report(s2, entryOf({ state: BlockState.RECOVERED, length: 8192 }));
+      },
+    };
+    for (const [why, play] of Object.entries(cases)) {
+      const map = new BlockMap({ minWrite: 3 });
+      for (const server of [s1, s2, s3]) map.report(server, first);
+      play(map);
+      map.lose(s1);
+      if (why === 'no member of it is left') map.lose(s2);
+      assert.is(map.facts(B)!.version.n, 2, why);
+      assert.ok(staleOn(map).includes(s3), why);
+    }
+    // What was acknowledged on one server alone went with it.
+    const one = new BlockMap({ minWrite: 1 });
+    for (const server of [s1, s2, s3]) one.report(server, first);
+    one.report(s1, begun);
+    assert.equal([one.lose(s1), staleOn(one)], [[], [s2, s3]]);
+  });
+
   test('a replica with older operations is behind until it has caught up', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
@@ -363,8 +460,11 @@ function countsOf(map: BlockMap, ...away: number[]): CopyCounts {
 }
 
 /** As a restart sees it: every segment written and read back. */
-function reloaded(map: BlockMap): BlockMap {
-  const next = new BlockMap();
+const staleOn = (map: BlockMap): ServerId[] =>
+  [s1, s2, s3].filter((server) => map.staleOf(server).includes(B));
+
+function reloaded(map: BlockMap, minWrite = 1): BlockMap {
+  const next = new BlockMap({ minWrite });
   for (const page of map.pages()) {
     for (let segment = 0; segment < SEGMENTS_PER_PAGE; segment++) {
       const bytes = encodeSegment(page, segment);
