@@ -8,8 +8,11 @@ import { Violation } from './observed.ts';
 export interface AckSight {
   /** Operations, and records, that are on fewer servers are never acknowledged. */
   readonly minWrite: number;
-  /** Whether a fault has damaged the first file of the block there, or taken the disk: nobody can say what it had. */
-  readonly isUnsure: (server: ServerId, story: BlockStory) => boolean;
+  /**
+   * Whether a fault has damaged the first file of the block there, or taken the disk, so that nobody can say whether it
+   * had all of the block up to `end`.
+   */
+  readonly isUnsure: (server: ServerId, story: BlockStory, end: number) => boolean;
   /** The same of its newest ops log. */
   readonly isLogUnsure: (server: ServerId, story: BlockStory) => boolean;
   /** What the operations in the log there add up to; undefined where there is none. */
@@ -70,7 +73,7 @@ export function checkDurable(story: BlockStory, end: number, sight: AckSight, wh
   const { block, superblock } = story;
   for (const { id } of superblock.members) {
     const ever = story.progressOf(id).everLength;
-    if (ever >= end || sight.isUnsure(id, story)) continue;
+    if (ever >= end || sight.isUnsure(id, story, end)) continue;
     throw new Violation(
       'I1',
       { server: id, block },
@@ -87,7 +90,7 @@ export function checkDurable(story: BlockStory, end: number, sight: AckSight, wh
 function isSealedWithout(story: BlockStory, end: number, sight: AckSight): boolean {
   if (story.sealed === undefined || story.sealed.length < end) return false;
   const has = (server: ServerId): boolean =>
-    story.progressOf(server).everLength >= end || sight.isUnsure(server, story);
+    story.progressOf(server).everLength >= end || sight.isUnsure(server, story, end);
   // Not the first one, which is the write set: checkDurable judges that.
   return [...story.configurations].some(
     ({ members }) =>

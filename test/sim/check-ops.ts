@@ -33,7 +33,10 @@ function checkSeal(story: BlockStory, server: ServerId, seal: SealFacts, sight: 
   const { block, ackedLength, sealed, superblock } = story;
   const where = { server, block };
   const { length, digest, complete, lost } = seal;
-  if (length < ackedLength && !superblock.members.some((member) => sight.isUnsure(member.id, story)))
+  if (
+    length < ackedLength &&
+    !superblock.members.some((member) => sight.isUnsure(member.id, story, ackedLength))
+  )
     throw new Violation('I5', where, `sealed at ${length}, and ${ackedLength} bytes were acknowledged`);
   // With records lost, and found again, one that was complete is made once more.
   if (complete !== true || lost !== undefined) return;

@@ -20,10 +20,11 @@ export interface MountLook {
   /** Blocks of which the server may have had something on a disk that a fault has taken away. */
   readonly lost: Set<BlockId>;
   /**
-   * Blocks whose first file a fault had damaged when it was seen last. It may be gone since, as it is behind a compaction:
-   * how much of it was once right nobody can say any more.
+   * Blocks whose first file a fault has damaged -> up to where the server is expected to have what it once had: 0 while
+   * the file is there, and when it is gone behind a compaction; once another without a hole has taken its place, the end of
+   * what anybody was known to have then. What lay behind may have been in the damaged file, and nowhere else.
    */
-  readonly damaged: Set<BlockId>;
+  readonly sureTo: Map<BlockId, number>;
   /** The process that ran when that happened: it may go on writing to what is not there any more. */
   doomed: ObservedProcess['store'] | undefined;
   readonly live: LiveLook;

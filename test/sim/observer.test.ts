@@ -105,16 +105,39 @@ describe('observer: records', (test) => {
     await breaks('I1', /server 3: .*server 1 says that all have/, () => observed.observer.step());
   });
 
-  test('I1: a header says that all have what one has not', async (t) => {
-    const observed = await ObservedWorld.open(t, [100], BIG);
-    const { world } = observed;
+  /** Two records, of which one server has neither; the header of the second says that all have the first. */
+  async function appendWithoutThird({ world }: ObservedWorld): Promise<void> {
     for (const payload of ['x', 'y']) {
       const batch = world.writer.batch([Buffer.from(payload)]);
       for (const i of [0, 1])
         await world.replicas[i]!.store.appendRaw(BLOCK, 7 as never, batch.offset, raw(batch), 4096);
       world.writer.acked = world.writer.offset;
     }
+  }
+
+  test('I1: a header says that all have what one has not', async (t) => {
+    const observed = await ObservedWorld.open(t, [100], BIG);
+    await appendWithoutThird(observed);
     await breaks('I1', /server 3: .*a header says so/, () => observed.look());
+  });
+
+  test('I1: not where a fault had damaged the file of that one, and another has a hole, or only what anybody had then', async (t) => {
+    for (const isHollow of [false, true]) {
+      const observed = await ObservedWorld.open(t, [100], BIG);
+      const { medium } = observed.servers[2]!;
+      medium.damaged.add(BLOCK_PATH);
+      medium.change(BLOCK_PATH, flip);
+      observed.observer.step();
+      medium.damaged.clear();
+      medium.change(BLOCK_PATH, (bytes) => {
+        bytes.fill(0, 4096);
+        return isHollow ? Buffer.concat([bytes, Buffer.alloc(8192)]) : bytes.subarray(0, 4096);
+      });
+      observed.observer.step();
+      await appendWithoutThird(observed);
+      for (const i of [0, 1]) await observed.servers[i]!.medium.follow(observed.world.replicas[i]!.disk);
+      observed.observer.step();
+    }
   });
 
   test('I4: a byte of a record that was durable changes, or differs from that of another replica', async (t) => {

@@ -48,8 +48,8 @@ export class Observer {
     this.options = options;
     this.sight = {
       minWrite: options.minWrite,
-      isUnsure: (server, { block }) =>
-        this.#isLost(server, block) || this.mounts.get(server)?.damaged.has(block) === true,
+      isUnsure: (server, { block }, end) =>
+        this.#isLost(server, block) || end > (this.mounts.get(server)?.sureTo.get(block) ?? end),
       isLogUnsure: (server, { block }) =>
         this.#isLost(server, block) || isLogDamaged(this.mounts.get(server), block),
       opsState: (server, { block }) => this.mounts.get(server)?.logs.get(block)?.state,
@@ -68,7 +68,7 @@ export class Observer {
       early: new Map(),
       generations: new Map(),
       lost: new Set(),
-      damaged: new Set(),
+      sureTo: new Map(),
       doomed: undefined,
       live: new LiveLook(server, this.stories, this.sight),
       promises: new PromiseLook(server),
@@ -188,7 +188,7 @@ export class Observer {
   ): void {
     const { server } = mount;
     const isDamaged = bytes !== undefined && server.medium.damaged.has(path);
-    if (generation === 0 && isDamaged) mount.damaged.add(block);
+    if (generation === 0 && isDamaged) mount.sureTo.set(block, 0);
     if (bytes === undefined || isDamaged) {
       if (generation > 0) return;
       const story = this.stories.get(block);
@@ -199,8 +199,11 @@ export class Observer {
     const story = this.#storyOf(server, bytes, block, generation, path);
     mount.live.track(block);
     if (generation > 0) return;
-    mount.damaged.delete(block);
+    const { length } = story;
     const fresh = story.advance(server.id, bytes);
+    // Another file than the damaged one. Where it has a hole, nobody could give the record yet.
+    const hasHole = story.progressOf(server.id).length < length && bytes.length >= length;
+    if (mount.sureTo.get(block) === 0 && !hasHole) mount.sureTo.set(block, length);
     if (fresh.length === 0) return;
     if (!fresh.every(({ slot }) => story.wasGlimpsed(slot))) mount.live.extended(story);
     this.#claims.push({ story, length: fresh.at(-1)!.ackedLength });
