@@ -48,6 +48,23 @@ export async function loadSealed(context: StoreContext, block: Block): Promise<L
   }
 }
 
+/**
+ * Finds out how much of a sealed block is known to have been acknowledged, also where it cannot be loaded because its ops
+ * log cannot be read.
+ *
+ * @throws TfsError IO where that cannot be told
+ */
+export async function proveLength(context: StoreContext, block: Block): Promise<void> {
+  const { length } = block.seal!;
+  const file = await context.open(block.fileName, 'read');
+  try {
+    const words = (await wordsOfIdx(context, block)) ?? (await rebuild(context, block, file));
+    block.provenLength = await lastWatermark(new LoadedIndex(file, words, words.length, length, block.seed));
+  } finally {
+    await file.close();
+  }
+}
+
 /** @returns undefined where the index file does not describe the sealed block, whatever the reason */
 async function wordsOfIdx(context: StoreContext, block: Block): Promise<Uint32Array | undefined> {
   const name = idxName(block);

@@ -2,6 +2,7 @@ import { isTfsError, TfsError } from '../../common/errors.ts';
 import { DropReason } from '../../common/format/drop-log.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
 import { sealOf, slotFlagsOf } from '../../common/format/ops.ts';
+import { compareSeals } from '../../common/format/seal-rank.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
 import { compareVersions, type ServerId, type Slot } from '../../common/ids.ts';
@@ -17,6 +18,7 @@ import { removeAll } from './drop.ts';
 import type { DropLog } from './drop-log.ts';
 import { type EnterParts, enterGeneration } from './enter-generation.ts';
 import { type InstallParts, installReplica, type NewReplica, type OpsSource } from './install.ts';
+import { proveLength } from './load.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import { makeRoom } from './make-room.ts';
 import { OpsLog } from './ops-log.ts';
@@ -68,6 +70,9 @@ export class ReplicaReceiver {
     // Of an earlier generation its file is of no use: the one of the order is made beside it.
     const isOutdated = held !== undefined && isOlder(held, order);
     if (held !== undefined) {
+      // How much of it is known to have been acknowledged stands in its records: nothing of that may go.
+      if (givesWay(held, order) && order.seal.length < held.seal!.length)
+        await proveLength(this.#parts.context, held);
       this.#check(held, order, isOutdated);
       const flaws = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
       if (!isOutdated && (held.flags & flaws) === 0) return { whole: true, fetched: 0, lost: 0 };
@@ -121,9 +126,10 @@ export class ReplicaReceiver {
     const isUnread = held.state === BlockState.RECOVERED && (held.unread || isLogLost(held));
     if (held.state !== BlockState.SEALED && !isQuarantined(held) && !isUnread)
       throw refuse('it waits for its seal');
-    if (isUnread && held.provenLength > seal.length)
+    const isSealedOtherwise = givesWay(held, { seal, generation });
+    if ((isUnread || isSealedOtherwise) && held.provenLength > seal.length)
       throw refuse(`${held.provenLength} bytes of it are known to have been acknowledged`);
-    if (held.seal !== undefined && !isSame(held.seal, seal))
+    if (held.seal !== undefined && !isSame(held.seal, seal) && !isSealedOtherwise)
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
   }
 
@@ -282,6 +288,18 @@ export class ReplicaReceiver {
     index.hold();
     return { file: index.file, isNamed: false, close: async () => index.release() };
   }
+}
+
+/**
+ * Whether the replica is sealed otherwise than the others and takes what they have: two leaders have sealed the block, and
+ * its log is lost, so that neither can it be sealed anew nor the others as it is. A start would not even know its SEAL. One
+ * that is complete never gives way, nor does one that lost fewer records.
+ */
+function givesWay(held: Block, { seal, generation }: Pick<ReceiveOrder, 'seal' | 'generation'>): boolean {
+  if (generation > 0 || held.generation > 0 || held.seal === undefined) return false;
+  if (isSame(held.seal, seal) || !isLogLost(held)) return false;
+  const isOpen = held.seal.complete !== true && (held.seal.lost ?? 0) === 0 && (seal.lost ?? 0) === 0;
+  return isOpen || compareSeals(seal, held.seal) > 0;
 }
 
 /**

@@ -2,7 +2,7 @@ import * as assert from 'uvu/assert';
 import { OpType } from '../../../common/format/ops.ts';
 import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
 import { tune, untune } from '../../../common/tunables.ts';
-import { BlockState, NameFlag } from '../../../common/wire/messages.ts';
+import { BlockFlag, BlockState, NameFlag } from '../../../common/wire/messages.ts';
 import type { BlockStore, SealOrder } from '../../../dataserver/block/store.ts';
 import { CONFIGURATION, mutation, openStore, raw, superblockOf } from '../../kit/block-world.ts';
 import { codeOf } from '../../kit/code-of.ts';
@@ -26,11 +26,14 @@ const at = (
   ...change,
 });
 
-/** Two replicas of three acknowledged records; the first has two more that nobody was told of. */
-async function uneven(t: TestContext): Promise<{ world: ReplicaWorld; long: BlockStore; short: BlockStore }> {
+/** Two replicas of three acknowledged records; one, the first by default, has two more that nobody was told of. */
+async function uneven(
+  t: TestContext,
+  longer = 0,
+): Promise<{ world: ReplicaWorld; long: BlockStore; short: BlockStore }> {
   const world = await ReplicaWorld.open(t, SIZES, { replicas: 2 });
   const { writer } = world;
-  const [long, short] = world.replicas.map(({ store }) => store);
+  const [long, short] = [longer, 1 - longer].map((i) => world.replicas[i]!.store);
   const batch = writer.batch([writer.random.bytes(80), writer.random.bytes(160)]);
   await long!.appendRaw(BLOCK, writer.superblock.session, batch.offset, raw(batch), writer.acked);
   for (const store of [long!, short!]) await store.fence(BLOCK, 1 as Epoch);
@@ -184,6 +187,74 @@ describe('a block that two leaders have sealed', (test) => {
     const { store } = world.replicas[1]!;
     assert.equal((await store.verify(BLOCK)).problems, []);
     assert.is(await store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
+  });
+
+  test('and cannot be loaded, because its log was damaged after its start, takes log and seal of the others', async (t) => {
+    /** Replica 1, the longer one or the other, is sealed otherwise than replica 0, and not loaded. */
+    const damaged = async (longer: number, epochs: { readonly long: number; readonly short: number }) => {
+      const { world, long, short } = await uneven(t, longer);
+      await long.seal(BLOCK, at(world, 5, epochs.long));
+      await short.seal(BLOCK, at(world, 3, epochs.short));
+      for (const store of [long, short])
+        await store.appendOps(BLOCK, [mutation(OpType.DELETE, 1, { seq: 2 })]);
+      await world.restart(1);
+      world.flip(1, 80, OPS_PATH);
+      const { store } = world.replicas[1]!;
+      const { seal, version } = world.replicas[0]!.store.info(BLOCK)!;
+      assert.is(await codeOf(store.opsAfter(BLOCK, 0)), 'CORRUPT');
+      const { state, flags } = store.info(BLOCK)!;
+      assert.equal([state, flags], [BlockState.SEALED, BlockFlag.SUSPECT]);
+      return { world, store, order: { block: BLOCK, generation: 0, version, seal: seal! } };
+    };
+    for (const longer of [0, 1]) {
+      for (const epochs of [
+        { long: 4, short: 6 },
+        { long: 6, short: 4 },
+      ]) {
+        const { world, order } = await damaged(longer, epochs);
+        assert.is(await codeOf(world.replicas[1]!.store.fence(BLOCK, 7 as Epoch)), 'CORRUPT');
+        assert.is((await world.receive(1, [world.donor(0)], order)).whole, true);
+        for (const again of [false, true]) {
+          if (again) await world.restart(1);
+          const { store, disk } = world.replicas[1]!;
+          const { state, flags, length } = store.info(BLOCK)!;
+          assert.equal([state, flags, length], [BlockState.SEALED, 0, order.seal.length]);
+          assert.is((await disk.stat(BLOCK_PATH))?.size, order.seal.length);
+          assert.equal((await store.verify(BLOCK)).problems, []);
+          assert.is(await store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
+        }
+      }
+    }
+    // Where its disk does not even tell how much of it was acknowledged, nothing is cut.
+    const untold = await damaged(1, { long: 4, short: 6 });
+    const { disk } = untold.world.replicas[1]!;
+    await disk.unlink(IDX_PATH);
+    disk.spoil(BLOCK_PATH, untold.world.startOf(4), untold.world.startOf(5));
+    const repair = () => untold.world.receive(1, [untold.world.donor(0)], untold.order);
+    assert.is(await codeOf(repair()), 'IO');
+    assert.is(untold.store.info(BLOCK)!.length, untold.world.startOf(5));
+    disk.spoil(BLOCK_PATH, 0, 0);
+    assert.is((await repair()).whole, true);
+    // Two records were acknowledged when the third was written, as that says.
+    const { world, store, order } = await damaged(0, { long: 4, short: 6 });
+    const below = { ...order, seal: { ...order.seal, length: world.startOf(1), slots: 1 } };
+    assert.is(await codeOf(world.receive(1, [world.donor(0)], below)), 'CONFLICT');
+    assert.is(store.info(BLOCK)!.length, world.startOf(3));
+  });
+
+  test('and knows that its seal is complete keeps it, also where its log is lost', async (t) => {
+    const { world, long, short } = await uneven(t);
+    await long.seal(BLOCK, at(world, 5, 9));
+    const { digest } = await short.seal(BLOCK, at(world, 3, 4));
+    await short.seal(BLOCK, at(world, 3, 4, { digest, complete: true }));
+    await world.restart(1);
+    world.flip(1, 80, OPS_PATH);
+    const { store } = world.replicas[1]!;
+    assert.is(await codeOf(store.read(BLOCK, 0 as FileId, undefined, ALL, false)), 'CORRUPT');
+    const { seal, version } = long.info(BLOCK)!;
+    const order = { block: BLOCK, generation: 0, version, seal: seal! };
+    assert.is(await codeOf(world.receive(1, [world.donor(0)], order)), 'CONFLICT');
+    assert.is(store.info(BLOCK)!.length, world.startOf(3));
   });
 
   test('answers the reads that had begun', async (t) => {
