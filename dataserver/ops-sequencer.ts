@@ -126,14 +126,12 @@ export class OpsSequencer {
   ): Promise<FileId> {
     const { earlier } = await this.#submit(block, { type: OpType.ALIAS, ...alias });
     const aliasId = earlier ?? alias.aliasId;
-    if (this.#deps.faults?.has('ack-alias-of-purged')) return aliasId;
     // In the log it is, but behind a purge it made no name.
     const flags = nameFlagsOf(await this.#deps.store.opsState(block), aliasId) ?? NameFlag.PURGED;
-    if ((flags & NameFlag.PURGED) !== 0) {
-      mark('alias-behind-purge');
-      throw new TfsError('GONE', `block ${block}: the record of slot ${alias.target} takes no second name`);
-    }
-    return aliasId;
+    if ((flags & NameFlag.PURGED) === 0) return aliasId;
+    mark('alias-behind-purge');
+    if (this.#deps.faults?.has('ack-alias-of-purged')) return aliasId;
+    throw new TfsError('GONE', `block ${block}: the record of slot ${alias.target} takes no second name`);
   }
 
   /**

@@ -83,7 +83,8 @@ const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
   },
   'alias-without-barrier': {
     operations: 1_000,
-    // A content is looked at for a second name, and while its disk does not answer its only name goes, and its bytes.
+    // A content is read to be compared before it gets a second name; while its disk does not answer, its only name goes,
+    // and its bytes. An upload waits for some seconds: blocks are sealed and purged as soon as can be.
     only: ['file-hangs'],
     load: { put: 2, get: 0, delete: 6, undelete: 0, hide: 0, reveal: 0, same: 0, again: 1, repeat: 0 },
     shape: {
@@ -93,10 +94,11 @@ const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
       spanMs: 15_000,
       undeleteWindowMs: 1,
       concurrency: 16,
-      faultEveryMs: 700,
+      faultEveryMs: 300,
       garbagePercent: 1,
       tunables: {
         ...COMPACTING.tunables,
+        aliasesPerBlockMax: 256,
         openBlockAgeMsMax: 1_000,
         openBlockOverdueMs: 30_000,
         compactAgainMs: 200,
