@@ -42,6 +42,8 @@ export class BlockStory {
   ackedLength = 0;
   /** The first SEAL that was complete. */
   sealed: Sealed | undefined;
+  /** How many of its first records a generation was made of that was committed somewhere. */
+  compactedSlots = 0;
   readonly #glimpses = new Glimpses();
   readonly #seed: number;
   readonly #faults: Faults;

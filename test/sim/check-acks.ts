@@ -86,9 +86,11 @@ export function checkDurable(story: BlockStory, end: number, sight: AckSight, wh
  * A retry, or the same content once more, may be answered with a record that was never acknowledged before: where its block
  * was sealed without a member of the write set, and goes on in a configuration without it, the seal is complete when all of
  * that configuration have it (decision 013). Nobody can give that seal up again, so those are all that have to have it.
+ * Nobody can take a generation back either that they made of it (decision 015).
  */
 function isSealedWithout(story: BlockStory, end: number, sight: AckSight): boolean {
-  if (story.sealed === undefined || story.sealed.length < end) return false;
+  const sealedTo = Math.max(story.sealed?.length ?? 0, story.startOf(story.compactedSlots));
+  if (sealedTo < end) return false;
   const has = (server: ServerId): boolean =>
     story.progressOf(server).everLength >= end || sight.isUnsure(server, story, end);
   // Not the first one, which is the write set: checkDurable judges that.

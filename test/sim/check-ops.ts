@@ -68,6 +68,7 @@ function checkGeneration(mount: MountLook, story: BlockStory, facts: GenerationF
       { server: mount.server.id, block },
       `generation ${facts.generation} is committed, and ${why}`,
     );
+  story.compactedSlots = Math.max(story.compactedSlots, facts.slots);
 }
 
 const hex = (digest: Buffer): string => digest.toString('hex', 0, 4);

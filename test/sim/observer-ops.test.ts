@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import { type Op, OpType } from '../../common/format/ops.ts';
-import { ALIAS_BIT, type Epoch, type Slot } from '../../common/ids.ts';
+import { ALIAS_BIT, type Epoch, type Slot, serverId } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { aliasOp, faultsOf, mutation, type WorldOptions } from '../kit/block-world.ts';
 import { BLOCK, BLOCK_PATH, OPS_PATH } from '../kit/replica-world.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
@@ -153,6 +154,20 @@ describe('observer: compaction', (test) => {
     observed.observer.step();
     observed.servers[0]!.medium.set(BLOCK_PATH, undefined);
     observed.observer.step();
+    observed.ack(2);
+  });
+
+  test('I1: acknowledged out of a generation, by a configuration without the one that lacks the record', async (t) => {
+    const observed = await compact(t);
+    const isNotEnough = () => breaks('I1', /server 2: .*slot 2 of picture 2/, () => observed.ack(2));
+    observed.observer.stories.get(BLOCK)!.progressOf(serverId(2)).everLength = SUPERBLOCK_BYTES;
+    await isNotEnough();
+    observed.observer.step();
+    await isNotEnough();
+    await give(observed, configuration(4, [1, 3]), [0, 2]);
+    observed.observer.stories.get(BLOCK)!.compactedSlots--;
+    await isNotEnough();
+    observed.observer.stories.get(BLOCK)!.compactedSlots++;
     observed.ack(2);
   });
 
