@@ -1,5 +1,6 @@
 import { assert } from '../common/errors.ts';
 import type { BlockId, Epoch, ServerId, Version } from '../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
 import { tunable } from '../common/tunables.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
@@ -103,7 +104,7 @@ export class BlockMap {
   /** Takes one replica as its DataServer reports it. @returns bits of {@link Effect} */
   report(server: ServerId, entry: BlockEntry): number {
     const { block } = entry;
-    if (entry.state === BlockState.DROPPED) return this.#drop(server, block);
+    if (entry.state === BlockState.DROPPED) return this.#letGo(server, block);
     const page = this.#page(block);
     const row = rowOf(block);
     const isNew = !page.has(row);
@@ -601,6 +602,28 @@ export class BlockMap {
     if (whole === Whole.SEALED) this.counts.sealed += by;
     else if (whole === Whole.UNSEALED) this.counts.awaitingSeal += by;
     else if (whole !== 0) this.counts.open += by;
+  }
+
+  /**
+   * The server says that it has dropped its replica. Of a block that never held anything the last one to go takes it along,
+   * as with the leader that ordered it: to whoever leads next nobody could say what became of the others.
+   */
+  #letGo(server: ServerId, block: BlockId): number {
+    const page = this.#pages[pageOf(block)];
+    const row = rowOf(block);
+    const i = page?.has(row) ? page.indexOf(row, server) : -1;
+    if (page === undefined || i < 0) return 0;
+    const heldNothing =
+      stateOf(page.word(row, i)) === BlockState.SEALED &&
+      page.length[row] === SUPERBLOCK_BYTES &&
+      page.generation[row] === 0 &&
+      !this.#sealedAt.has(block);
+    const effect = this.#drop(server, block);
+    if (!heldNothing || !page.has(row)) return effect;
+    for (let other = 0; other < page.wordCount(row); other++)
+      if (stateOf(page.word(row, other)) !== 0) return effect;
+    this.#remove(page, row);
+    return Effect.CHANGED;
   }
 
   #drop(server: ServerId, block: BlockId): number {

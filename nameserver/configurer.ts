@@ -152,6 +152,9 @@ export class Configurer {
   }
 
   #tryAttach(block: BlockId, server: ServerId, now: number): void {
+    const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
+    // Of one that is about to be left out another replica of the block has to be the reason.
+    if (replica === undefined || this.#doubted.has(keyOf(block, server))) return;
     const attach = this.#attach.get(block) ?? { dueAtMs: now, attempts: 0 };
     this.#attach.set(block, attach);
     if (attach.dueAtMs > now) return;
@@ -161,8 +164,6 @@ export class Configurer {
     );
     attach.attempts++;
     attach.dueAtMs = now + delayMs;
-    const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
-    if (replica === undefined || this.#doubted.has(keyOf(block, server))) return;
     if (replica.state !== BlockState.SEALED) {
       this.#deps.seal(block, 'a replica that was away has come back', [server]);
       return;
@@ -209,6 +210,10 @@ export class Configurer {
     if (plan.kind === 'wait') {
       mark('configuration-waits');
       this.#doubt(block, plan.doubt);
+      // When they have been told, and not, as after many failures, when that has been taken back already.
+      const attach = this.#attach.get(block);
+      const toldAtMs = this.#deps.clock.monotonic() + PROVISIONAL_AFTER_MS;
+      if (attach !== undefined) attach.dueAtMs = Math.min(attach.dueAtMs, toldAtMs);
       throw unavailable(
         `server ${plan.doubt.join(', ')} is left out of block ${block} as soon as it cannot think itself current any more`,
       );

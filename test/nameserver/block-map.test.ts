@@ -245,6 +245,31 @@ describe('block map', (test) => {
     assert.equal(stale(), []);
   });
 
+  test('a block that never held anything is gone with the last replica that is dropped, and no other block is', () => {
+    const [s1, s2] = servers(1, 2) as [ServerId, ServerId];
+    const { block } = entryOf();
+    const of = (state: BlockState, length: number) => entryOf({ state, length, members: [1, 2] });
+    for (const [state, length, isGone] of [
+      [BlockState.SEALED, 4096, true],
+      [BlockState.SEALED, 8192, false],
+      [BlockState.OPEN, 4096, false],
+    ] as const) {
+      const map = new BlockMap();
+      for (const server of [s1, s2]) map.report(server, of(state, length));
+      map.report(s1, of(BlockState.DROPPED, length));
+      assert.ok(map.has(block), 'one is left');
+      map.report(s2, of(BlockState.DROPPED, length));
+      assert.is(map.has(block), !isGone);
+      assert.is(map.unsettled.has(block), !isGone);
+      assert.is(map.counts.total, isGone ? 0 : 1);
+    }
+    const away = new BlockMap();
+    for (const server of [s1, s2]) away.report(server, of(BlockState.SEALED, 4096));
+    away.absent(block, s1);
+    away.absent(block, s2);
+    assert.ok(away.has(block), 'what a disk lost was not dropped');
+  });
+
   test('a replica that is about to be left out counts as stale at once, whatever it reports', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({}));

@@ -196,6 +196,21 @@ describe('configurer', (test) => {
     assert.ok(tries >= 4 && tries <= 20, `${tries} looks`);
   });
 
+  test('also then one whose place another has to give up, which has to be told first', async () => {
+    const world = new World();
+    const s4 = servers(4)[0]!;
+    const newest = { state: BlockState.SEALED, n: 2, members: [1, 3, 4], seq: 11 };
+    // Begun on one server, and not finished; the two that hold the one before come first.
+    world.map.report(s4, entryOf({ state: BlockState.SEALED }));
+    world.map.report(s1, entryOf(newest));
+    world.unconfirmedFrom.set(4, Number.POSITIVE_INFINITY);
+    for (const id of [2, 3, 4]) world.down.add(id);
+    await world.pump(300_000);
+    world.down.clear();
+    await world.pump(80_000);
+    assert.equal(world.orders, ['1: (1, 3) 1,2,3']);
+  });
+
   test('only a leader changes anything, and only what it knows', async () => {
     const world = new World();
     world.down.add(1);
