@@ -110,13 +110,17 @@ export class StoreContext {
     }
   }
 
-  /** Removes what is of no use any more; if it cannot, the next start will. */
-  async discard(path: string): Promise<void> {
+  /** Removes what is of no use any more; if it cannot, the next start will. @returns whether it is gone */
+  async discard(path: string): Promise<boolean> {
     try {
       await this.disk.unlink(path);
     } catch (error) {
-      if (!isTfsError(error, 'NOT_FOUND')) this.log.warn({ err: error, path }, 'cannot remove a file');
+      if (!isTfsError(error, 'NOT_FOUND')) {
+        this.log.warn({ err: error, path }, 'cannot remove a file');
+        return false;
+      }
     }
+    return true;
   }
 }
 

@@ -42,26 +42,36 @@ export class OldGenerations {
       now - fromMs >= tunable.oldGenerationMs && index?.held !== true;
     const due = this.#files.filter(isDue);
     this.#files = this.#files.filter((file) => !due.includes(file));
-    for (const { block, generation } of due) await removeGeneration(this.#context, block, generation);
+    for (const file of due) await this.#remove(file);
   }
 
-  /** Removes all of them now; who still reads one has it open. @returns how many there were */
+  /** Removes all of them now; who still reads one has it open. @returns how many are gone */
   async clear(): Promise<number> {
     const files = this.#files;
     this.#files = [];
-    for (const { block, generation } of files) await removeGeneration(this.#context, block, generation);
-    return files.length;
+    let gone = 0;
+    for (const file of files) if (await this.#remove(file)) gone++;
+    return gone;
+  }
+
+  /** What the disk does not remove now takes its space still, and is tried again after another grace time. */
+  async #remove(file: OldFile): Promise<boolean> {
+    if (await removeGeneration(this.#context, file.block, file.generation)) return true;
+    this.add(file);
+    return false;
   }
 }
 
-/** The files of one generation of a block. */
+/** The files of one generation of a block. @returns whether they are gone */
 export async function removeGeneration(
   context: StoreContext,
   block: BlockId,
   generation: number,
-): Promise<void> {
+): Promise<boolean> {
+  let isGone = true;
   for (const kind of ['blk', 'idx'] as const)
-    await context.discard(inBlocks(blockFileName(block, generation, kind)));
+    if (!(await context.discard(inBlocks(blockFileName(block, generation, kind))))) isGone = false;
+  return isGone;
 }
 
 /** All files of the block's other generations. */

@@ -331,6 +331,29 @@ describe('compaction', (test) => {
     assert.is(c.store().totals().generationBytes, 0);
   });
 
+  test('an old file that the disk does not remove is counted still, and removed later', async (t) => {
+    const clock = new RushingClock();
+    const c = await Compaction.open(t, SIZES, { replicas: 1, clock });
+    await c.delete(5);
+    await c.purge();
+    await c.commit(await c.prepare());
+    const { disk } = c.world.replicas[0]!;
+    const before = c.world.records.at(-1)!.end;
+    const kept = await c.files();
+    disk.failure = { nth: 1, code: 'READ_ONLY', kinds: ['name'], sticky: true };
+    clock.advance(OLD_GENERATION_MS);
+    await c.store().purgeTrash();
+    assert.equal(await c.files(), kept);
+    assert.is(c.store().totals().generationBytes, before);
+    disk.failure = undefined;
+    await c.store().purgeTrash();
+    assert.equal(await c.files(), kept, 'not again at once');
+    clock.advance(OLD_GENERATION_MS);
+    await c.store().purgeTrash();
+    assert.equal(await c.files(), [`${BLOCK}.1.blk`, `${BLOCK}.1.idx`, `${BLOCK}.1.ops`]);
+    assert.is(c.store().totals().generationBytes, 0);
+  });
+
   test('what may be gained is told again after a start, once the block is looked at', async (t) => {
     const changed: number[] = [];
     const events = { changed: (block: number) => void changed.push(block) };
