@@ -23,4 +23,17 @@ export const PINNED: readonly Pinned[] = [
     options: { without: ['disk-hangs'] },
     why: '10: a seal waited for a block that had gone',
   },
+  { seed: 500238, why: '37: a disk that was set back ten seconds was let in, and a picture was not there' },
+  { seed: 400049, why: '38: an entry of the SHA-1 index led to nothing' },
+  { seed: 500600, why: '39: sealed with a record lost, and not again with it' },
+  { seed: 400364, why: '41: a configuration that had only begun went with its server' },
+  { seed: 520152, why: '43: a doubt was cast anew and taken back, again and again' },
+  { seed: 530028, why: '44: an empty block waited for its seal after a failover' },
+  { seed: 600783, why: '45: a file that the disk did not remove was forgotten' },
+  { seed: 510084, why: 'the observer asked for what a file had before it was damaged' },
+  {
+    seed: 520218,
+    why: 'the observer asked a member of the write set for what a later configuration had compacted',
+  },
+  { seed: 600513, why: 'the last checks looked while a block was compacted' },
 ];
