@@ -24,6 +24,8 @@ export class StoreContext {
     /** Replicas that were let go of. */
     dropped: 0,
   };
+  /** Files of earlier generations that were found at the start, and could not go then: block -> which, and their bytes. */
+  readonly earlier = new Map<BlockId, { readonly generations: readonly number[]; readonly bytes: number }>();
   readonly #events: StoreEvents;
   #failure: TfsError | undefined;
   closed = false;

@@ -160,28 +160,60 @@ function flagsOfSealed(context: StoreContext, block: BlockId, seal: SealInfo, { 
  */
 async function removeLeftovers(
   context: StoreContext,
-  { block, generation, flags, ops }: Block,
+  held: Block,
   { generations, indexes }: Found,
 ): Promise<void> {
-  const others = new Set([...generations, ...indexes].filter((number) => number !== generation));
-  let isReplaced = flags === 0 && others.size > 0;
+  const { block, generation, ops } = held;
+  const others = [...new Set([...generations, ...indexes])].filter((number) => number !== generation);
+  for (const number of others.filter((other) => other > generation)) {
+    mark('generation-discarded');
+    await removeGeneration(context, block, number);
+  }
+  const earlier = others.filter((number) => number < generation);
+  if (earlier.length === 0) return;
+  await removeEarlier(context, held, earlier);
+  if (held.flags === 0 && ops.idle) await ops.cool();
+}
+
+/**
+ * Files of these generations of a block, once they are not needed any more. Those that stay are counted, and are to be
+ * tried again now and then: the disk may only fail for a moment.
+ */
+export async function removeEarlier(
+  context: StoreContext,
+  { block, flags, ops }: Block,
+  generations: readonly number[],
+): Promise<void> {
   // The commit may be in the page cache alone, written by a process that was killed: durable before the old file goes.
-  if (isReplaced && generations.some((number) => number < generation)) isReplaced = await isLogDurable(ops);
-  for (const number of others) {
-    if (number > generation) mark('generation-discarded');
-    if (number > generation || isReplaced) await removeGeneration(context, block, number);
+  if (flags === 0 && (await isLogDurable(ops)))
+    for (const number of generations) await removeGeneration(context, block, number);
+  let bytes = 0;
+  const left: number[] = [];
+  for (const number of generations) {
+    const size = await sizeOf(context, inBlocks(blockFileName(block, number, 'blk')));
+    if (size === undefined) continue;
+    bytes += size;
+    left.push(number);
+  }
+  if (left.length > 0) context.earlier.set(block, { generations: left, bytes });
+  else context.earlier.delete(block);
+}
+
+async function sizeOf({ disk }: StoreContext, path: string): Promise<number | undefined> {
+  try {
+    return (await disk.stat(path))?.size;
+  } catch {
+    // It may be there: the next time tells.
+    return 0;
   }
 }
 
 /** @returns false where it cannot be made so: then nothing may be removed on the strength of what it says */
-async function isLogDurable(ops: OpsLog): Promise<boolean> {
-  const isDurable = await ops.append([]).then(
+const isLogDurable = (ops: OpsLog): Promise<boolean> =>
+  ops.append([]).then(
     () => true,
     () => false,
   );
-  await ops.cool();
-  return isDurable;
-}
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */
 async function setAside(context: StoreContext, block: BlockId, found: Found): Promise<void> {

@@ -58,7 +58,7 @@ import { DropLog } from './drop-log.ts';
 import { endSession, fenceBlock } from './fence.ts';
 import { IndexCache } from './index-cache.ts';
 import type { LoadedIndex } from './loaded-index.ts';
-import { type OpsLogOptions, openBlocks, reopenBlock } from './open.ts';
+import { type OpsLogOptions, openBlocks, removeEarlier, reopenBlock } from './open.ts';
 import type { Unplaced } from './ops-log.ts';
 import { OpsReserve } from './ops-reserve.ts';
 import { decodeRawRecords } from './raw-records.ts';
@@ -220,6 +220,8 @@ export class BlockStore {
       bytes += block.fileBytes;
       if (block.tail !== undefined) indexBytes += block.index?.bytes ?? 0;
     }
+    let earlierBytes = 0;
+    for (const files of this.#context.earlier.values()) earlierBytes += files.bytes;
     return {
       blocks: this.#blocks.size,
       openBlocks,
@@ -231,7 +233,7 @@ export class BlockStore {
       spares: this.#spares.count,
       suspects,
       trashBytes: this.#trash.bytes,
-      generationBytes: this.#compactor.bytes,
+      generationBytes: this.#compactor.bytes + earlierBytes,
       indexBytes,
     };
   }
@@ -555,11 +557,24 @@ export class BlockStore {
   async purgeTrash(): Promise<void> {
     await this.#trash.purge();
     await this.#compactor.sweep();
+    await this.#removeEarlier();
     for (const block of this.#leftBehind) {
       if (this.readOnly !== undefined || this.isBusy(block)) continue;
       // One that has come back has taken the place of those files.
       if (!this.#blocks.has(block)) await this.#alone(block, () => removeAll(this.#context, block));
       this.#leftBehind.delete(block);
+    }
+  }
+
+  /** Files that could not go at the start. */
+  async #removeEarlier(): Promise<void> {
+    const { earlier } = this.#context;
+    for (const [block, { generations }] of earlier) {
+      if (this.readOnly !== undefined || this.isBusy(block)) continue;
+      const held = this.#blocks.get(block);
+      // Whoever drops a replica removes all of its files, these too.
+      if (held === undefined) earlier.delete(block);
+      else await this.#alone(block, () => removeEarlier(this.#context, held, generations));
     }
   }
 

@@ -30,6 +30,7 @@ export const PINNED: readonly Pinned[] = [
   { seed: 520152, why: '43: a doubt was cast anew and taken back, again and again' },
   { seed: 530028, why: '44: an empty block waited for its seal after a failover' },
   { seed: 600783, why: '45: a file that the disk did not remove was forgotten' },
+  { seed: 700778, why: '46: the same, where a start could not remove it' },
   { seed: 510084, why: 'the observer asked for what a file had before it was damaged' },
   {
     seed: 520218,

@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { type ErrorCode, isTfsError } from '../../../common/errors.ts';
+import { type ErrorCode, isTfsError, TfsError } from '../../../common/errors.ts';
 import { type Op, OpType, purgeableSlots } from '../../../common/format/ops.ts';
 import { recordSpan } from '../../../common/format/record.ts';
 import { ALIAS_BIT, type Cookie, type Epoch, type FileId, type Slot } from '../../../common/ids.ts';
@@ -352,6 +352,32 @@ describe('compaction', (test) => {
     await c.store().purgeTrash();
     assert.equal(await c.files(), [`${BLOCK}.1.blk`, `${BLOCK}.1.idx`, `${BLOCK}.1.ops`]);
     assert.is(c.store().totals().generationBytes, 0);
+  });
+
+  test('nor is one forgotten that a start could not remove', async (t) => {
+    const c = await Compaction.open(t, SIZES, { replicas: 1 });
+    await c.delete(5);
+    await c.purge();
+    await c.commit(await c.prepare());
+    let isFailing = true;
+    await c.world.restart(0, (disk) => {
+      const unlink = disk.unlink.bind(disk);
+      const fails = (path: string) => isFailing && path.endsWith('.0.blk');
+      disk.unlink = (path) => (fails(path) ? Promise.reject(new TfsError('IO', 'EIO')) : unlink(path));
+    });
+    const look = async () => [
+      (await c.files()).includes(`${BLOCK}.0.blk`),
+      c.store().totals().generationBytes === c.world.records.at(-1)!.end,
+      c.store().totals().generationBytes === 0,
+    ];
+    assert.equal(await look(), [true, true, false]);
+    await c.store().purgeTrash();
+    assert.equal(await look(), [true, true, false]);
+    isFailing = false;
+    await c.store().purgeTrash();
+    assert.equal(await look(), [false, false, true]);
+    const { payload } = await c.store().read(BLOCK, 4 as FileId, c.world.records[4]!.cookie, ALL, false);
+    assert.ok(payload.equals(c.world.records[4]!.payload));
   });
 
   test('what may be gained is told again after a start, once the block is looked at', async (t) => {
