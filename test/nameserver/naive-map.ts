@@ -1,5 +1,6 @@
 import type { BlockId, ServerId, Version } from '../../common/ids.ts';
 import { compareVersions } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 
 interface NaiveReplica {
@@ -59,7 +60,16 @@ export class NaiveMap {
 
   report(server: ServerId, entry: BlockEntry): void {
     if (entry.state === BlockState.DROPPED) {
+      const before = this.blocks.get(entry.block);
+      const isOneLength = before && [...before.replicas.values()].every((one) => one.sealedAt === undefined);
+      const heldNothing =
+        before?.replicas.get(server)?.state === BlockState.SEALED &&
+        before.length === SUPERBLOCK_BYTES &&
+        before.generation === 0 &&
+        isOneLength;
       this.lose(entry.block, server);
+      const left = [...(this.blocks.get(entry.block)?.replicas.values() ?? [])];
+      if (heldNothing && left.every(({ state }) => state === 0)) this.blocks.delete(entry.block);
       return;
     }
     let known = this.blocks.get(entry.block);
