@@ -152,9 +152,8 @@ export class Configurer {
   }
 
   #tryAttach(block: BlockId, server: ServerId, now: number): void {
-    const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
     // Of one that is about to be left out another replica of the block has to be the reason.
-    if (replica === undefined || this.#doubted.has(keyOf(block, server))) return;
+    if (this.#doubted.has(keyOf(block, server))) return;
     const attach = this.#attach.get(block) ?? { dueAtMs: now, attempts: 0 };
     this.#attach.set(block, attach);
     if (attach.dueAtMs > now) return;
@@ -164,6 +163,8 @@ export class Configurer {
     );
     attach.attempts++;
     attach.dueAtMs = now + delayMs;
+    const replica = this.#deps.map.facts(block)?.replicas.find((one) => one.server === server);
+    if (replica === undefined) return;
     if (replica.state !== BlockState.SEALED) {
       this.#deps.seal(block, 'a replica that was away has come back', [server]);
       return;

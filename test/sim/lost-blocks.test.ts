@@ -36,5 +36,10 @@ describe('blocks that wait for a person', (test) => {
   test('none where another server has a replica, or is not there to say', () => {
     assert.equal(lostBlocks(mapOf(BlockState.RECOVERED, BlockState.RECOVERED), serversWith([FILE], [])), []);
     assert.equal(lostBlocks(mapOf(BlockState.RECOVERED, 0), serversWith([FILE])), []);
+    assert.equal(
+      lostBlocks(mapOf(BlockState.RECOVERED), serversWith([FILE])),
+      [],
+      'the only copy there ever was',
+    );
   });
 });

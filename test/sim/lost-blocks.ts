@@ -34,7 +34,7 @@ export const isDamagedAt = ({ medium }: Survivors['servers'][number], block: Blo
  * looks again, and nothing is at rest until it has (converged.ts).
  *
  * So does one that was never sealed and came to be on one disk alone, where a sector of it never reads: nobody can say how
- * far its records go, and nobody else has any. With two copies nothing in it can have been acknowledged.
+ * far its records go. Another member says that it has none, so nothing in it was acknowledged.
  */
 export function lostBlocks(
   map: Pick<BlockMap, 'unsettled' | 'facts'>,
@@ -47,7 +47,7 @@ export function lostBlocks(
     if (held.length > 0 && held.every(({ readable }) => !readable))
       return replicas.every(({ server }) => alive.has(server));
     if (whole !== Whole.UNSEALED) return false;
-    if (held.length === 1 && replicas.every(({ server }) => alive.has(server))) {
+    if (held.length === 1 && replicas.length > 1 && replicas.every(({ server }) => alive.has(server))) {
       const holder = servers.find(({ id }) => id === held[0]!.server)!;
       return isDamagedAt(holder, block);
     }

@@ -157,19 +157,21 @@ class Run {
     for (let rounds = 1; ; rounds++) {
       await this.#converge(healed, operator);
       scheduler.note('converged');
-      try {
-        const checked = checkEnd(healed, observer, {
-          history: load.history,
-          now: () => scheduler.now,
-          faults: faults.windows,
-          undeleteWindowMs: plan.undeleteWindowMs,
-        });
-        await this.#meanwhile(checked);
-        return;
-      } catch (error) {
-        // An undelete window ended while it looked, and a block is compacted: what is wrong is so when that is done, too.
-        if (rounds === CHECK_ROUNDS || whyNotConverged(healed) === undefined) throw error;
-      }
+      const failure = checkEnd(healed, observer, {
+        history: load.history,
+        now: () => scheduler.now,
+        faults: faults.windows,
+        undeleteWindowMs: plan.undeleteWindowMs,
+      }).then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      // What the observer finds meanwhile is thrown here, and is never looked at again.
+      await this.#meanwhile(failure);
+      const error = await failure;
+      if (error === undefined) return;
+      // An undelete window ended while it looked, and a block is compacted: what is wrong is so when that is done, too.
+      if (rounds === CHECK_ROUNDS || whyNotConverged(healed) === undefined) throw error;
     }
   }
 
@@ -193,7 +195,7 @@ class Run {
   }
 
   /** Lets time go on while this is worked on. */
-  async #meanwhile(work: Promise<void>): Promise<void> {
+  async #meanwhile(work: Promise<unknown>): Promise<void> {
     let isDone = false;
     const done = () => {
       isDone = true;
