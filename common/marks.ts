@@ -34,6 +34,7 @@ export const MARKS = {
     'records that a replica is sealed without, because its disk did not read them, read again',
   'seal-surplus-aside': 'records beyond the sealed length were set aside',
   'seal-taken-back': 'a replica gave its SEAL up for one that stands above it',
+  'sealed-again': 'a replica stored a SEAL over another one, whose index file is still there',
   'seal-cut-refused': 'a seal below a watermark was refused',
   'creation-awaited': 'a block was fenced while it was being made',
   'creation-refused': 'a block was to be made that had been fenced before',
@@ -181,6 +182,9 @@ export function listenToMarks(told: typeof listener): void {
 export function marksReached(): ReadonlyMap<MarkName, number> {
   return new Map(counts);
 }
+
+/** Whether it was since {@link collectMarks}. */
+export const wasReached = (name: MarkName): boolean => counts?.has(name) === true;
 
 /** Counts no more, and forgets. */
 export function forgetMarks(): void {

@@ -48,6 +48,8 @@ export class Block implements BlockInfo {
   unread = false;
   /** Damage was found that a walk of the records does not see: only a repair of the whole file clears it. */
   unsound = false;
+  /** It was let go of: whoever still waits for his turn with it comes too late. */
+  isForgotten = false;
   #deadBytes = 0;
   #deadBytesStale = true;
   #sealedProven = SUPERBLOCK_BYTES;
@@ -204,8 +206,14 @@ export class Block implements BlockInfo {
     return index;
   }
 
+  /** @throws TfsError DONT_KNOW when the replica was let go of by then */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const run = this.#turn.then(work, work);
+    const inTurn = (): Promise<T> => {
+      if (this.isForgotten)
+        throw new TfsError('DONT_KNOW', `block ${this.block} is not on this DataServer any more`);
+      return work();
+    };
+    const run = this.#turn.then(inTurn, inTurn);
     this.#turn = run.catch(() => undefined);
     return run;
   }

@@ -86,6 +86,7 @@ export async function sealBlock(
   if (hole === undefined && !isWhole) throw refused(block, order, 'its digest is another one');
 
   if (index.length > order.length) await saveSurplus(context, block, index, order.length);
+  const earlier = block.storedSeal;
   const damaged = holes.reduce((sum, each) => sum + each.slots, 0);
   // What was sealed whole elsewhere, and has rotted there before this replica had it, is damage here and not in the SEAL.
   const lost = isWhole || order.digest === undefined ? damaged : (order.lost ?? 0);
@@ -97,6 +98,7 @@ export async function sealBlock(
     ...(order.complete ? { complete: true } : {}),
     ...(lost > 0 ? { lost } : {}),
   });
+  if (earlier !== undefined) mark('sealed-again');
   // The commit point is behind: what follows can be done again from the SEAL and the records.
   block.provenLength = tail.provenLength;
   const sealed = LoadedIndex.over(index, words, slots, order.length);

@@ -532,6 +532,7 @@ export class BlockStore {
       const held = this.#blocks.get(block);
       if (held === undefined) return false;
       const forget = () => {
+        held.isForgotten = true;
         this.#blocks.delete(block);
         this.#cache.forget(held);
         context.counters.dropped++;

@@ -9,7 +9,8 @@ import type { StoreContext } from './context.ts';
  * are told, and have it repaired. Said once, until it is repaired.
  */
 export function markSuspect(context: StoreContext, block: Block, error: TfsError): void {
-  if (block.suspect) return;
+  // The files of one that is let go of vanish under those who read it.
+  if (block.suspect || block.isForgotten) return;
   mark('block-suspect');
   block.flags |= BlockFlag.SUSPECT;
   context.changed(block.block);

@@ -1,7 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import * as path from 'node:path';
 import * as assert from 'uvu/assert';
-import { collectMarks, forgetMarks, listenToMarks, MARKS, mark, marksReached } from '../../common/marks.ts';
+import {
+  collectMarks,
+  forgetMarks,
+  listenToMarks,
+  MARKS,
+  mark,
+  marksReached,
+  wasReached,
+} from '../../common/marks.ts';
 import { describe } from '../kit/suite.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -31,6 +39,7 @@ describe('marks', (test) => {
     collectMarks();
     mark('retry-elsewhere');
     assert.equal([...marksReached()], [['retry-elsewhere', 1]]);
+    assert.equal([wasReached('retry-elsewhere'), wasReached('ops-merged')], [true, false]);
     forgetMarks();
     mark('retry-elsewhere');
     assert.is(marksReached().size, 0);

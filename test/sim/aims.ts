@@ -152,7 +152,14 @@ const SPECIAL: Readonly<Record<PlantedBugName, Aim>> = {
     operations: 1_200,
     only: ['isolate-dataserver', 'partition', 'kill-nameserver', 'isolate-nameserver', 'kill-at-mark'],
     load: { put: 8, get: 1, delete: 0, undelete: 0, hide: 0, reveal: 0, bytesMax: 3_000 },
-    shape: { servers: 3, deadMs: 2_000, openBlocks: 2, concurrency: 16, faultEveryMs: 1_000 },
+    shape: {
+      servers: 3,
+      deadMs: 2_000,
+      openBlocks: 2,
+      concurrency: 16,
+      faultEveryMs: 1_000,
+      killAtMarks: ['sealed-again'],
+    },
   },
   'restored-snapshot-admitted': {
     only: ['snapshot-restored', 'host-power', 'kill-dataserver'],

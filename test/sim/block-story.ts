@@ -122,10 +122,11 @@ export class BlockStory {
    * Looks at the first file of the block as it is durable on this server now. All that was looked at before is only
    * compared.
    *
+   * @param shown how long the file is as its server reads it
    * @returns records that no other server had before
    * @throws Violation I4
    */
-  advance(server: ServerId, bytes: Buffer): RecordHeader[] {
+  advance(server: ServerId, bytes: Buffer, shown = bytes.length): RecordHeader[] {
     const progress = this.progressOf(server);
     while (progress.length > bytes.length) {
       progress.slots--;
@@ -135,8 +136,11 @@ export class BlockStory {
     if (
       length > SUPERBLOCK_BYTES &&
       bytes.compare(this.#bytes, SUPERBLOCK_BYTES, length, SUPERBLOCK_BYTES, length) !== 0
-    )
-      throw this.#differs(server, bytes, length);
+    ) {
+      // Of a file that is being cut, the zeros behind its new end may be on the medium before its size is.
+      if (this.#firstDifference(bytes, length) < shown) throw this.#differs(server, bytes, length);
+      return this.advance(server, bytes.subarray(0, shown));
+    }
     const fresh: RecordHeader[] = [];
     for (;;) {
       const known = this.#ends[progress.slots];
@@ -230,14 +234,19 @@ export class BlockStory {
   }
 
   #differs(server: ServerId, bytes: Buffer, end: number): Violation {
-    let at = SUPERBLOCK_BYTES;
-    while (at < end && bytes[at] === this.#bytes[at]) at++;
+    const at = this.#firstDifference(bytes, end);
     const where = { server, block: this.block };
     return new Violation(
       'I4',
       where,
       `byte ${at} is not what another replica of this session has, or had here`,
     );
+  }
+
+  #firstDifference(bytes: Buffer, end: number): number {
+    let at = SUPERBLOCK_BYTES;
+    while (at < end && bytes[at] === this.#bytes[at]) at++;
+    return at;
   }
 
   #reserve(end: number): void {

@@ -152,6 +152,25 @@ describe('observer: records', (test) => {
     }
   });
 
+  test('I4: not of what a server cuts off, whose zeros are durable before the size is', async (t) => {
+    for (const isCut of [true, false]) {
+      const observed = await ObservedWorld.open(t, [100, 50], BIG);
+      const { medium } = observed.servers[1]!;
+      observed.observer.step();
+      const whole = medium.durable(BLOCK_PATH)!;
+      if (isCut) medium.cached.set(BLOCK_PATH, whole.subarray(0, 4096));
+      medium.change(BLOCK_PATH, (bytes) => void bytes.fill(0, 4096));
+      if (!isCut) {
+        await breaks('I4', /server 2: .*byte 4096/, () => observed.observer.step());
+        continue;
+      }
+      observed.observer.step();
+      assert.is(observed.observer.stories.get(BLOCK)!.progressOf(observed.servers[1]!.id).length, 4096);
+      medium.set(BLOCK_PATH, whole.subarray(0, 4096));
+      observed.observer.step();
+    }
+  });
+
   test('I4: not of a file that was damaged on purpose, until it is another one', async (t) => {
     const observed = await ObservedWorld.open(t, [100, 50], BIG);
     const { medium } = observed.servers[1]!;

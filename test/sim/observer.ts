@@ -200,7 +200,7 @@ export class Observer {
     mount.live.track(block);
     if (generation > 0) return;
     const { length } = story;
-    const fresh = story.advance(server.id, bytes);
+    const fresh = story.advance(server.id, bytes, server.medium.readable(path)?.length);
     // Another file than the damaged one. Where it has a hole, nobody could give the record yet.
     const hasHole = story.progressOf(server.id).length < length && bytes.length >= length;
     if (mount.sureTo.get(block) === 0 && !hasHole) mount.sureTo.set(block, length);

@@ -1,3 +1,4 @@
+import type { MarkName } from '../../common/marks.ts';
 import type { Tunables } from '../../common/tunables.ts';
 import { SeededRandom } from '../kit/seeded-random.ts';
 import { drawTunables } from './tuning.ts';
@@ -31,6 +32,8 @@ export interface Plan {
   readonly faults: ReadonlyMap<FaultKind, number>;
   /** Mean time between two faults, virtual ms. */
   readonly faultEveryMs: number;
+  /** The rare branches behind which `kill-at-mark` strikes; all where there are none. */
+  readonly killAtMarks?: readonly MarkName[];
   /** The one DataServer whose disk loses or changes what was stored; undefined where each copy is needed. */
   readonly victim: number | undefined;
 }
@@ -143,6 +146,7 @@ export interface Shape
       | 'garbagePercent'
       | 'reads'
       | 'faultEveryMs'
+      | 'killAtMarks'
     >
   > {
   /** DataServers, each on a host of its own. */
@@ -187,7 +191,7 @@ export function planOf(
   const concurrencyDrawn = between(1, 6);
   const { clients = clientsDrawn, concurrency = concurrencyDrawn } = rest;
   // The more often servers talk by themselves, the shorter.
-  const spanDrawn = (servers > 4 ? 16_000 : 24_000) * (0.6 + 0.8 * random.float());
+  const spanDrawn = (servers > 4 ? 13_500 : 20_500) * (0.6 + 0.8 * random.float());
   const spanMs = spanWanted ?? spanDrawn;
   const plan: Plan = {
     seed,

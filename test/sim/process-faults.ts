@@ -35,17 +35,24 @@ function killAtStep(stage: Stage, node: Node): ReturnType<Fault> {
 
 /** What a disk does from a rare branch to the kill: right behind it, or when what follows from it is half done. */
 const EFFECTS_AFTER_MARK = [2, 8, 30];
+/** Where there are marks that are meant. */
+const EFFECTS_AIMED = [2];
 const DISK_EFFECT = /^disk (write|dwrite|datasync|truncate|create|rename|link|unlink|syncdir)/;
 
 /** Soon after it took a branch that is rarely taken: the fewer times that was so before, the likelier. */
 function killAtMark({ cluster, random, between }: Stage): ReturnType<Fault> {
   if (cluster.isListeningToMarks) return undefined;
   cluster.isListeningToMarks = true;
-  listenToMarks((_, times) => {
+  const { killAtMarks } = cluster.plan;
+  listenToMarks((name, times) => {
+    if (killAtMarks?.includes(name) === false) return;
     const { running } = cluster.scheduler;
     const found = cluster.nodes.find(({ node }) => node.process === running && node.isRunning);
     if (running === undefined || found === undefined || random.float() * times > 1) return;
-    found.node.light(1 + random.below(random.pick(EFFECTS_AFTER_MARK)), DISK_EFFECT);
+    found.node.light(
+      1 + random.below(random.pick(killAtMarks === undefined ? EFFECTS_AFTER_MARK : EFFECTS_AIMED)),
+      DISK_EFFECT,
+    );
   });
   const mend = () => {
     cluster.isListeningToMarks = false;

@@ -1,5 +1,5 @@
 import { OpType } from '../../common/format/ops.ts';
-import { collectMarks, forgetMarks, type MarkName, marksReached } from '../../common/marks.ts';
+import { collectMarks, forgetMarks, type MarkName, marksReached, wasReached } from '../../common/marks.ts';
 import { tune, untune } from '../../common/tunables.ts';
 import { dataServerFaults, type PlantedBugName } from '../kit/planted-bugs.ts';
 import { SimCluster } from './cluster.ts';
@@ -58,6 +58,27 @@ const MUTATIONS = {
   hide: OpType.HIDE,
   reveal: OpType.REVEAL,
 } as const;
+
+/** What a server may take for damage of what it stored, and rightly. */
+const HARMS_FILES: ReadonlySet<FaultKind> = new Set([
+  'disk-eio-read',
+  'disk-eio-write',
+  'disk-eio-sync',
+  'bit-rot',
+  'unreadable-sectors',
+  'damaged-and-alone',
+  'misdirected-write',
+  'lost-write',
+  'snapshot-restored',
+  'disk-wiped',
+  'disks-swapped',
+]);
+
+/** Where no fault harms files, a server that finds one damaged has made it so, or an index that does not belong to it. */
+function checkNothingDamaged(): void {
+  if (wasReached('block-suspect') && !wasReached('seal-record-lost'))
+    throw new Violation('I15', {}, 'a replica was found damaged, and no fault has harmed a file');
+}
 
 /** Runs one seed from its beginning to its end. Never rejects: what went wrong is in the result. */
 export async function runSeed(seed: number, options: RunOptions = {}): Promise<RunResult> {
@@ -119,7 +140,11 @@ class Run {
       now: () => scheduler.now,
       ...(options.bug === undefined ? {} : { faults: dataServerFaults(options.bug) }),
     });
-    scheduler.afterEvent = () => observer.step();
+    const isHarmless = ![...plan.faults.keys()].some((kind) => HARMS_FILES.has(kind));
+    scheduler.afterEvent = () => {
+      observer.step();
+      if (isHarmless) checkNothingDamaged();
+    };
     const load = new SimLoad(cluster, {
       acked: ({ name, key, sha1 }, payload) => observer.acked(name, { key, sha1, payload }),
       changed: (kind, { name, stored }, opId) =>

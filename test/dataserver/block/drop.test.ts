@@ -3,6 +3,7 @@ import { type ErrorCode, isTfsError, TfsError } from '../../../common/errors.ts'
 import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { BlockId, FileId, ServerId, Version } from '../../../common/ids.ts';
 import { BlockState } from '../../../common/wire/messages.ts';
+import type { StoreEvents } from '../../../dataserver/block/api.ts';
 import { whyKept } from '../../../dataserver/block/drop.ts';
 import type { BlockStore, DropOrder, FaultName } from '../../../dataserver/block/store.ts';
 import {
@@ -34,8 +35,12 @@ const codeOf = async (work: Promise<unknown>): Promise<ErrorCode | undefined> =>
 };
 
 /** Three sealed replicas; servers 2 and 3 go on without server 1. */
-async function leftOut(t: TestContext, faults: readonly FaultName[] = []): Promise<ReplicaWorld> {
-  const world = await ReplicaWorld.open(t, SIZES, { faults: faultsOf(...faults) });
+async function leftOut(
+  t: TestContext,
+  faults: readonly FaultName[] = [],
+  events: StoreEvents = {},
+): Promise<ReplicaWorld> {
+  const world = await ReplicaWorld.open(t, SIZES, { faults: faultsOf(...faults), events });
   await world.seal();
   for (const i of [1, 2]) await configure(world.replicas[i]!.store, NEXT, [2, 3]);
   return world;
@@ -100,6 +105,17 @@ describe('a replica is let go of', (test) => {
     assert.is((await other.receive(0, [other.donor(1), other.donor(2)], order)).whole, true);
     await back.store.purgeTrash();
     assert.equal((await back.store.verify(BLOCK)).problems, []);
+  });
+
+  test('while a fence waits for its turn: the block is not here, and nothing is damaged', async (t) => {
+    const damaged: BlockId[] = [];
+    const world = await leftOut(t, [], { corrupt: (block) => void damaged.push(block) });
+    const { store } = world.replicas[0]!;
+    const dropping = store.drop(orderOf());
+    const fencing = codeOf(store.fence(BLOCK, SEAL_EPOCH));
+    assert.is(await dropping, true);
+    assert.is(await fencing, 'DONT_KNOW');
+    assert.equal(damaged, []);
   });
 
   test('while somebody reads it: the reading ends well', async (t) => {
