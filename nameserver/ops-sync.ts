@@ -34,6 +34,8 @@ export class OpsSync {
   readonly #due = new Map<BlockId, number>();
   /** Blocks that needed a new configuration, and when one is asked for again at the earliest: each takes a number. */
   readonly #renewals = new Map<BlockId, { readonly delayMs: number; readonly dueAtMs: number }>();
+  /** Blocks with replicas that are behind on servers that were away when it was their turn. */
+  readonly #away = new Map<ServerId, Set<BlockId>>();
   readonly #running = new Set<Promise<void>>();
   #closed = false;
 
@@ -54,6 +56,7 @@ export class OpsSync {
   pump(): void {
     const reign = this.#deps.reign();
     if (this.#closed || reign === undefined) return;
+    this.#noteReturned(reign);
     const now = this.#deps.clock.monotonic();
     for (const [block, dueAtMs] of this.#due) {
       if (this.#running.size >= OPS_SYNCS_RUNNING_MAX) return;
@@ -77,6 +80,21 @@ export class OpsSync {
     await Promise.allSettled(this.#running);
   }
 
+  /** A server that is back need not report anything anew: not one that has only not obeyed this leader yet. */
+  #noteReturned(reign: Reign): void {
+    for (const [server, blocks] of this.#away) {
+      if (this.#deps.reachable(server, reign) === undefined) continue;
+      this.#away.delete(server);
+      for (const block of blocks) this.noted(block);
+    }
+  }
+
+  #awaits(server: ServerId, block: BlockId): void {
+    const blocks = this.#away.get(server);
+    if (blocks === undefined) this.#away.set(server, new Set([block]));
+    else blocks.add(block);
+  }
+
   async #syncBlock(facts: BlockFacts, reign: Reign): Promise<void> {
     const { reachable } = this.#deps;
     const { block } = facts;
@@ -87,9 +105,8 @@ export class OpsSync {
     for (const { server, behind } of facts.replicas) {
       if (!behind || server === source) continue;
       const to = reachable(server, reign);
-      // A server that is away shows up again with a report, and is noted then.
-      if (to === undefined) continue;
-      if (from === undefined) this.noted(block);
+      if (to === undefined) this.#awaits(server, block);
+      else if (from === undefined) this.noted(block);
       else await this.#sync(facts, { to, from, reign });
     }
   }
@@ -100,8 +117,11 @@ export class OpsSync {
    * begins with what they have, and gives none of its places to two operations.
    */
   async #level({ block, replicas }: BlockFacts, reign: Reign): Promise<void> {
-    if (!replicas.some(({ server, behind }) => behind && this.#deps.reachable(server, reign) !== undefined))
+    const late = replicas.filter(({ behind }) => behind);
+    if (late.every(({ server }) => this.#deps.reachable(server, reign) === undefined)) {
+      for (const { server } of late) this.#awaits(server, block);
       return;
+    }
     this.noted(block);
     if (this.#mayRenew(block)) await this.#renew(block);
   }

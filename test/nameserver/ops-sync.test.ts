@@ -104,6 +104,19 @@ describe('ops sync', (test) => {
     }
   });
 
+  test('a server that was away when it was its turn gets its turn when it is back, without a report', async () => {
+    const world = new World();
+    world.report({ 1: 9, 2: 5, 3: 9 });
+    world.down.add(2);
+    await world.pass(20_000);
+    assert.equal([world.orders, world.sync.waiting], [[], 0]);
+    world.down.clear();
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders, ['2 from 1']);
+    await world.pass(20_000);
+    assert.equal([world.orders.length, world.sync.waiting], [1, 0]);
+  });
+
   test('where nobody has the newest operation any more, the next configuration begins without it', async () => {
     const world = new World();
     world.report({ 1: 9, 2: 5, 3: 5 });
