@@ -42,7 +42,7 @@ export interface RunResult {
 }
 
 /** Faults and load together last no longer. */
-const LOAD_MS_MAX = 60_000;
+const LOAD_MS_MAX = 40_000;
 /** A healed cluster comes to rest within this. */
 const CONVERGE_MS_MAX = 150_000;
 /** What is looked at this often comes to rest by then. */
