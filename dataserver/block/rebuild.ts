@@ -51,7 +51,7 @@ export interface Rebuilt {
   readonly lost: number;
   /** Some of what is lost the disk failed to read here: it may be there all the same. */
   readonly unread: boolean;
-  /** It is not what was here, but better. */
+  /** It is not what was here, but better: to be put in its place. */
   readonly better: boolean;
 }
 

@@ -83,7 +83,10 @@ export class ReplicaReceiver {
     await makeRoom(this.#parts, order.seal.length, 'a repair');
     const path = `${blockFileName(order.block, order.generation, 'blk')}.tmp`;
     try {
-      const built = await this.#build(path, source, superblock, order, donors);
+      const made = await this.#build(path, source, superblock, order, donors);
+      // What reads here may be in the page cache alone, and the new file is on the disk.
+      const built =
+        source === undefined || this.#isOnDisk(source, order, ops) ? made : { ...made, better: true };
       // Where others may have more, an incomplete copy is no copy; a damaged one that is less damaged now is better.
       const isUnsure = !built.whole && (donors.failed.length > 0 || isUsable(held, isOutdated));
       if (isUnsure && source === undefined) throw donors.missing(missingText(order, built));
@@ -131,6 +134,16 @@ export class ReplicaReceiver {
       throw refuse(`${held.provenLength} bytes of it are known to have been acknowledged`);
     if (held.seal !== undefined && !isSame(held.seal, seal) && !isSealedOtherwise)
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
+  }
+
+  /**
+   * Whether the own file is known to be on the disk, as its SEAL says that only what is there was sealed. Of one that was
+   * never sealed here a killed process, or a sync that failed, may have left the end in the page cache.
+   */
+  #isOnDisk(held: Block, { seal }: ReceiveOrder, ops: OpsSource): boolean {
+    if (this.#parts.context.faults.has('trust-page-cache')) return true;
+    const known = ops.kind === 'own' ? ops.log.facts.seal : held.storedSeal;
+    return known !== undefined && isSame(known, seal);
   }
 
   /** A sound replica of an earlier generation goes on with its log; its readers must not see one without the other. */

@@ -1,11 +1,12 @@
 import * as assert from 'uvu/assert';
 import { OpType } from '../../../common/format/ops.ts';
 import type { BlockId, Epoch, FileId } from '../../../common/ids.ts';
-import { NameFlag } from '../../../common/wire/messages.ts';
+import { BlockFlag, NameFlag } from '../../../common/wire/messages.ts';
 import type { FaultName } from '../../../dataserver/block/faults.ts';
-import { CONFIGURATION, openStore, put, superblockOf, Writer } from '../../kit/block-world.ts';
+import { CONFIGURATION, openStore, put, raw, superblockOf, Writer } from '../../kit/block-world.ts';
 import { RecordingDisk } from '../../kit/recording-disk.ts';
-import { describe } from '../../kit/suite.ts';
+import { BLOCK, OPS_PATH, ReplicaWorld } from '../../kit/replica-world.ts';
+import { describe, type TestContext } from '../../kit/suite.ts';
 
 const ID = 65_537 as BlockId;
 const never = (): Promise<never> => new Promise(() => undefined);
@@ -58,6 +59,48 @@ async function ackedThenPowerCut(faults: ReturnType<typeof faultsOf>): Promise<n
   const after = await openStore(disk.crashPoint().image(() => false));
   await after.recover(ID);
   return after.check(ID, 0 as FileId);
+}
+
+/**
+ * The last append of a replica fails in its sync; the next process cannot read the log, so that it neither walks the block
+ * nor takes its seal; the others are sealed, and it is repaired.
+ *
+ * @param isLost the log stays so, and is taken from the others
+ */
+async function repairedThenPowerCut(
+  t: TestContext,
+  { isLost, faults = faultsOf() }: { isLost: boolean; faults?: ReturnType<typeof faultsOf> },
+): Promise<readonly string[]> {
+  const world = await ReplicaWorld.open(t, [700]);
+  const [bad, ...others] = world.replicas;
+  const { disk } = bad!;
+  const { writer } = world;
+  const batch = writer.batch([Buffer.alloc(900, 2)]);
+  disk.failure = { code: 'IO', kinds: ['sync'], nth: 1 };
+  for (const { store } of world.replicas) {
+    const given = store.appendRaw(BLOCK, writer.superblock.session, batch.offset, raw(batch), writer.acked);
+    const code = await given.then(
+      () => undefined,
+      (error) => error.code,
+    );
+    assert.is(code, store === bad!.store ? 'IO' : undefined);
+  }
+  disk.failure = undefined;
+  await bad!.store.close();
+  disk.spoil(OPS_PATH, 0, 80);
+  const store = await openStore(disk, { faults });
+  t.defer(() => store.close());
+  bad!.store = store;
+  assert.ok((store.info(BLOCK)!.flags & BlockFlag.QUARANTINED) !== 0);
+  world.replicas.splice(0, 3, ...others);
+  await world.seal();
+  world.replicas.splice(0, 2, bad!, ...others);
+  if (!isLost) disk.spoil(OPS_PATH, 0, 0);
+  assert.equal(await world.repair(0, [1, 2]), { whole: true, fetched: 0, lost: 0 }, 'the page cache has it');
+  assert.equal((await store.verify(BLOCK)).problems, []);
+  const after = await openStore(disk.crashPoint().image(() => false));
+  t.defer(() => after.close());
+  return (await after.verify(BLOCK)).problems;
 }
 
 describe('what a killed process had written and not synced', (test) => {
@@ -120,7 +163,15 @@ describe('what a killed process had written and not synced', (test) => {
     assert.equal(await slotsOnceMore(undefined), [0, 1], 'written once more');
   });
 
-  test('planted bug: trusting the page cache is caught by both', async () => {
+  for (const isLost of [false, true])
+    test(`is durable before a repair says that the replica is whole, its log ${isLost ? 'lost' : 'its own'}`, async (t) => {
+      assert.equal(await repairedThenPowerCut(t, { isLost }), []);
+    });
+
+  test('planted bug: trusting the page cache is caught by all', async (t) => {
+    assert.ok(
+      (await repairedThenPowerCut(t, { isLost: false, faults: faultsOf('trust-page-cache') })).length > 0,
+    );
     assert.ok((await sealedThenPowerCut(faultsOf('trust-page-cache'))).length > 0);
     assert.is(await ackedThenPowerCut(faultsOf('trust-page-cache')), 0);
   });
