@@ -72,6 +72,11 @@ export class Dropper {
   pump(): void {
     if (!this.#mayAct()) return;
     const now = this.#deps.clock.monotonic();
+    // First what was begun: a member that has been told is left out before that is taken back, and not told once more.
+    for (const block of this.#due(now)) {
+      if (this.#running.size >= DROPS_RUNNING_MAX) return;
+      if (!this.#running.has(block)) this.#look(block, now);
+    }
     if (this.#round.length === 0) this.#round = this.#candidates();
     for (
       let looked = 0;
@@ -92,6 +97,14 @@ export class Dropper {
   #mayAct(): boolean {
     const { reign, isViewComplete } = this.#deps;
     return !this.#closed && reign() !== undefined && isViewComplete();
+  }
+
+  /** Blocks that have waited long enough, the longest first. */
+  #due(now: number): BlockId[] {
+    return [...this.#waiting]
+      .filter(([, { dueAtMs }]) => dueAtMs <= now)
+      .sort(([, a], [, b]) => a.dueAtMs - b.dueAtMs)
+      .map(([block]) => block);
   }
 
   /** Whatever is in its block's configuration, alone with those that are wanted, is needed. */

@@ -34,8 +34,9 @@ export interface ReceivedOps {
  *
  * Whatever was acknowledged is in the log of every member of the newest configuration, so any one of them will do. Only
  * the sequencer itself, which writes its own log first, has to have everything that any member holds: it would give the
- * same place to two operations otherwise; but where no record was sealed there is nothing that an operation could be about,
- * and members that never had the block, or let go of it already, have no log to give. A replica that was left out of the configuration gets what there is now; it
+ * same place to two operations otherwise. A member that an unfinished configuration never came to has no place of it; and
+ * where no record was sealed there is nothing that an operation could be about, and members that never had the block, or
+ * let go of it already, have no log to give. A replica that was left out of the configuration gets what there is now; it
  * stays stale, whatever comes after, until a new configuration takes it in.
  *
  * @param server this one
@@ -49,10 +50,12 @@ export async function receiveOps(
   donors: Donors,
 ): Promise<ReceivedOps> {
   const answers = await donors.all((donor) => donor.ops());
-  const logs = answers
-    .filter(({ answer }) => compareVersions(answer.version, version) >= 0)
+  const heard = answers
     .map(({ server: from, answer }) => ({ from, answer, state: folded(answer) }))
-    .filter(({ from, answer, state }) => isMember(from, answer, state))
+    .filter(({ answer, state }) => isOfVersion(answer, state));
+  const logs = heard
+    .filter(({ answer }) => compareVersions(answer.version, version) >= 0)
+    .filter(({ from, state }) => state.cfg?.members.includes(from))
     .sort((a, b) => compareVersions(b.answer.version, a.answer.version) || b.state.seq - a.state.seq);
   const [best] = logs;
   if (best === undefined)
@@ -65,11 +68,12 @@ export async function receiveOps(
     );
   const others = members.filter((member) => member !== server);
   const isEmpty = generation === 0 && seal.slots === 0;
-  if (
-    opsPrimary === server &&
-    !isEmpty &&
-    !others.every((member) => logs.some(({ from }) => from === member))
-  )
+  const isKnown = (member: ServerId) =>
+    logs.some(({ from }) => from === member) ||
+    heard.some(
+      ({ from, answer }) => from === member && compareVersions(answer.version, best.answer.version) < 0,
+    );
+  if (opsPrimary === server && !isEmpty && !others.every(isKnown))
     throw donors.missing(`the sequencer of block ${block} needs the operations of every member`);
   context.log.info(
     { block, from: best.from, seq: best.state.seq },
@@ -149,9 +153,9 @@ function folded({ ops }: DonorOps): OpsState {
   return state;
 }
 
-function isMember(server: ServerId, { version }: DonorOps, state: OpsState): boolean {
-  return compareVersions(state.version, version) === 0 && (state.cfg?.members.includes(server) ?? false);
-}
+/** A log that is what its server says of it. */
+const isOfVersion = ({ version }: DonorOps, state: OpsState): boolean =>
+  state.cfg !== undefined && compareVersions(state.version, version) === 0;
 
 /** What the records are that come with the log. */
 function factOp(context: StoreContext, { seal, generation }: ReceiveOrder, { version, seq }: OpsState): Op {

@@ -511,6 +511,30 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.is(await world.replicas[0]!.store.check(BLOCK, 2 as FileId), NameFlag.HIDDEN);
   });
 
+  test('the sequencer of a configuration that was not finished needs no place of a member that it never came to', async (t) => {
+    const world = await sealed(t);
+    const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+    const members = [1, 2, 3].map((id) => id as ServerId);
+    const begin = {
+      ...({ type: OpType.CFG, version: newer, seq: 3, atMs: 0, opId: NO_OP_ID } as const),
+      ...{ members, opsPrimary: 1 as ServerId },
+    };
+    for (const i of [0, 1]) await world.replicas[i]!.store.appendOps(BLOCK, [begin]);
+    const order = { ...world.order(), version: newer };
+    await world.restart(0, (disk) => disk.unlink(OPS_PATH));
+    assert.is(
+      await codeOf(world.receive(0, [world.donor(1)], order)),
+      'UNAVAILABLE',
+      'one that nobody asked',
+    );
+    const other = { ...world.donor(2), ops: async () => ({ version: VERSION, ops: [] }) };
+    assert.is(await codeOf(world.receive(0, [world.donor(1), other], order)), 'UNAVAILABLE', 'says nothing');
+    assert.is((await world.receive(0, [world.donor(1), world.donor(2)], order)).whole, true);
+    const { version, seq, flags } = world.replicas[0]!.store.info(BLOCK)!;
+    assert.equal([version, seq, flags], [newer, 3, 0]);
+    assert.is(await world.replicas[0]!.store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
+  });
+
   test('the sequencer of a block that was sealed without a record needs no more than one member', async (t) => {
     const world = await ReplicaWorld.open(t, []);
     await world.seal();
