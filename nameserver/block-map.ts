@@ -70,6 +70,8 @@ export class BlockMap {
   readonly #sealedAt = new Map<BlockId, Map<ServerId, number>>();
   /** For each server the replicas that are stale: few, because only blocks with an absent member get a new configuration. */
   readonly #stale = new Map<ServerId, Set<BlockId>>();
+  /** For each server the replicas that are behind: few, and most of them for a moment. */
+  readonly #behind = new Map<ServerId, Set<BlockId>>();
   readonly #older = new OlderConfigurations();
   /** Servers that are gone for good. */
   readonly #lost = new Set<ServerId>();
@@ -245,7 +247,7 @@ export class BlockMap {
     const row = rowOf(block);
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
     if (page === undefined || i < 0 || seq < page.seq[row]!) return;
-    page.setWord(row, i, page.word(row, i) & ~Replica.BEHIND);
+    this.#setWord(page, row, i, page.word(row, i) & ~Replica.BEHIND);
     page.touch(row);
   }
 
@@ -259,7 +261,15 @@ export class BlockMap {
     return [...(this.#stale.get(server) ?? [])];
   }
 
-  /** Servers that have such a replica. */
+  /**
+   * Replicas of this server that lack an operation which another replica holds, in the newest configuration. As a rule it
+   * was not acknowledged then. But where the disk has lost it, by being set back, it may have been.
+   */
+  behindOf(server: ServerId): readonly BlockId[] {
+    return [...(this.#behind.get(server) ?? [])];
+  }
+
+  /** Servers that have a replica that is stale. */
   get staleServers(): readonly ServerId[] {
     return [...this.#stale.keys()];
   }
@@ -537,18 +547,19 @@ export class BlockMap {
     return true;
   }
 
-  /** Every change of a word that may change whether it is stale. */
+  /** Every change of a word that may change whether it is stale, or behind. */
   #setWord(page: BlockPage, row: number, i: number, word: number): void {
     page.setWord(row, i, word);
-    this.#noteStale(serverOf(word), idOf(page.number, row), isStale(word));
+    const [server, block] = [serverOf(word), idOf(page.number, row)];
+    note(this.#stale, server, block, isStale(word));
+    note(this.#behind, server, block, (word & Replica.BEHIND) !== 0);
   }
 
-  #noteStale(server: ServerId, block: BlockId, stale: boolean): void {
-    const blocks = this.#stale.get(server);
-    if (stale) {
-      if (blocks === undefined) this.#stale.set(server, new Set([block]));
-      else blocks.add(block);
-    } else if (blocks?.delete(block) && blocks.size === 0) this.#stale.delete(server);
+  /** The word is about to go. */
+  #forgetLags(page: BlockPage, row: number, word: number): void {
+    const [server, block] = [serverOf(word), idOf(page.number, row)];
+    note(this.#stale, server, block, false);
+    note(this.#behind, server, block, false);
   }
 
   #unsealed(page: BlockPage, row: number): number {
@@ -638,7 +649,7 @@ export class BlockMap {
   /** A member stays, as one that has not reported the block; anything else goes. */
   #forgetReplica(page: BlockPage, row: number, i: number): void {
     const word = page.word(row, i);
-    this.#noteStale(serverOf(word), idOf(page.number, row), false);
+    this.#forgetLags(page, row, word);
     this.#forgetLength(page, row, serverOf(word));
     this.#older.forget(idOf(page.number, row), serverOf(word));
     if (word & Replica.MEMBER) page.setWord(row, i, word & (0xffff | Replica.MEMBER | Replica.PRIMARY));
@@ -663,8 +674,7 @@ export class BlockMap {
   #remove(page: BlockPage, row: number): void {
     this.#sealedAt.delete(idOf(page.number, row));
     this.#older.forgetBlock(idOf(page.number, row));
-    for (let i = 0; i < page.wordCount(row); i++)
-      this.#noteStale(serverOf(page.word(row, i)), idOf(page.number, row), false);
+    for (let i = 0; i < page.wordCount(row); i++) this.#forgetLags(page, row, page.word(row, i));
     this.#count(page.state[row]!, -1);
     this.counts.total--;
     this.unsettled.delete(idOf(page.number, row));
@@ -677,6 +687,14 @@ export class BlockMap {
   #eachWordOf(server: ServerId, visit: (page: BlockPage, row: number, i: number) => void): void {
     for (const page of this.pages()) page.eachWordOf(server, (row, i) => visit(page, row, i));
   }
+}
+
+function note(blocks: Map<ServerId, Set<BlockId>>, server: ServerId, block: BlockId, isOne: boolean): void {
+  const known = blocks.get(server);
+  if (isOne) {
+    if (known === undefined) blocks.set(server, new Set([block]));
+    else known.add(block);
+  } else if (known?.delete(block) && known.size === 0) blocks.delete(server);
 }
 
 /** And can be read. */

@@ -172,7 +172,9 @@ export class Registry {
     if (isNews && leaving === 'stopping') this.#deps.onLeaving();
     // No await from here on: what is confirmed is confirmed under the reign that is named.
     const leader = told.leader && leadership.reign?.epoch === told.reign.epoch;
-    const stale = leader && live.table.isEqual && view.isComplete() ? map.staleOf(server) : undefined;
+    const isKnown = leader && live.table.isEqual && view.isComplete();
+    // As of this beat. What a replica is behind by was not acknowledged, unless its disk was set back and has lost it.
+    const stale = isKnown ? [...new Set([...map.staleOf(server), ...map.behindOf(server)])] : undefined;
     // One that has not promised yet may listen to another leader.
     const obeys = compareReigns(live.promise, told.reign) === 0;
     const confirmed = obeys && stale !== undefined && stale.length <= STALE_BLOCKS_MAX;
@@ -186,7 +188,7 @@ export class Registry {
       token: members.token(),
       wallMs: time.latest(),
       confirmed,
-      stale: confirmed ? [...stale] : [],
+      stale: confirmed ? stale : [],
     };
   }
 

@@ -188,8 +188,8 @@ export const zHeartbeatReply = z.object({
   /** What time it is there, ms since 1970. */
   wallMs: z.number().optional(),
   /**
-   * From a leader that has heard of every block: every replica that was reported holds the newest configuration and
-   * belongs to it, but those that are `stale`. Without it nothing is confirmed.
+   * From a leader that has heard of every block: every replica that was reported holds the newest configuration, belongs
+   * to it, and lacks no operation that another is known to hold, but those that are `stale`. Without it nothing is confirmed.
    */
   confirmed: z.boolean().default(false),
   stale: z.array(zBlock).max(STALE_BLOCKS_MAX).default([]),

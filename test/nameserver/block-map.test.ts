@@ -197,11 +197,7 @@ describe('block map', (test) => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
     assert.ok(map.report(s1, entryOf({ seq: 6 })) & Effect.BEHIND);
-    const behind = () =>
-      map
-        .facts(B)!
-        .replicas.filter((replica) => replica.behind)
-        .map(({ server }) => server);
+    const behind = () => [s1, s2, s3].filter((server) => map.behindOf(server).includes(B));
     assert.equal(behind(), [s2, s3]);
     assert.ok(map.report(s2, entryOf({ seq: 6 })) & Effect.BEHIND, 'another one still is');
     map.report(s3, entryOf({ seq: 5 }));
@@ -544,6 +540,8 @@ function agree(map: BlockMap, naive: NaiveMap): void {
       return replica !== undefined && replica.state !== 0 && (replica.stale || !replica.member);
     });
     assert.equal([...map.staleOf(server)].sort(), stale.map(([block]) => block).sort());
+    const behind = [...naive.blocks].filter(([, { replicas }]) => replicas.get(server)?.behind === true);
+    assert.equal([...map.behindOf(server)].sort(), behind.map(([block]) => block).sort());
     const held = [...naive.blocks].flatMap(([block, { replicas }]) => {
       const replica = replicas.get(server);
       if (replica === undefined || replica.state === 0) return [];

@@ -225,6 +225,32 @@ describe('two NameServers', (test) => {
     assert.equal(one.confirmedBy, world.nameservers[id]!.reign);
   });
 
+  test('a replica that lacks an operation of its configuration is not confirmed until it has it', async (t) => {
+    const world = await pair(t);
+    const block = await new Ledger(world).open();
+    await world.pass(2000);
+    const [one, two, three] = world.data as [FakeDataServer, FakeDataServer, FakeDataServer];
+    const hold = (server: FakeDataServer, seq: number) => server.put({ ...server.blocks.get(block)!, seq });
+    for (const server of world.data) hold(server, 5);
+    await heardAll(world);
+    assert.equal(
+      [one, two, three].map(({ stale }) => stale),
+      [[], [], []],
+    );
+    // Its disk was set back, and nobody noticed.
+    hold(one, 3);
+    one.restart();
+    for (let i = 0; i < 2; i++) await heardAll(world);
+    assert.equal(one.confirmedBy, world.leader.reign, 'all else is confirmed');
+    assert.equal(
+      [one, two, three].map(({ stale }) => stale),
+      [[block], [], []],
+    );
+    hold(one, 5);
+    await heardAll(world);
+    assert.equal(one.stale, []);
+  });
+
   test('a leader that no DataServer reaches hands over to the one that all reach', async (t) => {
     const world = await pair(t);
     await world.pass(2000);

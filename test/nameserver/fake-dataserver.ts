@@ -46,6 +46,8 @@ class Link {
   /** Its last answer, if it said that it leads and this server obeyed. */
   leader: Reign | undefined;
   confirmed = false;
+  /** What its last answer excepted from that. */
+  stale: readonly BlockId[] = [];
   beating = false;
   /** It was asked to beat while it did. */
   again = false;
@@ -152,6 +154,11 @@ export class FakeDataServer {
     return link?.leader;
   }
 
+  /** Replicas that the leader, when it last confirmed the others, said may lack something. */
+  get stale(): readonly BlockId[] {
+    return this.#links.find(({ confirmed }) => confirmed)?.stale ?? [];
+  }
+
   put(entry: BlockEntry): void {
     this.blocks.set(entry.block, entry);
     for (const link of this.#links) link.dirty.add(entry.block);
@@ -208,6 +215,7 @@ export class FakeDataServer {
     const reply = await this.#control(Op.HEARTBEAT, message, zHeartbeatReply, { payload, to: i });
     this.#heard(link, reply);
     link.confirmed = link.leader !== undefined && reply.confirmed;
+    link.stale = reply.stale;
     if (reply.resync) link.registered = false;
   }
 
