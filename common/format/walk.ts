@@ -134,23 +134,20 @@ export async function walkBlock(
     let payload: Buffer | undefined;
     let payloadOk = true;
     let padOk = true;
-    // Views of the window: only the header of a large record survives the reads of its payload, in a copy.
     let found = header;
     let headerBytes = window.view(at, headBytes);
     if (checkPayloads) {
-      if (window.fits(span)) {
-        if (!window.has(at, span)) {
-          await window.load(at);
-          headerBytes = window.view(at, headBytes);
-          found = { ...header, opId: headerBytes.subarray(40, 56), sha1: headerBytes.subarray(56, 76) };
-        }
-        payload = window.view(at + headBytes, header.size);
-        payloadOk = checkPayload(header, payload);
-      } else {
+      const fits = window.fits(span);
+      if (!fits || !window.has(at, span)) {
+        // Kept as it was verified: read once more for the sake of the payload, it may come otherwise from a failing disk.
         headerBytes = Buffer.from(headerBytes);
         found = { ...header, opId: headerBytes.subarray(40, 56), sha1: headerBytes.subarray(56, 76) };
-        payloadOk = (await window.crc(at + headBytes, header.size)) === header.dataCrc;
       }
+      if (fits) {
+        if (!window.has(at, span)) await window.load(at);
+        payload = window.view(at + headBytes, header.size);
+        payloadOk = checkPayload(header, payload);
+      } else payloadOk = (await window.crc(at + headBytes, header.size)) === header.dataCrc;
       const padAt = at + headBytes + header.size;
       const padding = recordPadding(header.size);
       if (padding > 0) {
