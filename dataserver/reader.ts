@@ -11,13 +11,16 @@ import {
   encodeReadReply,
 } from '../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../common/wire/rpc-server.ts';
+import { UNSEEN } from './block/read.ts';
 import type { BlockStore, Faults } from './block/store.ts';
 import type { NameServers } from './nameservers.ts';
 import type { ReadClock } from './scrub/read-times.ts';
 
 /**
  * READ and CHECK. Only a replica that is current may say "not found": one that was not confirmed by a leader lately,
- * or that waits for its seal after a restart, marks a hit provisional and answers a miss with DONT_KNOW.
+ * or that waits for its seal after a restart, marks a hit provisional and answers a miss with DONT_KNOW. But what is
+ * deleted or hidden is so for sure where the replica waits for nothing but its seal: others, without the operation, would
+ * show it meanwhile.
  */
 export class Reader {
   readonly #store: BlockStore;
@@ -72,7 +75,10 @@ export class Reader {
   check(request: RpcRequest): RpcResult | Promise<RpcResult> {
     const { block, fileId } = decodeCheck(request.header);
     const reply = (nameFlags: number): RpcResult => ({
-      header: encodeCheckReply({ nameFlags, provisional: !this.isCurrent(block) }),
+      header: encodeCheckReply({
+        nameFlags,
+        provisional: !((nameFlags & UNSEEN) !== 0 ? this.#hasOperations(block) : this.isCurrent(block)),
+      }),
     });
     try {
       const flags = this.#store.check(block, fileId);
@@ -87,18 +93,25 @@ export class Reader {
 
   /** Whether what this replica does not have does not exist. */
   isCurrent(block: BlockId): boolean {
-    if (!this.#nameservers.isConfirmed(block)) return false;
-    const info = this.#store.info(block);
-    if (info === undefined || (info.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) !== 0) return false;
     // A FENCED one is as whole as it was while it was OPEN: this process has written it, and nothing follows. After a
     // restart it would be RECOVERED.
-    return info.state !== BlockState.RECOVERED;
+    return this.#hasOperations(block) && this.#store.info(block)?.state !== BlockState.RECOVERED;
   }
 
-  /** What may be said of an error: "not there" and "gone for good" only by a replica that is current. */
+  /** Whether it has every operation that was acknowledged. It may lack records all the same, until it is sealed. */
+  #hasOperations(block: BlockId): boolean {
+    if (!this.#nameservers.isConfirmed(block)) return false;
+    const info = this.#store.info(block);
+    return info !== undefined && (info.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0;
+  }
+
+  /**
+   * What may be said of an error: "not there" and "gone for good" only by a replica that is current, or, of what is deleted
+   * or hidden, by one that has the operations. The store itself says so of nothing else that may lack records.
+   */
   honest(error: unknown, block: BlockId): unknown {
     const isFinal = isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
-    if (!isFinal || this.isCurrent(block) || this.#faults?.has('stale-says-not-found')) return error;
+    if (!isFinal || this.#hasOperations(block) || this.#faults?.has('stale-says-not-found')) return error;
     mark('answer-dont-know');
     return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, {
       cause: error,

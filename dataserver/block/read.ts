@@ -39,7 +39,8 @@ interface Place {
 }
 
 const EMPTY = Buffer.alloc(0);
-const UNSEEN = NameFlag.DELETED | NameFlag.HIDDEN;
+/** Of a name that nobody is shown. */
+export const UNSEEN = NameFlag.DELETED | NameFlag.HIDDEN;
 
 /** The state bits of a name, from memory. @throws TfsError NOT_FOUND, DONT_KNOW */
 export function flagsOf(block: Block, index: LoadedIndex, fileId: FileId): number {
@@ -81,7 +82,7 @@ export async function readName(
   if ((nameFlags & NameFlag.PURGED) !== 0) throw missing(block);
   const place = { context, block, index, slot };
   if ((nameFlags & NameFlag.LOST) !== 0) throw corrupt(place, 'its record is damaged');
-  if ((nameFlags & UNSEEN) !== 0 && !wanted.force) throw missing(block);
+  if ((nameFlags & UNSEEN) !== 0 && !wanted.force) throw withheld(block);
 
   const offset = index.offsetOf(slot);
   const span = index.spanOf(slot);
@@ -163,9 +164,14 @@ function headerOf(place: Place, bytes: Buffer, offset: number, span: number): Re
 }
 
 /** A miss in a block that waits for its seal, or is known to be damaged, proves nothing. */
-function missing(block: Block): TfsError {
-  const certain = block.state !== BlockState.RECOVERED && (block.flags & BlockFlag.SUSPECT) === 0;
-  if (certain) return new TfsError('NOT_FOUND', 'no such picture');
+const missing = (block: Block): TfsError =>
+  block.state === BlockState.RECOVERED ? cannotTell(block) : withheld(block);
+
+/** Deleted or hidden. What a block that waits for its seal may lack is records: it has the operations. */
+const withheld = (block: Block): TfsError =>
+  (block.flags & BlockFlag.SUSPECT) === 0 ? new TfsError('NOT_FOUND', 'no such picture') : cannotTell(block);
+
+function cannotTell(block: Block): TfsError {
   mark('answer-cannot-tell');
   return new TfsError('DONT_KNOW', `this replica of block ${block.block} cannot tell`, { retryAfterMs: 500 });
 }

@@ -317,7 +317,8 @@ export class BlockStore {
    * @param cookie undefined where the caller has the place from its own index and not from a name
    * @param range payload bytes wanted, cut at the end of the payload; length 0 reads the header alone
    * @param force answer for deleted and hidden names too; never for purged ones
-   * @throws TfsError NOT_FOUND; DONT_KNOW where a miss proves nothing (a RECOVERED or SUSPECT block, an unknown one);
+   * @throws TfsError NOT_FOUND, of a RECOVERED block only for names that are deleted or hidden; DONT_KNOW where a miss
+   *   proves nothing (a RECOVERED block), where nothing but bytes that verify does (a SUSPECT one), of an unknown block;
    *   CORRUPT when the stored bytes do not verify; IO
    */
   read(

@@ -1,7 +1,15 @@
 import * as assert from 'uvu/assert';
 import { isTfsError, TfsError } from '../../common/errors.ts';
-import { blockId } from '../../common/ids.ts';
-import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import { blockId, type Cookie, type FileId } from '../../common/ids.ts';
+import {
+  BlockFlag,
+  BlockState,
+  decodeCheckReply,
+  encodeCheck,
+  encodeRead,
+  NameFlag,
+} from '../../common/wire/messages.ts';
+import type { RpcRequest } from '../../common/wire/rpc-server.ts';
 import type { BlockStore } from '../../dataserver/block/store.ts';
 import type { NameServers } from '../../dataserver/nameservers.ts';
 import { Reader } from '../../dataserver/reader.ts';
@@ -11,9 +19,23 @@ import { describe } from '../kit/suite.ts';
 
 const BLOCK = blockId(0x2_0000);
 
-function reader(facts: { state?: number; flags?: number; confirmed?: boolean }): Reader {
-  const { state = BlockState.SEALED, flags = 0, confirmed = true } = facts;
-  const store = { info: () => (state === 0 ? undefined : { state, flags }) } as unknown as BlockStore;
+interface Facts {
+  readonly state?: number;
+  readonly flags?: number;
+  readonly confirmed?: boolean;
+  /** Of the one name that there is. */
+  readonly nameFlags?: number;
+  /** What comes of reading it. */
+  readonly error?: TfsError;
+}
+
+function reader(facts: Facts): Reader {
+  const { state = BlockState.SEALED, flags = 0, confirmed = true, nameFlags = 0, error } = facts;
+  const store = {
+    info: () => (state === 0 ? undefined : { state, flags }),
+    check: () => nameFlags,
+    read: () => Promise.reject(error),
+  } as unknown as BlockStore;
   const nameservers = { inContact: true, isConfirmed: () => confirmed } as unknown as NameServers;
   return new Reader({ store, nameservers, reads: new ReadClock(new ManualClock()) });
 }
@@ -40,5 +62,32 @@ describe('reader', (test) => {
     }
     const other = new TfsError('IO', 'planted');
     assert.is(reader({ confirmed: false }).honest(other, BLOCK), other);
+  });
+
+  test('a replica that lacks nothing but its seal is sure of what is deleted or hidden, and of nothing else', async () => {
+    const state = BlockState.RECOVERED;
+    const key = { block: BLOCK, fileId: 0 as FileId, cookie: 1 as Cookie };
+    const isSure = async (facts: Facts) => {
+      const { header } = await reader(facts).check({ header: encodeCheck(key) } as RpcRequest);
+      return !decodeCheckReply(header).provisional;
+    };
+    for (const nameFlags of [NameFlag.DELETED, NameFlag.HIDDEN]) {
+      assert.ok(await isSure({ state, nameFlags }));
+      assert.not(await isSure({ state, nameFlags, confirmed: false }));
+      for (const flags of [BlockFlag.SUSPECT, BlockFlag.QUARANTINED])
+        assert.not(await isSure({ state, nameFlags, flags }));
+    }
+    assert.not(await isSure({ state }), 'that it is there');
+
+    const read = { ...key, offset: 0, length: 1, force: false };
+    const codeOfRead = (facts: Facts) =>
+      reader(facts)
+        .read({ header: encodeRead(read) } as RpcRequest)
+        .catch(({ code }: TfsError) => code);
+    // Which the store says of nothing else, see store.test.ts.
+    const error = new TfsError('NOT_FOUND', 'planted');
+    assert.is(await codeOfRead({ state, error }), 'NOT_FOUND');
+    assert.is(await codeOfRead({ state, error, confirmed: false }), 'DONT_KNOW');
+    assert.is(await codeOfRead({ state, error, flags: BlockFlag.SUSPECT }), 'DONT_KNOW');
   });
 });

@@ -115,6 +115,29 @@ describe('block store', (test) => {
     assert.is(entry.length, record!.end);
   });
 
+  test('what is deleted or hidden in a block that waits for its seal is so for sure, unless it is damaged', async (t) => {
+    const disk = new RecordingDisk();
+    const { store, writer } = await opened(disk);
+    const records = await put(store, writer, [Buffer.from('a'), Buffer.from('b'), Buffer.from('c')]);
+    await store.appendOps(ID, [mutation(OpType.DELETE, 0, { seq: 2 }), mutation(OpType.HIDE, 1, { seq: 3 })]);
+    await store.close();
+    const settled = disk.settled();
+    const again = await openStore(settled);
+    t.defer(() => again.close());
+    const read = (slot: number, force = false) =>
+      again.read(ID, slot as FileId, records[slot]!.cookie, ALL, force);
+    for (const slot of [0, 1]) await fails('NOT_FOUND', () => read(slot));
+    assert.is(again.info(ID)?.state, BlockState.RECOVERED);
+    assert.equal((await read(0, true)).payload, records[0]!.payload);
+    const wrong = (records[2]!.cookie ^ 1) as Cookie;
+    await fails('DONT_KNOW', () => again.read(ID, 2 as FileId, wrong, ALL, false));
+    settled.corrupt('blocks/65537.0.blk', (bytes) => {
+      bytes[records[2]!.end - 10]! ^= 1;
+    });
+    await fails('CORRUPT', () => read(2));
+    await fails('DONT_KNOW', () => read(0));
+  });
+
   test('an unknown block is not known, and its id can be taken only once', async (t) => {
     const disk = new RecordingDisk();
     const { store } = await opened(disk);
