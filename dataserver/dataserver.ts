@@ -179,6 +179,7 @@ export class DataServer {
         store.stopWriting(error);
         if (error.code === 'REFUSED') options.onMountTaken(error);
       },
+      makeRoom: () => store.releaseReserve(),
     });
     const suspects = new Suspects({ clock, peers });
     const report = await UplinkReport.open({ options, incarnation, store, promise, probe, suspects });

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { isTfsError, type TfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import { DISK_SLOW_MS, DISK_STEADY_MS } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
@@ -37,6 +37,8 @@ export interface ProbeDeps {
   readonly look: () => Promise<TfsError | undefined>;
   /** Told once, when it is not. */
   readonly onLost: (error: TfsError) => void;
+  /** Frees some space on a full disk, if it can. */
+  readonly makeRoom?: () => Promise<boolean>;
 }
 
 /**
@@ -50,6 +52,8 @@ export class DiskProbe {
   readonly #block = Buffer.alloc(PROBE_BYTES);
   #file: DiskFile | undefined;
   #age: number;
+  /** Not yet, where a process that was killed, or whose sync failed, left it in the page cache alone. */
+  #isAgeDurable: boolean;
   #isInService = false;
   #timer: Timer | undefined;
   #startedAt: number | undefined;
@@ -64,13 +68,26 @@ export class DiskProbe {
   private constructor(deps: ProbeDeps, age: number) {
     this.#deps = deps;
     this.#age = age;
+    this.#isAgeDurable = age === 0;
   }
 
-  /** @throws TfsError IO when the disk cannot be read */
+  /**
+   * @throws TfsError IO when the disk cannot be read, or does not take the age that was found on it: told, and then lost with
+   *   the page cache, it would make a disk that lacks nothing look like one that was set back
+   */
   static async open(deps: ProbeDeps): Promise<DiskProbe> {
     const probe = new DiskProbe(deps, await readAge(deps.disk));
-    // The age that was found is durable before anybody is told of it: a killed process may have left it in the page cache.
     await probe.#probe();
+    if (!probe.#isAgeDurable && !probe.health.failed && (await deps.makeRoom?.())) await probe.#probe();
+    if (!probe.#isAgeDurable) {
+      await probe.close();
+      const reason = probe.health.reason ?? 'the disk is full';
+      throw new TfsError(
+        'IO',
+        `how long the disk was in service cannot be written to it, which has to be before a NameServer is told: ${reason}. ` +
+          'Look at the kernel log, check the disk and its free space',
+      );
+    }
     probe.#timer = deps.clock.every(PROBE_EVERY_MS, () => {
       // A hung probe is not joined by a second one: it would only take another thread.
       probe.#inFlight ??= probe.#probe().finally(() => {
@@ -164,6 +181,7 @@ export class DiskProbe {
       for (const at of COPIES_AT) await this.#file.write([this.#block], at);
       await this.#file.datasync();
       this.#age = age;
+      this.#isAgeDurable = true;
     } catch (error) {
       // A full disk is in order: it only has no room.
       if (!isTfsError(error, 'DISK_FULL')) throw error;

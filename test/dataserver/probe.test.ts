@@ -64,14 +64,26 @@ async function world(t: TestContext, more: Partial<ProbeDeps> = {}) {
 }
 
 /** The same disk under a new process. */
-const onDisk = (disk: RecordingDisk) =>
+const onDisk = (disk: RecordingDisk, more: Partial<ProbeDeps> = {}) =>
   DiskProbe.open({
     disk,
     clock: new ManualClock(),
     log: silentLog,
     look: async () => undefined,
     onLost: () => undefined,
+    ...more,
   });
+
+/** A disk that was in service for 3 s, on which a process that was killed left a fourth in the page cache alone. */
+async function withUnsyncedAge(t: TestContext): Promise<RecordingDisk> {
+  const { disk, probe, run } = await world(t);
+  probe.inService();
+  await run(3);
+  disk.failure = { nth: 1, code: 'IO', kinds: ['sync'] };
+  await run(1);
+  assert.is(probe.age, 3);
+  return disk;
+}
 
 describe('age of a disk', (test) => {
   test('grows with each second of service, not before, and is there after a restart', async (t) => {
@@ -105,6 +117,55 @@ describe('age of a disk', (test) => {
     disk.failure = { nth: 1, code: 'IO', kinds: ['sync'], sticky: true };
     await run(3);
     assert.is(probe.age, 2);
+  });
+
+  test('that was found is told by no process that could not sync it', async (t) => {
+    const disk = await withUnsyncedAge(t);
+    for (const kind of ['write', 'sync'] as const) {
+      disk.failure = { nth: 1, code: 'IO', kinds: [kind], sticky: true };
+      const error = await onDisk(disk).catch((thrown: unknown) => thrown);
+      assert.instance(error, TfsError);
+      assert.is((error as TfsError).code, 'IO');
+      assert.match((error as TfsError).message, /in service cannot be written.*a probe write fails/);
+    }
+    disk.failure = undefined;
+    const after = await onDisk(disk.crashPoint().image(() => false));
+    assert.is(after.age, 3, 'the power failed: what was told is there');
+    await after.close();
+    const next = await onDisk(disk);
+    assert.is(next.age, 4);
+    await next.close();
+    const kept = await onDisk(disk.crashPoint().image(() => false));
+    assert.is(kept.age, 4);
+    await kept.close();
+  });
+
+  test('that was found is written on a full disk, too, where some room can be made, or not told', async (t) => {
+    const disk = await withUnsyncedAge(t);
+    const full = { nth: 1, code: 'DISK_FULL', kinds: ['write'], sticky: true } as const;
+    disk.failure = { ...full };
+    const error = await onDisk(disk).catch((thrown: unknown) => thrown);
+    assert.match((error as TfsError).message, /the disk is full/);
+    disk.failure = { ...full };
+    const makeRoom = async () => {
+      disk.failure = undefined;
+      return true;
+    };
+    const next = await onDisk(disk, { makeRoom });
+    assert.is(next.age, 4);
+    await next.close();
+    const kept = await onDisk(disk.crashPoint().image(() => false));
+    assert.is(kept.age, 4);
+    await kept.close();
+  });
+
+  test('of a disk that was never in service is told whatever fails: there is nothing to lose', async () => {
+    const disk = new RecordingDisk();
+    disk.failure = { nth: 1, code: 'IO', kinds: ['sync'], sticky: true };
+    const probe = await onDisk(disk);
+    assert.is(probe.age, 0);
+    assert.is(probe.health.failed, true);
+    await probe.close();
   });
 
   test('is held twice: one copy that is damaged does not make it younger, two make a disk that was never in service', async (t) => {
