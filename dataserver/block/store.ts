@@ -698,10 +698,7 @@ export class BlockStore {
    */
   async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
     const held = this.#of(block);
-    const [index, sha1s] = await this.#cache.use(
-      held,
-      async (loaded) => [loaded, await sha1sOf(this.#context, held, loaded)] as const,
-    );
+    const { index, sha1s } = await this.#withSha1s(held);
     const isDurable = held.tail?.durable ?? true;
     yield* recordRefs(index, sha1s, isDurable ? index.length : held.provenLength);
   }
@@ -716,11 +713,21 @@ export class BlockStore {
     const wasLoaded = held.index !== undefined;
     // Most blocks have nothing of it: that is seen without loading them.
     if (!wasLoaded && !(await mayHoldContent(this.#context, held, sha1))) return [];
-    const slots = await this.#cache.use(held, async (index) =>
-      slotsWith(index, await sha1sOf(this.#context, held, index), sha1),
-    );
+    const { index, sha1s } = await this.#withSha1s(held);
+    const slots = slotsWith(index, sha1s, sha1);
     this.#untouch(held, wasLoaded);
     return slots;
+  }
+
+  /** Both of one file: while the second is read, a compaction may put another one in its place. */
+  async #withSha1s(held: Block): Promise<{ readonly index: LoadedIndex; readonly sha1s: Buffer }> {
+    for (;;) {
+      const found = await this.#cache.use(held, async (index) => {
+        const sha1s = await sha1sOf(this.#context, held, index);
+        return { index, sha1s };
+      });
+      if (!found.index.retired) return found;
+    }
   }
 
   /**

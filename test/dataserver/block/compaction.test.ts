@@ -199,6 +199,33 @@ describe('compaction', (test) => {
     assert.equal(shas, [1, 2, 3, 4, 7, 8]);
   });
 
+  test('whoever asks for the SHA-1s of a block meanwhile gets those of its records', async (t) => {
+    for (const hasIndex of [true, false]) {
+      let isOver = false;
+      let moments = 0;
+      for (; !isOver; moments++) {
+        const c = await Compaction.open(t, [300, 500, 40], { replicas: 1 });
+        await c.delete(0);
+        await c.purge();
+        if (!hasIndex) await c.world.replicas[0]!.disk.unlink(`blocks/${BLOCK}.0.idx`);
+        const made = await c.prepare();
+        const committing = c.commit(made).then(() => {
+          isOver = true;
+        });
+        for (let i = 0; i < moments; i++) await undefined;
+        const wasOver: boolean = isOver;
+        const { sha1 } = c.world.records[2]!;
+        const found = c.store().slotsWith(BLOCK, sha1);
+        for await (const { slot, sha1: of } of c.store().indexEntries(BLOCK))
+          assert.ok(of.equals(c.world.records[slot]!.sha1), `slot ${slot}, asked for after ${moments}`);
+        assert.equal(await found, [2], `asked for after ${moments}`);
+        await committing;
+        isOver = wasOver;
+      }
+      assert.ok(moments > 20, `a compaction had ${moments} moments`);
+    }
+  });
+
   test('what was prepared before a block was sealed anew is not committed after it', async (t) => {
     const world = await ReplicaWorld.open(t, [300, 500, 40], { replicas: 1 });
     const { writer } = world;
