@@ -51,6 +51,16 @@ interface Wish {
   readonly wanted?: number;
 }
 
+/** A member that is about to be left out: the leader names it as not current from now on. */
+interface Doubt {
+  readonly block: BlockId;
+  readonly server: ServerId;
+  /** Monotonic: from then on no word that was given before the doubt is believed. */
+  readonly toldFromMs: number;
+  /** Monotonic: when it is taken back, if the member is one all the same. */
+  untilMs: number;
+}
+
 interface Attach {
   dueAtMs: number;
   attempts: number;
@@ -66,11 +76,8 @@ export class Configurer {
   readonly #running = new Map<BlockId, Promise<void>>();
   /** Blocks with a replica that has come back, and when it is tried next. */
   readonly #attach = new Map<BlockId, Attach>();
-  /** Since when a server counts as doubtful for a block: `block server` -> monotonic. */
-  readonly #doubted = new Map<
-    string,
-    { readonly block: BlockId; readonly server: ServerId; readonly atMs: number }
-  >();
+  /** By `block server`. */
+  readonly #doubted = new Map<string, Doubt>();
   /** The newest version that was tried, which a member may hold although nobody has reported it. */
   readonly #tried = new Map<BlockId, Version>();
   #closed = false;
@@ -131,8 +138,8 @@ export class Configurer {
     const reign = this.#deps.reign();
     if (this.#closed || reign === undefined) return;
     const now = clock.monotonic();
-    for (const [key, { block, server, atMs }] of this.#doubted) {
-      if (now - atMs < DOUBT_MS_MAX || this.#running.has(block)) continue;
+    for (const [key, { block, server, untilMs }] of this.#doubted) {
+      if (now < untilMs || this.#running.has(block)) continue;
       this.#doubted.delete(key);
       map.trust(block, server);
     }
@@ -210,7 +217,7 @@ export class Configurer {
     }
     if (plan.kind === 'wait') {
       mark('configuration-waits');
-      this.#doubt(block, plan.doubt);
+      this.#doubt(block, plan.doubt, PROVISIONAL_AFTER_MS);
       // When they have been told, and not, as after many failures, when that has been taken back already.
       const attach = this.#attach.get(block);
       const toldAtMs = this.#deps.clock.monotonic() + PROVISIONAL_AFTER_MS;
@@ -226,11 +233,23 @@ export class Configurer {
     const primary = all.find(({ id }) => id === opsPrimary);
     if (primary === undefined || all.length < members.length)
       throw unavailable(`a member of block ${block} went away`);
+    // Whoever is left out is harmless now, and has to stay so until this is known to have come to something or to nothing:
+    // it may come back at any moment, and the others may go on without it before this leader hears of that.
+    const leftOut = facts.replicas
+      .filter(({ server, member }) => member && !members.includes(server))
+      .map(({ server }) => server);
+    this.#doubt(block, leftOut, 0);
     try {
       const { seq } = await commands.configure(primary, { block, reign, version, members: all });
       map.configured(block, { version, members, opsPrimary, seq });
     } catch (error) {
       this.stats.failures++;
+      // It may have begun all the same, or may yet: then a member says so soon.
+      const untilMs = this.#deps.clock.monotonic() + DOUBT_MS_MAX;
+      for (const server of leftOut) {
+        const doubt = this.#doubted.get(keyOf(block, server));
+        if (doubt !== undefined) doubt.untilMs = untilMs;
+      }
       throw unavailable(
         `block ${block} could not be given a new configuration: ${toTfsError(error).message}`,
         error,
@@ -262,7 +281,7 @@ export class Configurer {
     const now = clock.monotonic();
     const doubted = this.#doubted.get(keyOf(block, server));
     // Every word of this leader since the doubt has named the block; an older one holds for a while.
-    const told = doubted !== undefined && now - doubted.atMs >= PROVISIONAL_AFTER_MS;
+    const told = doubted !== undefined && now >= doubted.toldFromMs;
     const isPromised = reachable(server, reign) !== undefined;
     return {
       reachable: isPromised,
@@ -272,12 +291,14 @@ export class Configurer {
     };
   }
 
-  #doubt(block: BlockId, servers: readonly ServerId[]): void {
+  /** @param believedMs for how long they may go on believing what they were told before */
+  #doubt(block: BlockId, servers: readonly ServerId[], believedMs: number): void {
     const { map, clock } = this.#deps;
+    const now = clock.monotonic();
     for (const server of servers) {
       const key = keyOf(block, server);
       if (this.#doubted.has(key)) continue;
-      this.#doubted.set(key, { block, server, atMs: clock.monotonic() });
+      this.#doubted.set(key, { block, server, toldFromMs: now + believedMs, untilMs: now + DOUBT_MS_MAX });
       map.doubt(block, server);
     }
   }

@@ -115,6 +115,42 @@ describe('configurer', (test) => {
     assert.is(await world.request(3), '1: (1, 2) 1,2');
   });
 
+  test('one that comes back while the others begin to go on without it is not told that it is current', async () => {
+    const world = new World();
+    world.down.add(3);
+    const asked = world.request(3);
+    assert.equal(world.orders, [], 'the order is under way');
+    assert.equal(world.map.staleOf(s3), [B]);
+    assert.is(await asked, '1: (1, 2) 1,2');
+    assert.equal(world.map.staleOf(s3), [B]);
+  });
+
+  test('nor when nobody knows whether they do, for a while', async () => {
+    const world = new World();
+    world.down.add(3);
+    world.fail = new TfsError('DEADLINE', 'planted');
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    world.down.clear();
+    await world.pump(DOUBT_MS_MAX - 1_000);
+    assert.equal(world.map.staleOf(s3), [B]);
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    await world.pump(DOUBT_MS_MAX - 1_000);
+    assert.equal(world.map.staleOf(s3), [B], 'after the second order as after the first');
+    await world.pump(2_000);
+    assert.equal(world.map.staleOf(s3), []);
+  });
+
+  test('whom an order that failed was to leave out need not be told once more', async () => {
+    const world = new World();
+    world.down.add(3);
+    world.fail = new TfsError('DEADLINE', 'planted');
+    assert.is(await world.request(3), 'UNAVAILABLE');
+    world.down.clear();
+    world.fail = undefined;
+    world.unconfirmedFrom.set(3, Number.POSITIVE_INFINITY);
+    assert.is(await world.request(3), '1: (1, 3) 1,2');
+  });
+
   test('a block that was sealed without the one that is left out: its seal is complete now', async () => {
     const world = new World();
     world.map.report(s3, entryOf({ state: BlockState.OPEN }));
