@@ -46,6 +46,7 @@ export const MARKS = {
 
   // Operations
   'op-id-replayed': 'an operation that is in the log already was asked for again',
+  'delete-without-time': 'a deletion waited for a leader that knows what time it is',
   'ops-gap-filled': 'a member that was behind got what it lacked before anything newer',
   'ops-sync-renewed':
     'replicas between two configurations got a new one, although no operation waited for it',

@@ -223,6 +223,7 @@ export class DataServer {
       minWrite: options.minWrite,
       requestConfiguration,
       onSetBack: options.onRefused,
+      isTimeKnown: () => time.isKnown || options.faults?.has('trust-own-clock') === true,
       faults: options.faults,
     });
     const takeover = new Takeover({ server, store, peers, directory, requestConfiguration });

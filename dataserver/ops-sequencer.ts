@@ -46,6 +46,8 @@ export interface OpsSequencerDeps {
   ) => Promise<unknown>;
   /** A member holds what only this server can have given out, and its own log lacks it: this disk was set back. */
   readonly onSetBack: (error: TfsError) => void;
+  /** Whether it is known what time it is: by the clock of this machine alone nothing is dated that ends some time later. */
+  readonly isTimeKnown: () => boolean;
   readonly faults?: Faults | undefined;
 }
 
@@ -157,7 +159,14 @@ export class OpsSequencer {
     for (const member of members) this.#failed.delete(member);
   }
 
+  /** @throws TfsError UNAVAILABLE also for a deletion, while it is not known what time it is */
   async mutate(block: BlockId, type: MutationType, fileId: FileId, opId: Buffer): Promise<void> {
+    if (type === OpType.DELETE && !this.#deps.isTimeKnown()) {
+      mark('delete-without-time');
+      throw new TfsError('UNAVAILABLE', 'no leader has said yet what time it is: nothing is deleted before', {
+        retryAfterMs: 250,
+      });
+    }
     await this.#submit(block, { type, fileId, opId });
   }
 

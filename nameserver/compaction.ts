@@ -234,9 +234,13 @@ export class Compaction {
   }
 
   async #compact(facts: BlockFacts, plan: Begin, reign: Reign, { bytesMin, erase }: Ask): Promise<Outcome> {
-    const { commands, log } = this.#deps;
+    const { commands, log, time } = this.#deps;
     const { block } = facts;
     const { generation } = plan;
+    // An erasure does not ask for how long something has been deleted.
+    const wallMs = time.earliest() ?? (erase && 0);
+    if (wallMs === undefined)
+      throw unavailable(`block ${block} is not compacted now: too few machines have said what time it is`);
     const members = plan.members.map((server) => this.#commandable(server, reign));
     const share = Math.ceil((facts.length * this.garbagePercent) / 100);
     const primary = members.find(({ id }) => id === plan.opsPrimary)!;
@@ -249,7 +253,7 @@ export class Compaction {
       block,
       reign,
       bytesMin: Math.max(1, bytesMin === 0 ? share : bytesMin),
-      wallMs: this.#deps.time.earliest(),
+      wallMs,
       ...(erase && { erase: [...erase] }),
     });
     if (barrier === undefined) return { generation: facts.generation, freedBytes: 0, kept, notBeforeMs };

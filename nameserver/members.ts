@@ -263,10 +263,12 @@ export class Members {
     });
   }
 
-  /** What time DataServers have, as they said last; those too that are away. */
+  /** What time DataServers have, as they said last; those too that are away, or were not heard yet. */
   *clockVotes(): Iterable<ClockVote> {
-    for (const { record, clockLeadMs } of this.#live.values())
-      if (clockLeadMs !== undefined) yield { host: record.address.host, leadMs: clockLeadMs };
+    for (const id of this.#known) {
+      const { address } = this.#records.get(id) ?? this.#configured.get(id) ?? {};
+      yield { host: address?.host, leadMs: this.#live.get(id)?.clockLeadMs };
+    }
   }
 
   /** To be echoed by DataServers: what carries it was sent after now. */

@@ -78,6 +78,7 @@ export class Registry {
       'a DataServer registered',
     );
     const nonce = live.record.nonces?.given[0];
+    const wallMs = time.latest();
     return {
       reign,
       leader,
@@ -86,7 +87,7 @@ export class Registry {
       replicas,
       minWrite,
       token: members.token(),
-      wallMs: time.latest(),
+      ...(wallMs === undefined ? {} : { wallMs }),
       ...(nonce === undefined ? {} : { nonce }),
     };
   }
@@ -177,6 +178,7 @@ export class Registry {
     const stale = isKnown ? [...new Set([...map.staleOf(server), ...map.behindOf(server)])] : undefined;
     // One that has not promised yet may listen to another leader.
     const obeys = compareReigns(live.promise, told.reign) === 0;
+    const timeMs = time.latest();
     const confirmed = obeys && stale !== undefined && stale.length <= STALE_BLOCKS_MAX;
     if (confirmed) members.confirmed(server);
     return {
@@ -186,7 +188,7 @@ export class Registry {
       members: members.known,
       removed: members.removed,
       token: members.token(),
-      wallMs: time.latest(),
+      ...(timeMs === undefined ? {} : { wallMs: timeMs }),
       confirmed,
       stale: confirmed ? stale : [],
     };

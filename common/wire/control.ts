@@ -108,7 +108,7 @@ export const zRegisterReply = z.object({
   minWrite: z.number().int().min(1).max(8),
   /** As in {@link zHeartbeatReply}; a token of before the registration counts no more. */
   token: z.number().min(0).optional(),
-  /** What time it is there, ms since 1970. */
+  /** What time it is in the cluster, ms since 1970; absent while the leader does not know that. */
   wallMs: z.number().optional(),
   /** To be kept durably and shown at the next registration: a disk that was set back shows an older one. */
   nonce: hex(8).optional(),
@@ -185,7 +185,7 @@ export const zHeartbeatReply = z.object({
   removed: z.array(zServer).max(4096).default([]),
   /** Of this NameServer's own clock, to be echoed. */
   token: z.number().min(0).optional(),
-  /** What time it is there, ms since 1970. */
+  /** As in {@link zRegisterReply}. */
   wallMs: z.number().optional(),
   /**
    * From a leader that has heard of every block: every replica that was reported holds the newest configuration, belongs

@@ -57,6 +57,7 @@ async function process(disk: RecordingDisk, memberDisk: RecordingDisk, member: B
     minWrite: 2,
     requestConfiguration: () => Promise.reject(new Error('nobody is left out here')),
     onSetBack: (error) => setBack.push(error),
+    isTimeKnown: () => true,
   });
   const remove = (slot: number) =>
     ops.mutate(BLOCK, OpType.DELETE, fileId(slot as Slot), Buffer.alloc(16, slot + 1));

@@ -120,7 +120,15 @@ export class DataNode {
     const onSetBack = (error: TfsError) => {
       throw error;
     };
-    this.ops = new OpsSequencer({ ...shared, minWrite: 2, requestConfiguration, onSetBack, faults });
+    const isTimeKnown = () => true;
+    this.ops = new OpsSequencer({
+      ...shared,
+      minWrite: 2,
+      requestConfiguration,
+      onSetBack,
+      isTimeKnown,
+      faults,
+    });
     this.takeover = new Takeover({ ...shared, requestConfiguration });
     const reconfigurer = new Reconfigurer({ ...shared, ops: this.ops, log: silentLog, faults });
     const nothing = () => undefined;

@@ -95,7 +95,16 @@ class Node {
     const { faults } = world;
     const shared = { server: id, store, peers, directory };
     const onSetBack = ({ message }: TfsError) => world.setBack.push(message);
-    this.ops = new OpsSequencer({ ...shared, clock, minWrite: 2, requestConfiguration, onSetBack, faults });
+    const isTimeKnown = () => true;
+    this.ops = new OpsSequencer({
+      ...shared,
+      clock,
+      minWrite: 2,
+      requestConfiguration,
+      onSetBack,
+      isTimeKnown,
+      faults,
+    });
     this.takeover = new Takeover({ ...shared, requestConfiguration });
     const reconfigurer = new Reconfigurer({
       ...shared,

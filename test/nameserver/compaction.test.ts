@@ -5,6 +5,7 @@ import { COMPACT_AGAIN_MS } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import type { CommitGeneration, PreparedGenerationFact } from '../../common/wire/compaction.ts';
 import type { Member } from '../../common/wire/control.ts';
+import type { ErasedSlot } from '../../common/wire/erase.ts';
 import { type BlockEntry, BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { Compaction, type CompactionSettings } from '../../nameserver/compaction.ts';
@@ -95,7 +96,7 @@ class World {
     this.compaction = new Compaction({
       map: this.map,
       clock: this.clock,
-      time: { earliest: () => this.clock.now() },
+      time: { earliest: () => (this.knowsTime ? this.clock.now() : undefined) },
       log: silentLog,
       commands,
       reign: () => (this.leads ? REIGN : undefined),
@@ -105,6 +106,7 @@ class World {
     });
   }
 
+  knowsTime = true;
   paused = false;
   queued = false;
 
@@ -238,6 +240,15 @@ describe('compaction by the leader', (test) => {
     assert.is(await world.run(), 'NOT_LEADER');
     world.compaction.pump();
     assert.equal(world.told, []);
+  });
+
+  test('who does not know what time it is orders no purge but of what somebody agreed to erase', async () => {
+    const world = new World();
+    world.knowsTime = false;
+    assert.is(await world.run(), 'UNAVAILABLE');
+    assert.equal(world.told, []);
+    await world.compaction.erase(BLOCK, [{ slot: 0, aliases: 0 } as ErasedSlot]);
+    assert.is(world.told[0], 'purge 1');
   });
 
   test('one member that cannot ends it: nothing is committed anywhere', async () => {

@@ -66,6 +66,29 @@ describe('members', (test) => {
     assert.equal((await world.open([1])).known, servers(1, 2, 5, 9));
   });
 
+  test('of all that are known it says what time their machines have, or that they have not said so', async () => {
+    const world = new World();
+    await world.open([1]);
+    await world.join(2);
+    await world.members.learn(servers(9));
+    world.members.get(serverId(2))!.clockLeadMs = 7;
+    const { host } = addressOf(1);
+    assert.equal(
+      [...world.members.clockVotes()],
+      [
+        { host, leadMs: undefined },
+        { host, leadMs: 7 },
+        { host: undefined, leadMs: undefined },
+      ],
+    );
+    await world.open([]);
+    assert.equal(
+      [...world.members.clockVotes()].map(({ leadMs }) => leadMs),
+      [undefined, undefined, undefined],
+      'after a restart nobody has',
+    );
+  });
+
   test('a restart of the NameServer makes everyone register again', async () => {
     const world = new World();
     await world.open();
