@@ -108,7 +108,7 @@ export const FAULT_KINDS = [
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** They take away what one disk holds: never more than one disk of a seed, and only where there is another copy. */
-const DESTRUCTIVE: ReadonlySet<FaultKind> = new Set([
+export const DESTRUCTIVE: ReadonlySet<FaultKind> = new Set([
   'bit-rot',
   'unreadable-sectors',
   'damaged-and-alone',

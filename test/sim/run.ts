@@ -10,7 +10,7 @@ import { SimLoad } from './load.ts';
 import { Violation } from './observed.ts';
 import { Observer } from './observer.ts';
 import { SimOperator } from './operator.ts';
-import { type FaultKind, type Plan, type PlanOptions, planOf } from './plan.ts';
+import { DESTRUCTIVE, type FaultKind, type Plan, type PlanOptions, planOf } from './plan.ts';
 import { Scheduler, type Trace } from './scheduler.ts';
 import { AT_REST } from './tuning.ts';
 
@@ -60,17 +60,11 @@ const MUTATIONS = {
 } as const;
 
 /** What a server may take for damage of what it stored, and rightly. */
-const HARMS_FILES: ReadonlySet<FaultKind> = new Set([
+const HARMS_FILES: ReadonlySet<FaultKind> = new Set<FaultKind>([
+  ...DESTRUCTIVE,
   'disk-eio-read',
   'disk-eio-write',
   'disk-eio-sync',
-  'bit-rot',
-  'unreadable-sectors',
-  'damaged-and-alone',
-  'misdirected-write',
-  'lost-write',
-  'snapshot-restored',
-  'disk-wiped',
   'disks-swapped',
 ]);
 
