@@ -214,4 +214,14 @@ describe('simulated disk: time', (test) => {
     const [usual, slow] = [await took(1), await took(50)];
     assert.ok(Math.abs(slow - 50 * usual) < 1e-6 * slow);
   });
+
+  test('a slow process on a slow disk waits, but not for minutes', () => {
+    const rig = new DiskRig();
+    const process = rig.process();
+    process.slowness = 60;
+    assert.equal(
+      [1, 1_000, 30_000].map((ms) => process.at(ms, 'call', () => undefined).at),
+      [60, 20_000, 30_000],
+    );
+  });
 });

@@ -7,6 +7,12 @@ import type { Scheduler, SimEvent } from './scheduler.ts';
 const WALL_START_MS = 1_700_000_000_000;
 
 /**
+ * A slow process makes nothing take longer than this: one call of a slow disk would end minutes after all was mended, and the
+ * disk would hang until then.
+ */
+const SLOWED_MS_MAX = 20_000;
+
+/**
  * One life of one process: from its start until it is killed or ends. Whoever starts it again makes a new one. What the
  * code in it waits for when it is killed never comes, and so it does nothing more.
  */
@@ -44,7 +50,8 @@ export class SimProcess {
 
   /** Something that happens to this process, if it lives then. */
   at(delayMs: number, what: string, run: () => void): SimEvent {
-    return this.scheduler.at(delayMs * this.slowness, this, what, run);
+    const slowedMs = Math.min(delayMs * this.slowness, Math.max(delayMs, SLOWED_MS_MAX));
+    return this.scheduler.at(slowedMs, this, what, run);
   }
 
   /**
