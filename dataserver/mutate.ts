@@ -76,6 +76,7 @@ async function known(
   { store, reader }: MutateDeps,
   { block, fileId, cookie, kind }: MutateRequest,
 ): Promise<number> {
+  const knew = reader.knows(block);
   try {
     const flags = await store.check(block, fileId);
     // A purged record has no header left to compare the cookie with.
@@ -88,7 +89,7 @@ async function known(
     }
     return flags;
   } catch (error) {
-    throw reader.honest(error, block);
+    throw reader.honest(error, block, knew);
   }
 }
 

@@ -42,13 +42,16 @@ export class Reader {
 
   async read(request: RpcRequest): Promise<RpcResult> {
     const { block, fileId, cookie, offset, length, force } = decodeRead(request.header);
+    // Before and after: it may have become current while it read what it still lacked, and stopped being so before it looked.
+    const knew = this.knows(block);
+    const wasCurrent = this.isCurrent(block);
     try {
       const begunAtMs = this.#reads.begin();
       const found = await this.#store.read(block, fileId, cookie, { offset, length }, force);
       this.#reads.end(begunAtMs);
       const { header, payload } = found;
       const whole = payload.length === header.size;
-      const provisional = !this.isCurrent(block);
+      const provisional = !wasCurrent || !this.isCurrent(block);
       if (provisional) mark('answer-provisional');
       return {
         header: encodeReadReply({
@@ -68,26 +71,27 @@ export class Reader {
         payload: [payload],
       };
     } catch (error) {
-      throw this.honest(error, block);
+      throw this.honest(error, block, knew);
     }
   }
 
   check(request: RpcRequest): RpcResult | Promise<RpcResult> {
     const { block, fileId } = decodeCheck(request.header);
-    const reply = (nameFlags: number): RpcResult => ({
-      header: encodeCheckReply({
-        nameFlags,
-        provisional: !((nameFlags & UNSEEN) !== 0 ? this.#hasOperations(block) : this.isCurrent(block)),
-      }),
-    });
+    const knew = this.knows(block);
+    const wasCurrent = this.isCurrent(block);
+    const reply = (nameFlags: number): RpcResult => {
+      const isSure =
+        (nameFlags & UNSEEN) !== 0 ? knew && this.knows(block) : wasCurrent && this.isCurrent(block);
+      return { header: encodeCheckReply({ nameFlags, provisional: !isSure }) };
+    };
     try {
       const flags = this.#store.check(block, fileId);
       if (typeof flags === 'number') return reply(flags);
       return flags.then(reply, (error: unknown) => {
-        throw this.honest(error, block);
+        throw this.honest(error, block, knew);
       });
     } catch (error) {
-      throw this.honest(error, block);
+      throw this.honest(error, block, knew);
     }
   }
 
@@ -95,11 +99,11 @@ export class Reader {
   isCurrent(block: BlockId): boolean {
     // A FENCED one is as whole as it was while it was OPEN: this process has written it, and nothing follows. After a
     // restart it would be RECOVERED.
-    return this.#hasOperations(block) && this.#store.info(block)?.state !== BlockState.RECOVERED;
+    return this.knows(block) && this.#store.info(block)?.state !== BlockState.RECOVERED;
   }
 
   /** Whether it has every operation that was acknowledged. It may lack records all the same, until it is sealed. */
-  #hasOperations(block: BlockId): boolean {
+  knows(block: BlockId): boolean {
     if (!this.#nameservers.isConfirmed(block)) return false;
     const info = this.#store.info(block);
     return info !== undefined && (info.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0;
@@ -108,10 +112,12 @@ export class Reader {
   /**
    * What may be said of an error: "not there" and "gone for good" only by a replica that is current, or, of what is deleted
    * or hidden, by one that has the operations. The store itself says so of nothing else that may lack records.
+   *
+   * @param knew as {@link knows} said before anything was looked at
    */
-  honest(error: unknown, block: BlockId): unknown {
+  honest(error: unknown, block: BlockId, knew: boolean): unknown {
     const isFinal = isTfsError(error, 'NOT_FOUND') || isTfsError(error, 'GONE');
-    if (!isFinal || this.#hasOperations(block) || this.#faults?.has('stale-says-not-found')) return error;
+    if (!isFinal || (knew && this.knows(block)) || this.#faults?.has('stale-says-not-found')) return error;
     mark('answer-dont-know');
     return new TfsError('DONT_KNOW', `this replica of block ${block} is not confirmed as current`, {
       cause: error,

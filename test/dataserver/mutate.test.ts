@@ -58,7 +58,7 @@ async function deleteAgain(
     }),
   } as RpcRequest;
   const takeover = { ensure: () => undefined } as unknown as Takeover;
-  const reader = { honest: (error: unknown) => error } as unknown as Reader;
+  const reader = { knows: () => true, honest: (error: unknown) => error } as unknown as Reader;
   const code = await mutate({ store, ops, reader, takeover }, request).then(
     ({ header }) => `flags ${header[0]}`,
     (error: unknown) => (isTfsError(error) ? error.code : String(error)),

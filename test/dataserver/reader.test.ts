@@ -57,11 +57,39 @@ describe('reader', (test) => {
   test('only a current replica says that something is not there, or gone', () => {
     for (const code of ['NOT_FOUND', 'GONE'] as const) {
       const error = new TfsError(code, 'planted');
-      assert.is(reader({}).honest(error, BLOCK), error);
-      assert.ok(isTfsError(reader({ confirmed: false }).honest(error, BLOCK), 'DONT_KNOW'));
+      assert.is(reader({}).honest(error, BLOCK, true), error);
+      assert.ok(isTfsError(reader({ confirmed: false }).honest(error, BLOCK, true), 'DONT_KNOW'));
     }
     const other = new TfsError('IO', 'planted');
-    assert.is(reader({ confirmed: false }).honest(other, BLOCK), other);
+    assert.is(reader({ confirmed: false }).honest(other, BLOCK, true), other);
+  });
+
+  test('what was looked at before a replica became current proves nothing', async () => {
+    let confirmed = false;
+    const store = {
+      info: () => ({ state: BlockState.SEALED, flags: 0 }),
+      check: async () => {
+        confirmed = true;
+        return NameFlag.DELETED;
+      },
+      read: async () => {
+        confirmed = true;
+        throw new TfsError('NOT_FOUND', 'planted');
+      },
+    } as unknown as BlockStore;
+    const nameservers = { isConfirmed: () => confirmed } as unknown as NameServers;
+    const late = new Reader({ store, nameservers, reads: new ReadClock(new ManualClock()) });
+    const key = { block: BLOCK, fileId: 0 as FileId, cookie: 1 as Cookie };
+    for (const isLate of [true, false]) {
+      confirmed = !isLate;
+      const { header } = await late.check({ header: encodeCheck(key) } as RpcRequest);
+      assert.is(decodeCheckReply(header!).provisional, isLate);
+      confirmed = !isLate;
+      const failure = await late
+        .read({ header: encodeRead({ ...key, offset: 0, length: 1, force: false }) } as RpcRequest)
+        .catch((error: unknown) => error);
+      assert.ok(isTfsError(failure, isLate ? 'DONT_KNOW' : 'NOT_FOUND'), String(failure));
+    }
   });
 
   test('a replica that lacks nothing but its seal is sure of what is deleted or hidden, and of nothing else', async () => {

@@ -416,7 +416,7 @@ export class OpsWorld {
         return ops.confirm(block);
       },
     } as OpsSequencer;
-    const reader = { honest: (error: unknown) => error } as unknown as Reader;
+    const reader = { knows: () => true, honest: (error: unknown) => error } as unknown as Reader;
     const request = { header: encodeMutate({ block: BLOCK, fileId, cookie, kind, opId }) } as RpcRequest;
     await mutate({ store, ops: watched, reader, takeover }, request);
   }

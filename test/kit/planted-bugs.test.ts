@@ -124,6 +124,7 @@ describe('a switch breaks what it says', (test) => {
       const said = new Reader({ store, nameservers, reads, faults }).honest(
         new TfsError('NOT_FOUND', 'planted'),
         BLOCK,
+        true,
       );
       assert.is(isTfsError(said) && said.code, isOn ? 'NOT_FOUND' : 'DONT_KNOW');
     }
