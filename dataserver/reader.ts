@@ -44,7 +44,7 @@ export class Reader {
     const { block, fileId, cookie, offset, length, force } = decodeRead(request.header);
     // Before and after: it may have become current while it read what it still lacked, and stopped being so before it looked.
     const knew = this.knows(block);
-    const wasCurrent = this.isCurrent(block);
+    const wasCurrent = knew && this.#isWritten(block);
     try {
       const begunAtMs = this.#reads.begin();
       const found = await this.#store.read(block, fileId, cookie, { offset, length }, force);
@@ -78,7 +78,7 @@ export class Reader {
   check(request: RpcRequest): RpcResult | Promise<RpcResult> {
     const { block, fileId } = decodeCheck(request.header);
     const knew = this.knows(block);
-    const wasCurrent = this.isCurrent(block);
+    const wasCurrent = knew && this.#isWritten(block);
     const reply = (nameFlags: number): RpcResult => {
       const isSure =
         (nameFlags & UNSEEN) !== 0 ? knew && this.knows(block) : wasCurrent && this.isCurrent(block);
@@ -97,9 +97,14 @@ export class Reader {
 
   /** Whether what this replica does not have does not exist. */
   isCurrent(block: BlockId): boolean {
+    return this.knows(block) && this.#isWritten(block);
+  }
+
+  /** Whether it lacks no record. */
+  #isWritten(block: BlockId): boolean {
     // A FENCED one is as whole as it was while it was OPEN: this process has written it, and nothing follows. After a
     // restart it would be RECOVERED.
-    return this.knows(block) && this.#store.info(block)?.state !== BlockState.RECOVERED;
+    return this.#store.info(block)?.state !== BlockState.RECOVERED;
   }
 
   /** Whether it has every operation that was acknowledged. It may lack records all the same, until it is sealed. */
