@@ -70,12 +70,17 @@ export class Repairer {
     return this.#tasks.size;
   }
 
-  /** Records that no replica has. */
-  get lostRecords(): number {
+  /** Records that no replica has, of each block that has such. */
+  get lostByBlock(): ReadonlyMap<BlockId, number> {
     const byBlock = new Map<BlockId, number>();
     for (const { block, lost } of this.#tasks.values())
-      byBlock.set(block, Math.max(lost, byBlock.get(block) ?? 0));
-    return [...byBlock.values()].reduce((sum, lost) => sum + lost, 0);
+      if (lost > 0) byBlock.set(block, Math.max(lost, byBlock.get(block) ?? 0));
+    return byBlock;
+  }
+
+  /** Records that no replica has. */
+  get lostRecords(): number {
+    return [...this.lostByBlock.values()].reduce((sum, lost) => sum + lost, 0);
   }
 
   /** All but this replica are sealed, and its disk fails to read it: it is made of theirs. */

@@ -1,5 +1,5 @@
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { decodeIdx } from '../../common/format/idx.ts';
+import { decodeIdx, IDX_LOST } from '../../common/format/idx.ts';
 import { nameFlagsOf } from '../../common/format/ops.ts';
 import { slotOffset } from '../../common/format/slot-word.ts';
 import { type FileId, isAlias } from '../../common/ids.ts';
@@ -42,6 +42,8 @@ function checkIndexFiles({ id, medium, live }: ObservedServer<DataServer>, obser
     const { header, columns } = idx.value;
     // Of an earlier seal: it is not believed, and written anew when the block is loaded.
     if (header.length !== seal!.length || header.slots !== seal!.slots) continue;
+    // Nor is one that was written with records lost that are none by the seal.
+    if (columns.flags.some((flags) => (flags & IDX_LOST) !== 0)) continue;
     for (let slot = 0; slot < header.slots; slot++) {
       const isSame =
         slotOffset(columns.offsets[slot]!) === story.startOf(slot) &&

@@ -4,7 +4,7 @@ import type { DataServer } from '../../dataserver/dataserver.ts';
 import type { NameServer } from '../../nameserver/nameserver.ts';
 import { describeEntry } from '../kit/cluster-probe.ts';
 import { areAlike, isEmpty, type Replica } from '../kit/replicas-alike.ts';
-import { isDamagedAt, lostBlocks, type Survivors } from './lost-blocks.ts';
+import { isDamagedAt, lossyBlocks, lostBlocks, type Survivors } from './lost-blocks.ts';
 import type { ObservedServer } from './observed.ts';
 
 /** A cluster whose faults are over. */
@@ -69,7 +69,9 @@ function whyNotAlike(cluster: HealedCluster): string | undefined {
   }
   const domains = new Set(servers.map(({ domain }) => domain)).size;
   const lost = new Set(lostBlocks(leaderOf(cluster)!.map, cluster));
-  for (const [block, group] of byBlock) {
+  const lossy = lossyBlocks(leaderOf(cluster)!.repairer.lostByBlock, servers);
+  for (const [block, its] of byBlock) {
+    const group = lossy.has(block as BlockId) ? its.map(withoutFlags) : its;
     // It holds nothing, and goes replica by replica.
     if (group.every(({ entry }) => isEmpty(entry))) continue;
     if (group.every(({ entry }) => (entry.flags & BlockFlag.QUARANTINED) !== 0)) {
@@ -98,18 +100,22 @@ function withoutRemoved(entry: BlockEntry, { servers }: HealedCluster): BlockEnt
   return members.length === entry.members.length ? entry : { ...entry, members };
 }
 
+const withoutFlags = ({ server, entry }: Replica): Replica => ({ server, entry: { ...entry, flags: 0 } });
+
 function whyStillBusy(cluster: HealedCluster): string | undefined {
   const leader = leaderOf(cluster)!;
   const { counts } = leader.map;
   const lost = lostBlocks(leader.map, cluster);
   const isHeld = (block: BlockId) => leader.map.facts(block)!.replicas.some(({ state }) => state !== 0);
+  const lossy = lossyBlocks(leader.repairer.lostByBlock, cluster.servers);
+  const lossyReplicas = [...lossy.values()].reduce((sum, replicas) => sum + replicas, 0);
   const figures: Record<string, number> = {
     'blocks wait for their seal': counts.awaitingSeal - lost.length,
-    'blocks are suspect': counts.suspect - lost.filter(isHeld).length,
+    'blocks are suspect': counts.suspect - lost.filter(isHeld).length - lossy.size,
     'seals are under way': leader.sealer.waiting - lost.filter(isHeld).length,
     'ops logs are to be brought up to date': leader.opsSync.waiting,
     'configurations change': leader.configurer.running,
-    'replicas are to be made whole': leader.repairer.waiting,
+    'replicas are to be made whole': leader.repairer.waiting - lossyReplicas,
     'replicas wait to be dropped': leader.dropper.waiting,
     'compactions are under way': leader.compaction.waiting,
     'blocks have replicas that differ': leader.digests.disagreeing,

@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import type { PictureKey } from '../../client/reader.ts';
 import { TfsError } from '../../common/errors.ts';
+import { blockFileName } from '../../common/format/file-names.ts';
 import { OpType } from '../../common/format/ops.ts';
 import {
   type BlockId,
@@ -13,7 +14,8 @@ import {
   serverId,
 } from '../../common/ids.ts';
 import { encodeName } from '../../common/name.ts';
-import { BlockFlag } from '../../common/wire/messages.ts';
+import { tune, untune } from '../../common/tunables.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { mutation } from '../kit/block-world.ts';
 import { History, type OperationKind } from '../kit/history.ts';
 import { describe } from '../kit/suite.ts';
@@ -21,7 +23,7 @@ import { SimCluster } from './cluster.ts';
 import { type HealedCluster, leaderOf, whyNotConverged } from './converged.ts';
 import { checkEnd } from './final-checks.ts';
 import { type KnownName, SimLoad } from './load.ts';
-import { lostBlocks } from './lost-blocks.ts';
+import { lossyBlocks, lostBlocks, whyNotSoundAlike } from './lost-blocks.ts';
 import { type InvariantName, Violation } from './observed.ts';
 import { Observer } from './observer.ts';
 import { planOf } from './plan.ts';
@@ -208,6 +210,51 @@ describe('the end of a simulated run', (test) => {
     await restart();
     await rested.rest();
     for (const flags of states()) assert.ok(flags! & BlockFlag.QUARANTINED);
+  });
+
+  test('a record that verifies on no replica any more: at rest, and lost where anyone was told that it is stored', async (t) => {
+    tune({ repairLostRetryMs: 10_000 });
+    t.defer(untune);
+    const rested = await Rested.open();
+    const { cluster, healed, scheduler, untouched } = rested;
+    const { block } = untouched.stored.key;
+    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(block) ?? []);
+    cluster.dataservers[0]!.node.kill(50);
+    const { now } = scheduler;
+    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
+    await scheduler.run(() => isSealed() || scheduler.now > now + CONVERGE_MS_MAX);
+    await rested.rest();
+    const path = `blocks/${blockFileName(block, 0, 'blk')}`;
+    for (const { medium } of cluster.dataservers) {
+      const position = medium.durable(path)!.indexOf(untouched.sha1, 'hex');
+      assert.ok(medium.flip({ path, position }));
+    }
+    isBroken('I2', /lost/, await rested.end());
+    const others = new History();
+    const lost = rested.load.names.filter(({ sha1 }) => sha1 === untouched.sha1).map(({ name }) => name);
+    for (const name of rested.load.history.names)
+      if (!lost.includes(name)) for (const each of rested.load.history.of(name)) others.add(each);
+    assert.is(await rested.end(others), undefined);
+    const { lostByBlock } = leaderOf(healed)!.repairer;
+    assert.equal([...lossyBlocks(lostByBlock, healed.servers)], [[block, 3]]);
+    for (const { flags } of infos()) assert.is(flags, BlockFlag.SUSPECT);
+
+    // Another one on one of them alone: that is made good.
+    const [first] = cluster.dataservers as unknown as [(typeof cluster.dataservers)[0]];
+    const another = rested.load.names.find(
+      ({ stored, sha1 }) =>
+        stored.key.block === block && !lost.includes(stored.name) && sha1 !== untouched.sha1,
+    )!;
+    const position = first.medium.durable(path)!.indexOf(another.sha1, 'hex');
+    assert.ok(first.medium.flip({ path, position }));
+    let why: unknown;
+    whyNotSoundAlike(block, healed.servers).then((found) => {
+      why = found ?? 'nothing';
+    });
+    await scheduler.run(() => why !== undefined);
+    assert.match(String(why), /are sound here, elsewhere/);
+    assert.is(await rested.end(others), undefined);
+    assert.is(lossyBlocks(new Map(), healed.servers).size, 0);
   });
 
   test('a block that only a server may have that was removed by force: not now, but not "not there"', async () => {

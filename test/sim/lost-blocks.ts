@@ -1,6 +1,9 @@
 import type { PictureKey } from '../../client/reader.ts';
 import { isTfsError } from '../../common/errors.ts';
 import type { BlockId, Cookie, FileId, ServerId } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import type { BlockStore } from '../../dataserver/block/store.ts';
 import type { BlockMap } from '../../nameserver/block-map.ts';
 import { Whole } from '../../nameserver/block-page.ts';
 import { Violation } from './observed.ts';
@@ -56,6 +59,67 @@ export function lostBlocks(
       replicas.every(({ server, state }) => state === 0 && (forced.has(server) || alive.has(server)))
     );
   });
+}
+
+/**
+ * Sealed blocks of which every replica is suspect, and of which the leader has found that records verify on none of them.
+ * Nothing brings those back, so the replicas stay suspect, and their repair is tried again for ever. That none of the
+ * records was acknowledged is for the checks of names to see, and for {@link whyNotSoundAlike} that the rest is on all.
+ *
+ * @returns how many replicas each has
+ */
+export function lossyBlocks(
+  lostByBlock: ReadonlyMap<BlockId, number>,
+  servers: readonly { readonly live: { readonly store: Pick<BlockStore, 'info'> } | undefined }[],
+): ReadonlyMap<BlockId, number> {
+  const lossy = new Map<BlockId, number>();
+  for (const block of lostByBlock.keys()) {
+    const replicas = servers.flatMap(({ live }) => live?.store.info(block) ?? []);
+    const areSuspect = replicas.every(
+      ({ state, flags }) => state === BlockState.SEALED && flags === BlockFlag.SUSPECT,
+    );
+    if (areSuspect) lossy.set(block, replicas.length);
+  }
+  return lossy;
+}
+
+/** @returns why not, where of a block with lost records something is sound on one server and not on another */
+export async function whyNotSoundAlike(
+  block: BlockId,
+  servers: readonly {
+    readonly id: ServerId;
+    readonly live: { readonly store: Pick<BlockStore, 'info' | 'readSound'> } | undefined;
+  }[],
+): Promise<Violation | undefined> {
+  let first: string | undefined;
+  for (const { id, live } of servers) {
+    if (live?.store.info(block) === undefined) continue;
+    const sound = await soundSpans(live.store, block);
+    first ??= sound;
+    if (sound !== first)
+      return new Violation(
+        'convergence',
+        { server: id, block },
+        `${sound} are sound here, elsewhere ${first}`,
+      );
+  }
+  return undefined;
+}
+
+async function soundSpans(store: Pick<BlockStore, 'info' | 'readSound'>, block: BlockId): Promise<string> {
+  const { generation, seal } = store.info(block)!;
+  const spans: { readonly start: number; end: number }[] = [];
+  for (let at = SUPERBLOCK_BYTES; at < seal!.length; ) {
+    const { offset, bytes } = await store.readSound(block, generation, {
+      offset: at,
+      length: seal!.length - at,
+    });
+    const last = spans.at(-1);
+    if (last?.end === offset) last.end += bytes.length;
+    else if (bytes.length > 0) spans.push({ start: offset, end: offset + bytes.length });
+    at = offset + bytes.length;
+  }
+  return `bytes ${spans.map(({ start, end }) => `${start}-${end}`).join(' ')}`;
 }
 
 /**

@@ -43,6 +43,7 @@ export const PINNED: readonly Pinned[] = [
   { seed: 1005610, why: '57: a member was confirmed while it was left out' },
   { seed: 1005022, why: '58: the only clock that was heard was the wrong one' },
   { seed: 1202155, why: '59: a replica became current while it read' },
+  { seed: 1201775, why: 'a record that nobody was told of was lost, and its block had to stay suspect' },
   { seed: 1201091, why: 'one call of a slow disk of a slow process took three minutes' },
   { seed: 510084, why: 'the observer asked for what a file had before it was damaged' },
   {
