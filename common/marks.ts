@@ -83,6 +83,8 @@ export const MARKS = {
 
   // Replicas and disks
   'block-suspect': 'a replica was found damaged',
+  'suspect-before-start':
+    'a start knew of a replica that it had been found damaged before, and was not repaired',
   'block-quarantined': 'a replica cannot be used after a restart',
   'block-readable-again': 'a replica that could not be used was read after all',
   'disk-read-only': 'a write, sync or change of names failed: the store only reads',

@@ -136,7 +136,7 @@ export class DataServer {
     const promise = await PromiseKeeper.open(disk, options.faults);
     const nonces = await Nonces.open(disk, log);
     let onChanged: (block: Parameters<NameServers['changed']>[0]) => void = () => undefined;
-    let onCorrupt: () => void = () => undefined;
+    let onCorrupt: (block: BlockId) => void = () => undefined;
     let onLeader: () => void = () => undefined;
     let onLost: (address: HostPort) => void = () => undefined;
     const time = new ClusterTime(clock);
@@ -155,10 +155,12 @@ export class DataServer {
         ops: (block, ops, state, how) => recent[how](block, ops, state),
         ioError: (error) =>
           log.error({ err: error }, `this DataServer only reads from now on: ${readOnlyReason(error)}`),
-        corrupt: () => onCorrupt(),
+        corrupt: (block) => onCorrupt(block),
       },
       ...(options.faults === undefined ? {} : { faults: options.faults }),
     });
+    const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
+    for (const block of ledger.damaged) store.foundDamagedBefore(block);
     promise.makeRoom = () => store.releaseReserve();
     const peers = Peers.open({
       net: options.net,
@@ -202,9 +204,15 @@ export class DataServer {
         }),
     );
     const nameservers = new NameServers({ uplinks, peers, clock, promise });
-    onChanged = (block) => nameservers.changed(block);
-    // The sooner the leader knows, the sooner it is repaired.
-    onCorrupt = () => nameservers.hurry();
+    onChanged = (block) => {
+      nameservers.changed(block);
+      if (ledger.damaged.has(block) && !store.isSuspect(block)) void ledger.noteDamage(block, false);
+    };
+    onCorrupt = (block) => {
+      // The sooner the leader knows, the sooner it is repaired.
+      nameservers.hurry();
+      void ledger.noteDamage(block, true);
+    };
     const directory = new Directory({ nameservers, clock });
     const index = new DigestIndex({ kv: options.kv, clock, log });
     const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
@@ -258,7 +266,6 @@ export class DataServer {
     });
     const slowDisk = new SlowDisk({ server, clock, log, store, probe, pool, promise });
     const reads = new ReadClock(clock);
-    const ledger = await ScrubLedger.open(options.kv, log, (block) => store.info(block) !== undefined);
     const scrubber = new Scrubber({
       store,
       ledger,

@@ -71,7 +71,7 @@ import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
 import { type DeadSpace, deadSpaceOf, type UndeleteWindow } from './space.ts';
 import { Spares } from './spares.ts';
-import { markSuspect } from './suspect.ts';
+import { damagedBefore, markSuspect } from './suspect.ts';
 import { Tail } from './tail.ts';
 import { Trash } from './trash.ts';
 import { QUARANTINED_PROBLEM, unreadReport, verifyBlock } from './verify.ts';
@@ -205,6 +205,11 @@ export class BlockStore {
   /** A live view: it changes with the block. */
   info(block: BlockId): BlockInfo | undefined {
     return this.#blocks.get(block);
+  }
+
+  /** False for a block that is not here. */
+  isSuspect(block: BlockId): boolean {
+    return this.#blocks.get(block)?.suspect === true;
   }
 
   totals(): StoreTotals {
@@ -578,6 +583,12 @@ export class BlockStore {
       if (held === undefined) earlier.delete(block);
       else await this.#alone(block, () => removeEarlier(this.#context, held, generations));
     }
+  }
+
+  /** A process before this one has found the sealed replica damaged, and it was not repaired since: it is SUSPECT again. */
+  foundDamagedBefore(block: BlockId): void {
+    const held = this.#blocks.get(block);
+    if (held?.state === BlockState.SEALED) damagedBefore(this.#context, held);
   }
 
   /**

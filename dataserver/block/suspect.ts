@@ -16,3 +16,19 @@ export function markSuspect(context: StoreContext, block: Block, error: TfsError
   context.changed(block.block);
   context.corrupt(block.block, error);
 }
+
+/**
+ * A process before this one has found it damaged, and it was not repaired since. Where that is not so any more, or was a
+ * disk that did not read for a while, its repair finds nothing to do.
+ */
+export function damagedBefore(context: StoreContext, block: Block): void {
+  if (block.suspect || block.isForgotten) return;
+  mark('suspect-before-start');
+  block.flags |= BlockFlag.SUSPECT;
+  block.unsound = true;
+  context.changed(block.block);
+  context.log.warn(
+    { block: block.block },
+    'a replica was found damaged before this start, and is not repaired yet',
+  );
+}

@@ -8,6 +8,8 @@ import type { Pass } from './pass.ts';
 /** Apart from those of the SHA-1 index, which is in the same Kv. */
 const PREFIX = 0x72; // r
 const READ_KEY_BYTES = 5;
+const DAMAGED_KEY_BYTES = 6;
+const DAMAGED = 0x64; // d
 const PASS_KEY = Buffer.from('rp');
 const LAST_KEY = Buffer.from('rl');
 
@@ -25,13 +27,14 @@ const zPass = z.object({
 }) as z.ZodType<Pass>;
 
 /**
- * Which replica was read through when, and how the pass stands: in the Kv, so that a restart goes on where it was.
- * Nothing hangs on it: what is not there any more is read once more.
+ * Which replica was read through when, which was found damaged and is not whole again, and how the pass stands: in the Kv,
+ * so that a restart goes on where it was. Nothing hangs on it: what is not there any more is read once more.
  */
 export class ScrubLedger {
   readonly #kv: Kv;
   readonly #log: Log;
   readonly #readAtMs = new Map<BlockId, number>();
+  readonly #damaged = new Set<BlockId>();
   #pass: Pass | undefined;
   #last: Pass | undefined;
   #isFailing = false;
@@ -65,6 +68,20 @@ export class ScrubLedger {
     return this.#readAtMs.get(block);
   }
 
+  /** Replicas that were found damaged, by this process or one before, and have not been whole since. */
+  get damaged(): ReadonlySet<BlockId> {
+    return this.#damaged;
+  }
+
+  /** The replica does not verify; or it does again, or is gone. */
+  async noteDamage(block: BlockId, isDamaged: boolean): Promise<void> {
+    if (this.#damaged.has(block) === isDamaged) return;
+    const key = damagedKey(block);
+    if (isDamaged) this.#damaged.add(block);
+    else this.#damaged.delete(block);
+    await this.#write([isDamaged ? { type: 'put', key, value: Buffer.alloc(0) } : { type: 'del', key }]);
+  }
+
   async begin(pass: Pass): Promise<void> {
     this.#pass = pass;
     await this.#write([put(PASS_KEY, pass)]);
@@ -90,9 +107,11 @@ export class ScrubLedger {
     const gone: KvOperation[] = [];
     const range = { gte: Buffer.from([PREFIX]), lt: Buffer.from([PREFIX + 1]) };
     for await (const [key, value] of this.#kv.entries(range)) {
-      if (key.length !== READ_KEY_BYTES) continue;
-      const block = key.readUInt32BE(1) as BlockId;
-      if (holds(block)) this.#readAtMs.set(block, value.readDoubleLE());
+      const isDamage = key.length === DAMAGED_KEY_BYTES && key[1] === DAMAGED;
+      if (key.length !== READ_KEY_BYTES && !isDamage) continue;
+      const block = key.readUInt32BE(key.length - 4) as BlockId;
+      if (holds(block) && isDamage) this.#damaged.add(block);
+      else if (holds(block)) this.#readAtMs.set(block, value.readDoubleLE());
       else gone.push({ type: 'del', key: Buffer.from(key) });
     }
     const [pass, last] = await this.#kv.getMany([PASS_KEY, LAST_KEY]);
@@ -126,5 +145,13 @@ function readKey(block: BlockId): Buffer {
   const key = Buffer.alloc(READ_KEY_BYTES);
   key[0] = PREFIX;
   key.writeUInt32BE(block, 1);
+  return key;
+}
+
+function damagedKey(block: BlockId): Buffer {
+  const key = Buffer.alloc(DAMAGED_KEY_BYTES);
+  key[0] = PREFIX;
+  key[1] = DAMAGED;
+  key.writeUInt32BE(block, 2);
   return key;
 }

@@ -15,7 +15,7 @@ import * as assert from 'uvu/assert';
 import type { Stored } from '../../client/client.ts';
 import { isTfsError } from '../../common/errors.ts';
 import type { BlockId } from '../../common/ids.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { LocalCluster } from '../kit/local-cluster.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
 
@@ -194,5 +194,25 @@ describe('repair in a cluster', (test) => {
     await until('the loss is known', () => world.cluster.nameserver.repairer.lostRecords === 1);
     assert.is(await code(), 'CORRUPT');
     await world.readAll(pictures.slice(1));
+  });
+
+  test('a restart knows of the damage that was found before it, and that it was repaired', async (t) => {
+    const world = await filled(t);
+    const { cluster } = world;
+    const { id } = world.block(BlockState.SEALED);
+    // Nobody is there to have it repaired.
+    await cluster.stopNameServer();
+    world.flip(2, id, 4096 + 200);
+    const { problems } = await cluster.servers.get(2)!.store.verify(id);
+    assert.is(problems.length, 1);
+    await cluster.stopServer(2);
+    const { store } = await cluster.startServer(2);
+    assert.is(store.info(id)!.flags, BlockFlag.SUSPECT);
+    assert.is(store.totals().suspects, 1);
+    await cluster.startNameServer();
+    await world.alike(id);
+    await cluster.stopServer(2);
+    const again = await cluster.startServer(2);
+    assert.is(again.store.info(id)!.flags, 0);
   });
 }, 90_000);

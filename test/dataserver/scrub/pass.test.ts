@@ -88,4 +88,28 @@ describe('a pass of the scrub', (test) => {
     assert.equal([third.ledger.pass, third.ledger.last], [ended, ended]);
     await third.kv.close();
   });
+
+  test('the ledger knows of the damage that was not repaired, and of none of what is gone', async () => {
+    const medium = new MemoryKvMedium();
+    const holds = new Set([1, 2, 3]);
+    const open = async () => {
+      const kv = await medium.open();
+      return { kv, ledger: await ScrubLedger.open(kv, silentLog, (block) => holds.has(block)) };
+    };
+    const first = await open();
+    for (const block of [1, 2, 3] as BlockId[]) await first.ledger.noteDamage(block, true);
+    await first.ledger.noteDamage(2 as BlockId, false);
+    await first.ledger.noteDamage(2 as BlockId, false);
+    await first.ledger.read(1 as BlockId, NOW);
+    assert.equal([...first.ledger.damaged], [1, 3]);
+    await first.kv.close();
+    holds.delete(3);
+    const second = await open();
+    assert.equal([...second.ledger.damaged], [1]);
+    assert.is(second.ledger.readAtMs(1 as BlockId), NOW);
+    const keys: Buffer[] = [];
+    for await (const [key] of second.kv.entries({})) keys.push(key);
+    assert.ok(keys.length === 2 && keys.every(isLedgerKey));
+    await second.kv.close();
+  });
 });
