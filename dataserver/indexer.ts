@@ -96,7 +96,7 @@ export class Indexer {
     const sealed = info.state === BlockState.SEALED;
     if (sealed && !again && (await index.holdsBlock(block, info.generation))) return;
     let count = 0;
-    for await (const { slot, sha1 } of store.indexEntries(block)) {
+    for await (const { slot, sha1 } of store.records.refs(block)) {
       if (this.#closed) return;
       index.addContent(sha1, { block, fileId: fileId(slot) });
       if (++count % FLUSH_EVERY === 0) await index.flush();

@@ -143,6 +143,11 @@ export class Block implements BlockInfo {
     return (this.flags & BlockFlag.SUSPECT) !== 0;
   }
 
+  /** Nobody reads pictures of it: its index must not drive out one of which somebody does. */
+  untouch(): void {
+    if (this.index !== undefined) this.index.touched = false;
+  }
+
   entry(): BlockEntry {
     const { superblock, ops } = this;
     return {

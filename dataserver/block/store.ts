@@ -36,7 +36,6 @@ import {
   type ReadResult,
   type Received,
   type ReceiveOrder,
-  type RecordRef,
   type SealInfo,
   type SealOrder,
   type SoundRecords,
@@ -49,7 +48,6 @@ import type { Block } from './block.ts';
 import { clearLeftovers } from './clear-leftovers.ts';
 import { Compactor } from './compactor.ts';
 import { StoreContext } from './context.ts';
-import { readCookies } from './cookies.ts';
 import { createBlock } from './create.ts';
 import { Creations } from './creations.ts';
 import { type Donor, type DonorHead, Donors } from './donor.ts';
@@ -65,7 +63,7 @@ import { decodeRawRecords } from './raw-records.ts';
 import { flagsOf, readName, type Wanted } from './read.ts';
 import { readForRepair, readNextSound } from './read-for-repair.ts';
 import { ReplicaReceiver } from './receive.ts';
-import { mayHoldContent, recordRefs, sha1sOf, slotsWith } from './record-refs.ts';
+import { Records } from './records.ts';
 import { applyNameFlags, applyOps } from './recover.ts';
 import { fillBlock } from './repair.ts';
 import { type CachedIndex, prepareSeal, sealBlock } from './seal.ts';
@@ -88,6 +86,8 @@ export { type FaultName, type Faults, NO_FAULTS } from './faults.ts';
  * (READ_ONLY); a full disk (DISK_FULL) ends the session of the block alone.
  */
 export class BlockStore {
+  /** What the blocks have records of. */
+  readonly records: Records;
   readonly #context: StoreContext;
   readonly #cache: IndexCache;
   readonly #spares: Spares;
@@ -128,6 +128,7 @@ export class BlockStore {
       old: this.#compactor.old,
       attach: (block) => this.#add(block),
     });
+    this.records = new Records({ ...parts, held: (block) => this.#of(block) });
     this.#dropLog = parts.dropLog;
     this.#server = parts.server;
     for (const block of parts.blocks) this.#add(block);
@@ -679,13 +680,8 @@ export class BlockStore {
     try {
       return await this.#verify(held, pace);
     } finally {
-      this.#untouch(held, wasLoaded);
+      if (!wasLoaded) held.untouch();
     }
-  }
-
-  /** Nobody reads pictures of it: its index must not drive out one of which somebody does. */
-  #untouch({ index }: Block, wasLoaded: boolean): void {
-    if (!wasLoaded && index !== undefined) index.touched = false;
   }
 
   async #verify(held: Block, pace: ReadPace | undefined): Promise<VerifyReport> {
@@ -700,66 +696,6 @@ export class BlockStore {
         return unreadReport(error.message);
       }
     }
-  }
-
-  /**
-   * What the SHA-1 index of the disk is rebuilt from: every record of a block, in slot order, without payloads. Where the
-   * disk did not take again what a killed process had left, its last records may be in the kernel's memory alone, and gone
-   * with the next start: an entry must not lead to those that nobody knows to be anywhere.
-   */
-  async *indexEntries(block: BlockId): AsyncGenerator<RecordRef> {
-    const held = this.#of(block);
-    const { index, sha1s } = await this.#withSha1s(held);
-    const isDurable = held.tail?.durable ?? true;
-    yield* recordRefs(index, sha1s, isDurable ? index.length : held.provenLength);
-  }
-
-  /**
-   * Slots of which the block's file holds a record with that SHA-1, whatever became of its names.
-   *
-   * @param sha1 20 bytes
-   */
-  async slotsWith(block: BlockId, sha1: Buffer): Promise<Slot[]> {
-    const held = this.#of(block);
-    const wasLoaded = held.index !== undefined;
-    // Most blocks have nothing of it: that is seen without loading them.
-    if (!wasLoaded && !(await mayHoldContent(this.#context, held, sha1))) return [];
-    const { index, sha1s } = await this.#withSha1s(held);
-    const slots = slotsWith(index, sha1s, sha1);
-    this.#untouch(held, wasLoaded);
-    return slots;
-  }
-
-  /** Both of one file: while the second is read, a compaction may put another one in its place. */
-  async #withSha1s(held: Block): Promise<{ readonly index: LoadedIndex; readonly sha1s: Buffer }> {
-    for (;;) {
-      const found = await this.#cache.use(held, async (index) => {
-        const sha1s = await sha1sOf(this.#context, held, index);
-        return { index, sha1s };
-      });
-      if (!found.index.retired) return found;
-    }
-  }
-
-  /**
-   * Of names whose cookie stands in their records alone, whatever their state; absent where there is no record, or where it
-   * does not read here.
-   *
-   * @throws TfsError DONT_KNOW, IO where the block does not read at all
-   */
-  async cookiesOf(block: BlockId, slots: readonly Slot[]): Promise<ReadonlyMap<Slot, Cookie>> {
-    const held = this.#of(block);
-    const wasLoaded = held.index !== undefined;
-    const cookies = await this.#cache.use(held, (index) => readCookies(index, slots));
-    this.#untouch(held, wasLoaded);
-    return cookies;
-  }
-
-  /** Whether the block's file holds the bytes of one of these slots. @throws TfsError where it does not read */
-  async holdsAny(block: BlockId, slots: readonly Slot[]): Promise<boolean> {
-    return this.#cache.use(this.#of(block), async (index) =>
-      slots.some((slot) => slot < index.count && !index.isLeftOut(slot)),
-    );
   }
 
   /** See {@link clearLeftovers}. @returns how many files it was @throws TfsError IO, READ_ONLY */

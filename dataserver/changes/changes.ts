@@ -13,7 +13,7 @@ import type { RecentChanges } from './recent-changes.ts';
 export interface ChangesDeps {
   readonly incarnation: Incarnation;
   readonly recent: RecentChanges;
-  readonly store: Pick<BlockStore, 'cookiesOf'>;
+  readonly store: Pick<BlockStore, 'records'>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -94,7 +94,7 @@ export class Changes {
     }
     const read = new Map<number, Cookie>();
     try {
-      const cookies = await store.cookiesOf(block, [...new Set(slots.values())]);
+      const cookies = await store.records.cookiesOf(block, [...new Set(slots.values())]);
       for (const [n, slot] of slots) {
         const cookie = cookies.get(slot);
         if (cookie === undefined) continue;

@@ -40,7 +40,7 @@ export async function findContent({ store, clock }: ContentDeps, { header }: Rpc
     }
     found.looked++;
     try {
-      for (const slot of await store.slotsWith(block, wanted)) {
+      for (const slot of await store.records.slotsWith(block, wanted)) {
         const record = await recordAt(store, block, slot);
         names += record.names.length;
         found.records.push(record);

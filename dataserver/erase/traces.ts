@@ -46,7 +46,7 @@ async function holding(store: BlockStore, blocks: ClearTracesOrder['blocks']): P
     }
     if (store.info(block) === undefined) continue;
     try {
-      if (await store.holdsAny(block, slots)) holds.push(block);
+      if (await store.records.holdsAny(block, slots)) holds.push(block);
     } catch (error) {
       if (!isTfsError(error) || isTfsError(error, 'CLOSED')) throw error;
       if (store.info(block) !== undefined) holds.push(block);

@@ -90,7 +90,7 @@ describe('work that can wait, with a real queue', (test) => {
     await until('the job is over', () => jobs.desk.stats.done > 0);
     await until('everybody has said so', () => map.facts(block)?.generation === 1);
     for (const one of world.cluster.servers.values())
-      if (one.store.info(block) !== undefined) assert.not.ok(await one.store.holdsAny(block, [slot]));
+      if (one.store.info(block) !== undefined) assert.not.ok(await one.store.records.holdsAny(block, [slot]));
     await world.readAll();
   });
 

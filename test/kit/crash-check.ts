@@ -173,7 +173,7 @@ async function checkIndex(
 ): Promise<void> {
   if (block.damaged) return;
   let count = 0;
-  for await (const { slot, sha1 } of store.indexEntries(id)) {
+  for await (const { slot, sha1 } of store.records.refs(id)) {
     demand(sha1.equals(block.given[slot]!.sha1), `block ${id} has another SHA-1 for slot ${slot}`);
     count++;
   }

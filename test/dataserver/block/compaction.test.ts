@@ -192,7 +192,7 @@ describe('compaction', (test) => {
       assert.equal(await c.files(i), [`${BLOCK}.1.blk`, `${BLOCK}.1.idx`, `${BLOCK}.1.ops`]);
     }
     const shas: number[] = [];
-    for await (const { slot, sha1 } of c.store().indexEntries(BLOCK)) {
+    for await (const { slot, sha1 } of c.store().records.refs(BLOCK)) {
       assert.ok(sha1.equals(c.world.records[slot]!.sha1));
       shas.push(slot);
     }
@@ -215,8 +215,8 @@ describe('compaction', (test) => {
         for (let i = 0; i < moments; i++) await undefined;
         const wasOver: boolean = isOver;
         const { sha1 } = c.world.records[2]!;
-        const found = c.store().slotsWith(BLOCK, sha1);
-        for await (const { slot, sha1: of } of c.store().indexEntries(BLOCK))
+        const found = c.store().records.slotsWith(BLOCK, sha1);
+        for await (const { slot, sha1: of } of c.store().records.refs(BLOCK))
           assert.ok(of.equals(c.world.records[slot]!.sha1), `slot ${slot}, asked for after ${moments}`);
         assert.equal(await found, [2], `asked for after ${moments}`);
         await committing;

@@ -198,7 +198,7 @@ const operations: Record<string, Operation> = {
     restart: true,
     run: async (store, model) => {
       const [id, block] = first(model);
-      for await (const { slot, sha1 } of store.indexEntries(id))
+      for await (const { slot, sha1 } of store.records.refs(id))
         assert.ok(sha1.equals(block.given[slot]!.sha1));
     },
   },

@@ -96,7 +96,7 @@ describe('block store index', (test) => {
       await readAll(store, writers[0]!);
       assert.is(store.info(id)?.flags, 0);
       const entries: Buffer[] = [];
-      for await (const { sha1 } of store.indexEntries(id)) entries.push(sha1);
+      for await (const { sha1 } of store.records.refs(id)) entries.push(sha1);
       assert.equal(
         entries,
         writers[0]!.written.map(({ sha1 }) => sha1),

@@ -156,7 +156,7 @@ describe('what a killed process had written and not synced', (test) => {
       await again.recover(ID);
       assert.is(again.info(ID)!.slots, 2, 'the page cache still shows it');
       const slots: number[] = [];
-      for await (const { slot } of again.indexEntries(ID)) slots.push(slot);
+      for await (const { slot } of again.records.refs(ID)) slots.push(slot);
       return slots;
     };
     assert.equal(await slotsOnceMore(failure), [0], 'its header says that the one before it is durable');

@@ -127,7 +127,7 @@ describe('CHANGES', (test) => {
       }
     }
     for (const id of [1, 2, 3]) {
-      const cookies = await cluster.servers.get(id)!.store.cookiesOf(block, [fileId as never]);
+      const cookies = await cluster.servers.get(id)!.store.records.cookiesOf(block, [fileId as never]);
       assert.is(cookies.size, 0, 'its record is gone');
       assert.equal(await toldBy(cluster, id), [`delete ${erased.name}`]);
     }

@@ -168,7 +168,7 @@ describe('names that changed their state lately', (test) => {
     });
     const { recent, store } = disk;
     assert.equal(recent.unknownOf(ID), [0, 1]);
-    const cookies = await store.cookiesOf(ID, [3, 4, 99] as never);
+    const cookies = await store.records.cookiesOf(ID, [3, 4, 99] as never);
     assert.equal([...cookies.values()], [disk.cookies[3], disk.cookies[4]]);
     recent.learn(0, cookies.get(3 as never)!);
     assert.is(recent.at(0).cookie, disk.cookies[3]);
