@@ -49,6 +49,11 @@ export type ConfigurationPlan =
  * back when another has taken its place would stay for ever without being of use: there all belong to the block. As soon
  * as there are enough domains, the copy in a new one joins, and those that share a domain go.
  *
+ * A configuration that a server reported may be gone again: it was in the page cache alone, its sync had failed, and a power
+ * failure took it. Where each of its members is there with an older one, nothing was acknowledged under it, because that
+ * needs all of them, durably. They all go on in a newer one, which is made of all their logs: so also where one of them holds it
+ * after all, and what it last said of itself was older than that.
+ *
  * A member is left out only when it is harmless: until then it might say "not found" about what the others acknowledge
  * without it.
  */
@@ -65,7 +70,10 @@ export function planConfiguration({
   const isUsable = ({ server, state }: ReplicaFacts) =>
     state !== 0 && sight(server).reachable && !failed.has(server);
   const members = facts.replicas.filter((replica) => replica.member);
-  const kept = members.filter((replica) => !replica.stale && isUsable(replica));
+  const current = members.filter((replica) => !replica.stale && isUsable(replica));
+  // Every member is there and says that it holds an older one: the newest was never in force, as above.
+  const isNone = members.every((replica) => replica.stale && isUsable(replica) && isWhole(facts, replica));
+  const kept = isNone ? members : current;
   const domains = new Set(kept.map(({ server }) => sight(server).domain));
   const chosen = kept.map(({ server }) => server);
   // Nobody is left who holds the newest configuration: what the others hold may be missing something acknowledged.

@@ -110,6 +110,46 @@ describe('planning of a configuration', (test) => {
     assert.equal(scene.plan(), { kind: 'configure', members: servers(3, 1), opsPrimary: 3 as ServerId });
   });
 
+  test('where every member of the newest has an older one it was never in force, and all go on (seed 2100)', () => {
+    const sealed = { state: BlockState.SEALED };
+    const lacking = () => {
+      const scene = new Scene().without1();
+      for (const server of servers(2, 3)) scene.map.report(server, entryOf(sealed));
+      return scene;
+    };
+    const isRefused = (scene: Scene, why: string) => assert.is(scene.plan().kind, 'refuse', why);
+    assert.equal(lacking().plan(), {
+      kind: 'configure',
+      members: servers(2, 3, 1),
+      opsPrimary: 2 as ServerId,
+    });
+    const away = lacking();
+    away.down.add(3);
+    isRefused(away, 'what one that is away holds now nobody knows');
+    const gone = lacking();
+    gone.map.absent(B, 3 as ServerId);
+    isRefused(gone, 'nor what was on one that has none any more');
+    const unreadable = lacking();
+    unreadable.map.report(3 as ServerId, entryOf({ state: BlockState.SEALED, flags: BlockFlag.QUARANTINED }));
+    isRefused(unreadable, 'nor what is on one that cannot be read');
+    const open = lacking();
+    open.map.report(3 as ServerId, entryOf({ state: BlockState.RECOVERED }));
+    isRefused(open, 'one that waits for its seal is sealed first');
+
+    // As in the seed: the other copies were let go of, and the only one was the only member.
+    const map = new BlockMap();
+    const one = { state: BlockState.SEALED, members: [2], opsPrimary: 2, targetReplicas: 1 };
+    map.report(2 as ServerId, entryOf({ ...one, n: 2, seq: 5 }));
+    map.report(2 as ServerId, entryOf({ ...one, seq: 4 }));
+    const plan = planConfiguration({
+      facts: map.facts(B)!,
+      failed: new Set(),
+      minWrite: 1,
+      sight: (server) => ({ reachable: true, domain: `d${server}`, drained: false, harmless: true }),
+    });
+    assert.equal(plan, { kind: 'configure', members: servers(2), opsPrimary: 2 as ServerId });
+  });
+
   test('one domain, one member; the wanted number and no more', () => {
     const scene = new Scene().without1();
     scene.domains = { 1: 'd2' };
