@@ -71,7 +71,7 @@ async function findLost(
   { file }: LoadedIndex,
   seal: SealInfo,
 ): Promise<Pick<FenceFacts, 'holes' | 'digest'> | undefined> {
-  // What was compacted since is not sealed once more.
+  // A generation is made of every record that lives, or not at all: it has none that is lost.
   if (block.generation > 0) return undefined;
   const walked = await walk(context, block, file, { end: seal.length, proven: seal, tolerant: true });
   const { holes, digest } = walked;

@@ -24,7 +24,7 @@ import {
   type WorldOptions,
 } from '../../kit/block-world.ts';
 import { RecordingDisk } from '../../kit/recording-disk.ts';
-import { BLOCK, ReplicaWorld } from '../../kit/replica-world.ts';
+import { BLOCK, BLOCK_PATH, ReplicaWorld, SEAL_EPOCH } from '../../kit/replica-world.ts';
 import { SeededRandom } from '../../kit/seeded-random.ts';
 import { describe, type TestContext } from '../../kit/suite.ts';
 
@@ -83,6 +83,25 @@ class Compaction {
   ): Promise<Compaction> {
     const world = await ReplicaWorld.open(t, sizes, { blockBytes: 4 * MIB, ...options });
     await world.seal();
+    return new Compaction(world);
+  }
+
+  /** Sealed when this record verified on no replica. */
+  static async withLost(t: TestContext, slot: number): Promise<Compaction> {
+    const world = await ReplicaWorld.open(t, SIZES, { blockBytes: 4 * MIB });
+    let digest: Buffer | undefined;
+    for (const [i, replica] of world.replicas.entries()) {
+      await world.restart(i, (disk) =>
+        disk.corrupt(BLOCK_PATH, (bytes) => {
+          bytes[world.startOf(slot) + 5000]! ^= 0x10;
+        }),
+      );
+      const { validLength: length, slots } = await replica.store.fence(BLOCK, SEAL_EPOCH);
+      const order = { length, slots, digest, epoch: SEAL_EPOCH, mayLose: true };
+      const seal = await replica.store.seal(BLOCK, order);
+      assert.is(seal.lost, 1);
+      ({ digest } = seal);
+    }
     return new Compaction(world);
   }
 
@@ -543,6 +562,23 @@ describe('compaction: a live record that does not read', (test) => {
     assert.is(c.store().info(BLOCK)!.generation, 0);
     const { cookie, payload } = c.world.records[4]!;
     assert.ok((await c.store().read(BLOCK, 4 as FileId, cookie, ALL, false)).payload.equals(payload));
+  });
+
+  test('was sealed as lost: no generation is made without it until it is purged, and none has a record lost', async (t) => {
+    const c = await Compaction.withLost(t, 3);
+    await c.delete(5);
+    await c.purge();
+    const files = await c.files();
+    assert.is(await codeOf(c.prepare()), 'CORRUPT');
+    assert.equal(await c.files(), files);
+    await c.delete(3);
+    await c.purge();
+    await c.compactAll();
+    for (const { store } of c.world.replicas) {
+      const { generation, flags, seal } = store.info(BLOCK)!;
+      assert.equal([generation, flags, seal!.lost], [1, 0, undefined]);
+      assert.equal((await store.verify(BLOCK)).problems, []);
+    }
   });
 
   test('matters to nobody once it is purged', async (t) => {
