@@ -70,6 +70,8 @@ export const MARKS = {
   // Configurations
   'configured-without-member': 'a block goes on without a member',
   'configuration-gone-back': 'a configuration that had only begun went with the server that held it',
+  'configuration-begun-anew':
+    'nobody held the newest configuration any more: all of its members began another',
   'configuration-waits': 'a member is left out later, because it may think itself current',
   'configuration-refused': 'too few members answer for a configuration',
   'replica-attached': 'a returned replica was taken into the configuration',

@@ -258,6 +258,7 @@ export class Configurer {
     this.stats.configured++;
     const before = facts.replicas.filter(({ member }) => member);
     if (before.some(({ server }) => !members.includes(server))) mark('configured-without-member');
+    if (before.every(({ stale }) => stale)) mark('configuration-begun-anew');
     if (members.some((server) => !before.some((one) => one.server === server && !one.stale)))
       mark('replica-attached');
     this.#tried.delete(block);

@@ -216,6 +216,24 @@ describe('configurer', (test) => {
     assert.is(world.orders.at(-1), '1: (1, 3) 1,2,3');
   });
 
+  test('where nobody holds the newest configuration any more its members begin another, newer one, by themselves', async () => {
+    const world = new World();
+    const sealed = { state: BlockState.SEALED };
+    const newest = entryOf({ ...sealed, n: 2, members: [1, 2], seq: 2 });
+    for (const server of [s1, s2]) world.map.report(server, newest);
+    world.map.report(s1, entryOf(sealed));
+    world.down.add(2);
+    await world.pump(10_000);
+    assert.equal(world.orders, [], 'as far as is known server 2 holds it');
+    world.map.report(s2, entryOf(sealed));
+    await world.pump(10_000);
+    assert.equal(world.orders, [], 'and now, as long as it cannot take part');
+    world.down.clear();
+    await world.pump(120_000);
+    assert.equal(world.orders, ['1: (1, 3) 1,2,3']);
+    assert.equal(world.map.staleServers, []);
+  });
+
   test('a replica that cannot be taken in is tried more and more seldom', async () => {
     const world = new World();
     world.down.add(3);
