@@ -107,6 +107,8 @@ export interface OpsFile {
   readonly end: 'clean' | 'torn' | 'corrupt';
   /** Of a corrupt file: the operations behind the damage that are good. */
   readonly beyond: readonly Op[];
+  /** Of a corrupt file whose last bytes are a good frame: the operation in it. What else was lost came before. */
+  readonly last: Op | undefined;
   /** Of a file that is not clean: what is wrong at `goodLength`. */
   readonly why: string | undefined;
 }
@@ -139,13 +141,18 @@ export function readOpsFile(b: Buffer): Decoded<OpsFile> {
   const rest = why === undefined ? undefined : scan(b, at + 8, seed);
   const end = rest === undefined ? 'clean' : unreadable || rest.provesMore ? 'corrupt' : 'torn';
   const beyond = end === 'corrupt' ? rest!.found : [];
-  return decoded({ header: header.value, ops, goodLength, end, beyond, why });
+  const last = rest?.end === b.length ? beyond.at(-1) : undefined;
+  return decoded({ header: header.value, ops, goodLength, end, beyond, last, why });
 }
 
-/** All good operations from `from` on, wherever they start, and whether any was not written with the one before. */
-function scan(b: Buffer, from: number, seed: number): { found: Op[]; provesMore: boolean } {
+/**
+ * All good operations from `from` on, wherever they start, where the last of them ends, and whether any was not written
+ * with the one before.
+ */
+function scan(b: Buffer, from: number, seed: number): { found: Op[]; provesMore: boolean; end: number } {
   const found: Op[] = [];
   let provesMore = false;
+  let end = from;
   let at = from;
   while (at + FRAME_HEADER_BYTES + OP_BODY_BYTES_MIN <= b.length) {
     const body = looksLikeOp(b, at + FRAME_HEADER_BYTES) ? bodyAt(b, at, seed) : undefined;
@@ -154,9 +161,10 @@ function scan(b: Buffer, from: number, seed: number): { found: Op[]; provesMore:
       found.push(op.value);
       if (b.readUInt32LE(at) < CONTINUES) provesMore = true;
       at += frameSpan(body.length);
+      end = at;
     } else at += 8;
   }
-  return { found, provesMore };
+  return { found, provesMore, end };
 }
 
 /** Known type, no flags: looked at before the checksum, so that a scan of garbage is cheap. */

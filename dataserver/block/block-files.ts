@@ -1,6 +1,13 @@
 import { toTfsError } from '../../common/errors.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { emptyOpsState, foldOp, type Op, type OpsState, readOpsFile } from '../../common/format/ops.ts';
+import {
+  emptyOpsState,
+  foldOp,
+  type Op,
+  type OpPlace,
+  type OpsState,
+  readOpsFile,
+} from '../../common/format/ops.ts';
 import { decodeSuperblock, type Superblock } from '../../common/format/superblock.ts';
 import type { BlockId } from '../../common/ids.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
@@ -97,6 +104,8 @@ export interface OpenedLog {
   readonly ops: readonly Op[];
   readonly state: OpsState;
   readonly why: string | undefined;
+  /** Of a log that cannot be used: the place of its newest operation, where its end tells. */
+  readonly newest: OpPlace | undefined;
 }
 
 /**
@@ -114,11 +123,12 @@ export async function readLog(
   const state = emptyOpsState();
   const salt = superblock?.salt ?? Buffer.alloc(16);
   const place = { block, n, salt, goodLength: 0, torn: false, inherited: true };
-  const bad = (why: string, ops: readonly Op[] = []): OpenedLog => ({
+  const bad = (why: string, ops: readonly Op[] = [], newest?: OpPlace): OpenedLog => ({
     place,
     ops,
     state,
     why: `${name}: ${why}`,
+    newest,
   });
   if (logs.length === 0) return { ...bad(''), why: `block ${block} has no ops log` };
   let bytes: Buffer;
@@ -130,11 +140,11 @@ export async function readLog(
   }
   const decoded = readOpsFile(bytes);
   if (!decoded.ok) return bad(decoded.why);
-  const { header, ops, goodLength, end, why } = decoded.value;
+  const { header, ops, goodLength, end, last, why } = decoded.value;
   if (header.block !== block || header.n !== n || (superblock && !header.salt.equals(superblock.salt)))
     return bad('ops log of another block');
   for (const op of ops) foldOp(state, op);
-  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`, ops);
+  if (end === 'corrupt') return bad(`damaged at ${goodLength} (${why})`, ops, last);
   if (state.cfg === undefined) return bad('no configuration');
   if (end === 'torn') {
     mark('ops-log-torn');
@@ -143,5 +153,6 @@ export async function readLog(
   // The newest one is complete: a log gets its name when its contents are durable.
   for (const older of logs)
     if (older !== n) await context.discard(inBlocks(blockFileName(block, older, 'ops')));
-  return { place: { ...place, goodLength, torn: end === 'torn' }, ops, state, why: undefined };
+  const found = { ...place, goodLength, torn: end === 'torn' };
+  return { place: found, ops, state, why: undefined, newest: undefined };
 }

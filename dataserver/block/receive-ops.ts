@@ -10,6 +10,7 @@ import {
   NO_OP_ID,
   OPS_HEADER_BYTES,
   type Op,
+  type OpPlace,
   type OpsState,
   OpType,
   opsSeed,
@@ -34,18 +35,25 @@ export interface ReceivedOps {
  *
  * Whatever was acknowledged is in the log of every member of the newest configuration, so any one of them will do. Only
  * the sequencer itself, which writes its own log first, has to have everything that any member holds: it would give the
- * same place to two operations otherwise. A member that an unfinished configuration never came to has no place of it; and
- * where no record was sealed there is nothing that an operation could be about, and members that never had the block, or
- * let go of it already, have no log to give. A replica that was left out of the configuration gets what there is now; it
+ * same place to two operations otherwise. For the same reason nobody has more than its own log had: where that still tells
+ * its newest place, whoever has come so far under the same version has it all, and the others, who may be gone for good,
+ * need not be asked. A member that an unfinished configuration never came to has no place of it; and where no record was
+ * sealed there is nothing that an operation could be about, and members that never had the block, or let go of it
+ * already, have no log to give. A replica that was left out of the configuration gets what there is now; it
  * stays stale, whatever comes after, until a new configuration takes it in.
  *
  * @param server this one
+ * @param newest the place of the last operation that its own log had, where that is known
  * @throws TfsError UNAVAILABLE when nobody who answers holds it; CONFLICT when this server is no member, is not to become
  *   one, and has nothing of the block
  */
 export async function receiveOps(
   context: StoreContext,
-  { server, isHeld }: { readonly server: ServerId; readonly isHeld: boolean },
+  {
+    server,
+    isHeld,
+    newest,
+  }: { readonly server: ServerId; readonly isHeld: boolean; readonly newest: OpPlace | undefined },
   { block, version, joins, seal, generation }: ReceiveOrder,
   donors: Donors,
 ): Promise<ReceivedOps> {
@@ -73,7 +81,11 @@ export async function receiveOps(
     heard.some(
       ({ from, answer }) => from === member && compareVersions(answer.version, best.answer.version) < 0,
     );
-  if (opsPrimary === server && !isEmpty && !others.every(isKnown))
+  const hasAll =
+    newest !== undefined &&
+    compareVersions(newest.version, best.state.version) === 0 &&
+    newest.seq <= best.state.seq;
+  if (opsPrimary === server && !isEmpty && !hasAll && !others.every(isKnown))
     throw donors.missing(`the sequencer of block ${block} needs the operations of every member`);
   context.log.info(
     { block, from: best.from, seq: best.state.seq },

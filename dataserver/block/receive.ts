@@ -1,7 +1,7 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { DropReason } from '../../common/format/drop-log.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
-import { sealOf, slotFlagsOf } from '../../common/format/ops.ts';
+import { type OpPlace, sealOf, slotFlagsOf } from '../../common/format/ops.ts';
 import { compareSeals } from '../../common/format/seal-rank.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
@@ -214,12 +214,15 @@ export class ReplicaReceiver {
     const { context, server, opsOptions, trash } = this.#parts;
     // A replica that was left out takes the operations with the file: its own log need not say what was purged.
     const isLeftOut = isOutdated && held !== undefined && compareVersions(held.version, order.version) < 0;
+    let newest: OpPlace | undefined;
     if (held !== undefined && !isQuarantined(held)) {
       if (!held.ops.damaged && !isLeftOut) return { kind: 'own', log: held.ops };
       await keepIn(trash, context, held.ops.fileName);
       if (!isLeftOut && (await held.ops.renew())) return { kind: 'own', log: held.ops };
       // What its disk failed to read for a moment only is as good as what others have, who may have nothing.
       if (!isLeftOut && (await held.ops.check()) === undefined) return { kind: 'own', log: held.ops };
+      // It was sound in this life of the process.
+      newest = held.ops.facts;
     } else if (held !== undefined && !isLeftOut) {
       // Read anew: without the superblock nobody could tell whether it is the log of this block.
       const log = await readLog(context, superblock, held.block, await opsLogsOf(context, held.block));
@@ -232,10 +235,11 @@ export class ReplicaReceiver {
           );
         return { kind: 'own', log: new OpsLog(context, log.place, log.state, opsOptions) };
       }
+      newest = log.newest;
     }
     return {
       kind: 'received',
-      received: await receiveOps(context, { server, isHeld: held !== undefined }, order, donors),
+      received: await receiveOps(context, { server, isHeld: held !== undefined, newest }, order, donors),
     };
   }
 

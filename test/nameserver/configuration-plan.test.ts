@@ -79,6 +79,18 @@ describe('planning of a configuration', (test) => {
     assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3), opsPrimary: 2 as ServerId });
   });
 
+  test('a sequencer that cannot tell its configuration is left out where another takes its place, not without', () => {
+    const scene = new Scene();
+    const nothing = { version: { epoch: epochOf(0), n: 0 }, seq: 0, members: [], opsPrimary: 0 as ServerId };
+    const unreadable = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
+    const bad = { ...entryOf({ state: BlockState.SEALED, flags: unreadable }), ...nothing };
+    scene.map.report(1 as ServerId, bad);
+    scene.down.add(3);
+    assert.is(scene.plan().kind, 'refuse', 'two members are needed');
+    scene.map.report(4 as ServerId, entryOf({ state: BlockState.SEALED }));
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 4), opsPrimary: 2 as ServerId });
+  });
+
   test('never with fewer than minWrite', () => {
     const scene = new Scene();
     scene.down.add(1);

@@ -212,6 +212,46 @@ describe('the end of a simulated run', (test) => {
     for (const flags of states()) assert.ok(flags! & BlockFlag.QUARANTINED);
   });
 
+  test('a sequencer starts with a damaged ops log while another member is away: its block can be deleted from', async () => {
+    const rested = await Rested.open();
+    const { cluster, healed, scheduler, untouched } = rested;
+    const { key, name } = untouched.stored;
+    const until = async (isSo: () => boolean, what: string): Promise<void> => {
+      const { now } = scheduler;
+      await scheduler.run(() => isSo() || scheduler.now > now + CONVERGE_MS_MAX);
+      assert.ok(isSo(), what);
+    };
+    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(key.block) ?? []);
+    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
+    // Which ends the session.
+    cluster.dataservers[0]!.node.kill(50);
+    await until(isSealed, 'sealed');
+    await rested.rest();
+    const { opsPrimary, members } = infos()[0]!;
+    assert.is(members.length, 3);
+    const primary = cluster.dataservers.find(({ id }) => id === opsPrimary)!;
+    const away = cluster.dataservers.find(({ id }) => id !== opsPrimary)!;
+    away.node.isHeld = true;
+    away.node.kill();
+    const path = new RegExp(`^blocks/${key.block}\\..*ops$`);
+    assert.ok(primary.medium.flip({ path, position: 80 }));
+    primary.node.kill(50);
+    const flags = () => primary.node.live?.store.info(key.block)?.flags;
+    await until(() => ((flags() ?? 0) & BlockFlag.QUARANTINED) !== 0, 'quarantined');
+    await until(() => flags() === 0, 'made whole');
+    let isOver = false;
+    const removed = cluster.clients[0]!.client.remove(name, Buffer.alloc(16, 9)).finally(() => {
+      isOver = true;
+    });
+    await until(() => isOver, 'an answer');
+    await removed;
+    const history = rested.also('delete', untouched);
+    away.node.isHeld = false;
+    away.node.start();
+    await rested.rest();
+    assert.is(await rested.end(history), undefined);
+  });
+
   test('a record that verifies on no replica any more: at rest, and lost where anyone was told that it is stored', async (t) => {
     tune({ repairLostRetryMs: 10_000 });
     t.defer(untune);

@@ -71,7 +71,11 @@ describe('ops file', (test) => {
       assert.equal(result.ops, ops.slice(0, i));
       assert.equal(result.beyond, ops.slice(i + 1));
       assert.is(result.goodLength, starts[i]);
+      assert.equal(result.last, ops.at(-1), 'its end tells the newest one');
+      for (const end of [file.subarray(0, file.length - 8), Buffer.concat([file, Buffer.alloc(8)])])
+        assert.is(read(flipBit(end, starts[i]! * 8 + 90)).last, undefined, 'there may have been another');
     }
+    assert.is(read(file).last, undefined);
     const last = read(flipBit(file, starts[ops.length - 1]! * 8 + 90));
     assert.is(last.end, 'torn');
   });

@@ -511,6 +511,71 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.is(await world.replicas[0]!.store.check(BLOCK, 2 as FileId), NameFlag.HIDDEN);
   });
 
+  test('the sequencer whose damaged log still tells its newest operation needs one member that has that', async (t) => {
+    const damaged: Record<string, (world: ReplicaWorld) => Promise<void>> = {
+      'found while it runs': async (world) => {
+        await world.restart(0);
+        world.flip(0, 80, OPS_PATH);
+        await suspect(world.replicas[0]!);
+      },
+      'found by the next process': async (world) => {
+        world.flip(0, 80, OPS_PATH);
+        await world.restart(0);
+        assert.is(world.replicas[0]!.store.info(BLOCK)!.flags, BlockFlag.SUSPECT | BlockFlag.QUARANTINED);
+      },
+    };
+    for (const [when, damage] of Object.entries(damaged)) {
+      const world = await sealed(t);
+      await damage(world);
+      const from = [world.donor(1), world.lostDonor(2)];
+      assert.is((await world.receive(0, from)).whole, true, when);
+      await isLikeTheOthers(world);
+
+      const ahead = await sealed(t);
+      await ahead.replicas[0]!.store.appendOps(BLOCK, [mutation(OpType.HIDE, 2, { seq: 3 })]);
+      await damage(ahead);
+      // The third member may have it, and the sequencer would give its place to another one.
+      const refused = ahead.receive(0, [ahead.donor(1), ahead.lostDonor(2)]);
+      assert.is(await codeOf(refused), 'UNAVAILABLE', `${when}: begun, and not with that member`);
+      assert.is((await ahead.repair(0, [1, 2])).whole, true);
+      assert.is(ahead.replicas[0]!.store.info(BLOCK)!.seq, 2);
+    }
+  });
+
+  test('the sequencer asks every member where its log does not tell its newest operation', async (t) => {
+    const damaged: Record<string, (bytes: Buffer) => Buffer | undefined> = {
+      'its first bytes are lost': (bytes) => void bytes.fill(1, 0, 16),
+      'its last bytes are lost': (bytes) => bytes.subarray(0, bytes.length - 8),
+      'a write was torn behind them': (bytes) => Buffer.concat([bytes, Buffer.alloc(8)]),
+    };
+    for (const [what, damage] of Object.entries(damaged)) {
+      const world = await sealed(t);
+      await world.restart(0, (disk) =>
+        disk.corrupt(OPS_PATH, (bytes) => {
+          bytes[80]! ^= 0x10;
+          return damage(bytes);
+        }),
+      );
+      const refused = world.receive(0, [world.donor(1), world.lostDonor(2)]);
+      assert.is(await codeOf(refused), 'UNAVAILABLE', what);
+      assert.is((await world.repair(0, [1, 2])).whole, true, what);
+    }
+  });
+
+  test('the sequencer does not take the log of another version for all that its own had', async (t) => {
+    const world = await sealed(t);
+    const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+    const members = [1, 2, 3].map((id) => id as ServerId);
+    const begin = {
+      ...({ type: OpType.CFG, version: newer, seq: 3, atMs: 0, opId: NO_OP_ID } as const),
+      ...{ members, opsPrimary: 1 as ServerId },
+    };
+    await world.replicas[1]!.store.appendOps(BLOCK, [begin]);
+    world.flip(0, 80, OPS_PATH);
+    await world.restart(0);
+    assert.is(await codeOf(world.receive(0, [world.donor(1), world.lostDonor(2)])), 'UNAVAILABLE');
+  });
+
   test('the sequencer of a configuration that was not finished needs no place of a member that it never came to', async (t) => {
     const world = await sealed(t);
     const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
