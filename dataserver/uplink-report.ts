@@ -1,7 +1,7 @@
 import type { TfsError } from '../common/errors.ts';
-import type { BlockId, Incarnation } from '../common/ids.ts';
+import { type BlockId, epochOf, type Incarnation } from '../common/ids.ts';
 import type { Heartbeat, Register } from '../common/wire/control.ts';
-import type { BlockEntry } from '../common/wire/messages.ts';
+import { type BlockEntry, BlockFlag, BlockState } from '../common/wire/messages.ts';
 import type { BlockStore } from './block/store.ts';
 import type { DataServerOptions } from './options.ts';
 import type { DiskProbe } from './probe.ts';
@@ -138,11 +138,30 @@ export class UplinkReport implements UplinkSource {
   }
 
   entries(): BlockEntry[] {
-    return this.#parts.store.entries();
+    const { store } = this.#parts;
+    // Else a NameServer that was away would keep a block that nobody holds, and not know that it held nothing.
+    const retired = [...store.dropped].filter((block) => store.isRetired(block));
+    return [...store.entries(), ...retired.map((block) => this.dropped(block))];
   }
 
   entry(block: BlockId): BlockEntry | undefined {
     return this.#parts.store.entry(block);
+  }
+
+  dropped(block: BlockId): BlockEntry {
+    return {
+      block,
+      generation: 0,
+      state: BlockState.DROPPED,
+      flags: this.#parts.store.isRetired(block) ? BlockFlag.RETIRED : 0,
+      length: 0,
+      seq: 0,
+      version: { epoch: epochOf(0), n: 0 },
+      opsPrimary: 0,
+      targetReplicas: 0,
+      members: [],
+      deadBytes: 0,
+    };
   }
 
   openBlocks(): readonly BlockId[] {

@@ -1,12 +1,5 @@
 import { type ErrorCode, isTfsError, TfsError, toTfsError } from '../common/errors.ts';
-import {
-  type BlockId,
-  epochOf,
-  formatHostPort,
-  type HostPort,
-  type Millis,
-  type ServerId,
-} from '../common/ids.ts';
+import { type BlockId, formatHostPort, type HostPort, type Millis, type ServerId } from '../common/ids.ts';
 import { FAREWELL_MS_MAX, HEARTBEAT_MS, RPC_MS_DEFAULT } from '../common/limits.ts';
 import type { Log } from '../common/log.ts';
 import type { Clock } from '../common/seams/clock.ts';
@@ -22,7 +15,7 @@ import {
   zHeartbeatReply,
   zRegisterReply,
 } from '../common/wire/control.ts';
-import { type BlockEntry, BlockState, encodeBlockEntries, Op } from '../common/wire/messages.ts';
+import { type BlockEntry, encodeBlockEntries, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Nonces } from './nonces.ts';
 import type { PromiseKeeper } from './promise.ts';
@@ -40,9 +33,12 @@ const DISK_ERRORS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['IO', 'READ_ONLY
 export interface UplinkSource {
   register(): Register;
   heartbeat(): Omit<Heartbeat, 'sequence' | 'promise' | 'echo'>;
+  /** All that is there; and, as dropped, blocks that held nothing and are gone: a NameServer may have missed that. */
   entries(): BlockEntry[];
   /** Undefined when the block is not there any more. */
   entry(block: BlockId): BlockEntry | undefined;
+  /** What is said of a block that is not there any more. */
+  dropped(block: BlockId): BlockEntry;
   /** Blocks whose length moves without a change event. */
   openBlocks(): readonly BlockId[];
 }
@@ -235,7 +231,7 @@ export class Uplink {
     const { peers, address, source, promise, clock } = this.#deps;
     const dirty = this.#dirty;
     this.#dirty = new Set();
-    const entries = Array.from(dirty, (block) => source.entry(block) ?? gone(block));
+    const entries = Array.from(dirty, (block) => source.entry(block) ?? source.dropped(block));
     for (const block of source.openBlocks()) {
       const entry = dirty.has(block) ? undefined : source.entry(block);
       if (entry !== undefined) entries.push(entry);
@@ -336,18 +332,3 @@ export class Uplink {
     });
   }
 }
-
-/** What changed and is not here any more: it was dropped. */
-const gone = (block: BlockId): BlockEntry => ({
-  block,
-  generation: 0,
-  state: BlockState.DROPPED,
-  flags: 0,
-  length: 0,
-  seq: 0,
-  version: { epoch: epochOf(0), n: 0 },
-  opsPrimary: 0,
-  targetReplicas: 0,
-  members: [],
-  deadBytes: 0,
-});

@@ -106,7 +106,7 @@ export class BlockMap {
   /** Takes one replica as its DataServer reports it. @returns bits of {@link Effect} */
   report(server: ServerId, entry: BlockEntry): number {
     const { block } = entry;
-    if (entry.state === BlockState.DROPPED) return this.#letGo(server, block);
+    if (entry.state === BlockState.DROPPED) return this.#letGo(server, entry);
     const page = this.#page(block);
     const row = rowOf(block);
     const isNew = !page.has(row);
@@ -617,24 +617,31 @@ export class BlockMap {
 
   /**
    * The server says that it has dropped its replica. Of a block that never held anything the last one to go takes it along,
-   * as with the leader that ordered it: to whoever leads next nobody could say what became of the others.
+   * as with the leader that ordered it: to whoever leads next nobody could say what became of the others. The server says
+   * whether it is one, as nobody else may have heard that it was sealed before it went.
    */
-  #letGo(server: ServerId, block: BlockId): number {
+  #letGo(server: ServerId, { block, flags }: BlockEntry): number {
     const page = this.#pages[pageOf(block)];
     const row = rowOf(block);
-    const i = page?.has(row) ? page.indexOf(row, server) : -1;
-    if (page === undefined || i < 0) return 0;
-    const heldNothing =
-      stateOf(page.word(row, i)) === BlockState.SEALED &&
-      page.length[row] === SUPERBLOCK_BYTES &&
-      page.generation[row] === 0 &&
-      !this.#sealedAt.has(block);
+    if (page === undefined || !page.has(row)) return 0;
+    const heldNothing = (flags & BlockFlag.RETIRED) !== 0 || this.#holdsNothing(page, row, server);
     const effect = this.#drop(server, block);
     if (!heldNothing || !page.has(row)) return effect;
     for (let other = 0; other < page.wordCount(row); other++)
       if (stateOf(page.word(row, other)) !== 0) return effect;
     this.#remove(page, row);
     return Effect.CHANGED;
+  }
+
+  #holdsNothing(page: BlockPage, row: number, server: ServerId): boolean {
+    const i = page.indexOf(row, server);
+    return (
+      i >= 0 &&
+      stateOf(page.word(row, i)) === BlockState.SEALED &&
+      page.length[row] === SUPERBLOCK_BYTES &&
+      page.generation[row] === 0 &&
+      !this.#sealedAt.has(idOf(page.number, row))
+    );
   }
 
   #drop(server: ServerId, block: BlockId): number {

@@ -553,7 +553,8 @@ export type BlockState = (typeof BlockState)[keyof typeof BlockState];
 export const blockStateName = (state: number): string =>
   Object.entries(BlockState).find(([, value]) => value === state)?.[0] ?? `state ${state}`;
 
-export const BlockFlag = { SUSPECT: 1, QUARANTINED: 2 } as const;
+/** RETIRED is said with DROPPED alone: the block holds nothing, and goes with all of its replicas. */
+export const BlockFlag = { SUSPECT: 1, QUARANTINED: 2, RETIRED: 4 } as const;
 
 /**
  * One replica, as its DataServer reports it, {@link BLOCK_ENTRY_BYTES} each: block u32 · generation u16 · state u8 ·

@@ -63,6 +63,11 @@ export class DropLog {
     return entry !== undefined && entry.reason !== DropReason.RETURNED;
   }
 
+  /** Whether the block held nothing when it was dropped here: it went with all of its replicas. */
+  isRetired(block: BlockId): boolean {
+    return this.#newest.get(block)?.reason === DropReason.RETIRED;
+  }
+
   /** The newest word about the block. */
   of(block: BlockId): DropEntry | undefined {
     return this.#newest.get(block);

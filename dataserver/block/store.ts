@@ -553,6 +553,11 @@ export class BlockStore {
     });
   }
 
+  /** Whether there is none here, because the block held nothing and was let go of with all of its replicas. */
+  isRetired(block: BlockId): boolean {
+    return !this.#blocks.has(block) && this.#dropLog.isRetired(block);
+  }
+
   /** Blocks of which a replica was let go of here, at some time. */
   get dropped(): Iterable<BlockId> {
     return this.#dropLog.blocks;

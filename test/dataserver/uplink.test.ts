@@ -12,7 +12,7 @@ import {
   zRegister,
   zReport,
 } from '../../common/wire/control.ts';
-import { EMPTY_BUFFER, Op } from '../../common/wire/messages.ts';
+import { BlockState, EMPTY_BUFFER, Op } from '../../common/wire/messages.ts';
 import type { RpcRequest, RpcResult } from '../../common/wire/rpc-server.ts';
 import { NameServers } from '../../dataserver/nameservers.ts';
 import { Nonces } from '../../dataserver/nonces.ts';
@@ -114,6 +114,7 @@ async function open(t: TestContext): Promise<World> {
           heartbeat: () => heartbeatOf(1),
           entries: () => [entryOf()],
           entry: () => undefined,
+          dropped: (block) => entryOf({ block, state: BlockState.DROPPED }),
           openBlocks: () => [],
         },
         onRegistered: () => registered.push(i),

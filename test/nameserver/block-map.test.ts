@@ -266,6 +266,36 @@ describe('block map', (test) => {
     assert.ok(away.has(block), 'what a disk lost was not dropped');
   });
 
+  test('a block that was retired is gone with its last replica, also where nobody heard of its seal', () => {
+    const open = entryOf({ members: [1, 2, 3] });
+    const retired = entryOf({ state: BlockState.DROPPED, flags: BlockFlag.RETIRED, members: [] });
+    const map = new BlockMap();
+    for (const server of [s1, s2]) map.report(server, open);
+    map.report(s1, retired);
+    assert.ok(map.has(B), 'one is left');
+    map.report(s2, retired);
+    assert.not(map.has(B));
+    assert.equal([map.unsettled.size, map.counts.total, map.counts.awaitingSeal], [0, 0, 0]);
+    map.report(s2, retired);
+    assert.not(map.has(B), 'said twice');
+
+    // Whoever was away hears it in a whole report: from a member, or from one that is none any more.
+    for (const last of [s2, s4]) {
+      for (const server of [s1, s2]) map.report(server, open);
+      map.lose(s3);
+      for (const server of [s1, s2]) {
+        map.beginReport(server);
+        map.endReport(server);
+      }
+      assert.is(map.facts(B)?.whole, Whole.UNSEALED);
+      map.beginReport(last);
+      map.report(last, retired);
+      map.endReport(last);
+      assert.not(map.has(B));
+      assert.is(map.counts.awaitingSeal, 0);
+    }
+  });
+
   test('a replica that is about to be left out counts as stale at once, whatever it reports', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({}));
@@ -353,7 +383,7 @@ describe('block map', (test) => {
         server,
         block,
         state: fc.constantFrom(1, 1, 2, 3, 4, 4, 5),
-        flags: fc.constantFrom(0, 0, 0, 1, 2),
+        flags: fc.constantFrom(0, 0, 0, 1, 2, 4),
         seq: fc.integer({ min: 0, max: 4 }),
         n: fc.constantFrom(1, 1, 1, 2),
         // A version has one member set: it follows from the version.

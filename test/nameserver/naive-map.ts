@@ -63,10 +63,11 @@ export class NaiveMap {
       const before = this.blocks.get(entry.block);
       const isOneLength = before && [...before.replicas.values()].every((one) => one.sealedAt === undefined);
       const heldNothing =
-        before?.replicas.get(server)?.state === BlockState.SEALED &&
-        before.length === SUPERBLOCK_BYTES &&
-        before.generation === 0 &&
-        isOneLength;
+        (entry.flags & BlockFlag.RETIRED) !== 0 ||
+        (before?.replicas.get(server)?.state === BlockState.SEALED &&
+          before.length === SUPERBLOCK_BYTES &&
+          before.generation === 0 &&
+          isOneLength);
       this.lose(entry.block, server);
       const left = [...(this.blocks.get(entry.block)?.replicas.values() ?? [])];
       if (heldNothing && left.every(({ state }) => state === 0)) this.blocks.delete(entry.block);
