@@ -50,6 +50,7 @@ export const MARKS = {
   'ops-gap-filled': 'a member that was behind got what it lacked before anything newer',
   'ops-sync-renewed':
     'replicas between two configurations got a new one, although no operation waited for it',
+  'replica-gone-back': 'a replica reported fewer operations than before',
   'ops-reread': 'operations were read back from a log for a member that was far behind',
   'ops-refused-version': 'a member refused operations of another configuration',
   'ops-refused-place': 'a log holds another operation in that place',

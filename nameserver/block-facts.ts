@@ -3,7 +3,7 @@ import { SUPERBLOCK_BYTES } from '../common/limits.ts';
 import { tunable } from '../common/tunables.ts';
 import type { BlockState } from '../common/wire/messages.ts';
 import { type BlockPage, INLINE_REPLICAS, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
-import { isStale, Replica, serverOf, stateOf } from './replica-word.ts';
+import { hasGoneBack, isStale, Replica, serverOf, stateOf } from './replica-word.ts';
 
 export interface ReplicaFacts {
   readonly server: ServerId;
@@ -12,8 +12,12 @@ export interface ReplicaFacts {
   readonly member: boolean;
   readonly behind: boolean;
   readonly confirmed: boolean;
-  /** Holds an older configuration than another replica. */
+  /** May lack operations that were acknowledged: it holds an older configuration than another replica, or has gone back. */
   readonly stale: boolean;
+  /** Stale although it holds the newest configuration: it once had an operation of it that it has not any more. */
+  readonly goneBack: boolean;
+  /** Its server is gone for good. */
+  readonly lost: boolean;
   /** The block was compacted, and this replica not with it: it still has every name that lives. */
   readonly outdated: boolean;
   /** Neither suspect nor quarantined. */
@@ -42,7 +46,12 @@ export interface BlockFacts {
 export const isEmpty = ({ whole, generation, length }: BlockFacts): boolean =>
   whole === Whole.SEALED && generation === 0 && length === SUPERBLOCK_BYTES;
 
-export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<ServerId, number>): BlockFacts {
+export function factsOf(
+  page: BlockPage,
+  row: number,
+  sealedAt?: ReadonlyMap<ServerId, number>,
+  lost?: ReadonlySet<ServerId>,
+): BlockFacts {
   const replicas: ReplicaFacts[] = [];
   let opsPrimary: ServerId | undefined;
   for (let i = 0; i < page.wordCount(row); i++) {
@@ -55,6 +64,8 @@ export function factsOf(page: BlockPage, row: number, sealedAt?: ReadonlyMap<Ser
       behind: (word & Replica.BEHIND) !== 0,
       confirmed: (word & Replica.UNCONFIRMED) === 0,
       stale: (word & Replica.STALE) !== 0,
+      goneBack: hasGoneBack(word),
+      lost: lost?.has(serverOf(word)) ?? false,
       outdated: (word & Replica.OUTDATED) !== 0,
       good: (word & (Replica.SUSPECT | Replica.QUARANTINED)) === 0,
       readable: (word & Replica.QUARANTINED) === 0,

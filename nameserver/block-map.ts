@@ -9,6 +9,7 @@ import { BlockPage, idOf, SUSPECT_BIT, Whole } from './block-page.ts';
 import { type OlderConfiguration, OlderConfigurations } from './older-configurations.ts';
 import {
   generationsBehind,
+  hasGoneBack,
   isStale,
   Replica,
   serverOf,
@@ -29,8 +30,10 @@ export const Effect = {
   BEHIND: 4,
   /** The replica could not be noted: the block has too many. */
   OVERFULL: 8,
-  /** The replica does not belong to the newest configuration, or does not hold it. */
+  /** The replica does not belong to the newest configuration, does not hold it, or not all of it any more. */
   STALE: 16,
+  /** The replica has lost an operation that it had: see {@link hasGoneBack}. */
+  GONE_BACK: 32,
 } as const;
 
 export interface BlockCounts {
@@ -137,8 +140,13 @@ export class BlockMap {
       word &= ~Replica.STALE;
       this.#older.forget(block, server);
     }
-    if (versionOrder === 0 && opsOrder < 0) word |= Replica.BEHIND;
-    else word &= ~Replica.BEHIND;
+    if (versionOrder === 0 && opsOrder < 0) {
+      word |= Replica.BEHIND;
+      // Not one that never had what it lacks: by that the others can tell that nobody was told that it is done.
+      if (hasGoneBack(before) || hadAll(before)) word |= Replica.STALE;
+    } else word &= ~Replica.BEHIND;
+    const isLoss = hasGoneBack(word) && !hasGoneBack(before);
+    if (isLoss) mark('replica-gone-back');
     if (isOtherwise(page, row, entry, word)) word |= Replica.OUTDATED;
     else word &= ~Replica.OUTDATED;
     this.#setWord(page, row, i, word);
@@ -156,7 +164,8 @@ export class BlockMap {
       (changed ? Effect.CHANGED : 0) |
       this.#unsealed(page, row) |
       (this.#anyBehind(page, row) ? Effect.BEHIND : 0) |
-      (isStale(word) ? Effect.STALE : 0)
+      (isStale(word) ? Effect.STALE : 0) |
+      (isLoss ? Effect.GONE_BACK : 0)
     );
   }
 
@@ -247,7 +256,9 @@ export class BlockMap {
     const row = rowOf(block);
     const i = page?.has(row) ? page.indexOf(row, server) : -1;
     if (page === undefined || i < 0 || seq < page.seq[row]!) return;
-    this.#setWord(page, row, i, page.word(row, i) & ~Replica.BEHIND);
+    const word = page.word(row, i);
+    const rest = word & ~Replica.BEHIND;
+    this.#setWord(page, row, i, hasGoneBack(word) ? rest & ~Replica.STALE : rest);
     page.touch(row);
   }
 
@@ -333,7 +344,9 @@ export class BlockMap {
   /** @returns undefined for an unknown block */
   facts(block: BlockId): BlockFacts | undefined {
     const page = this.#pages[pageOf(block)];
-    return page?.has(rowOf(block)) ? factsOf(page, rowOf(block), this.#sealedAt.get(block)) : undefined;
+    return page?.has(rowOf(block))
+      ? factsOf(page, rowOf(block), this.#sealedAt.get(block), this.#lost)
+      : undefined;
   }
 
   /** Where to look for the block, best first. @returns undefined for an unknown block */
@@ -511,19 +524,20 @@ export class BlockMap {
     newest: number,
     superseded: OlderConfiguration | undefined,
   ): void {
-    const flag = superseded === undefined ? Replica.BEHIND : Replica.STALE;
     for (let i = 0; i < page.wordCount(row); i++) {
       const word = page.word(row, i);
       if (i === newest || stateOf(word) === 0) continue;
       if (superseded !== undefined) this.#noteOlder(page, row, i, superseded);
-      this.#setWord(page, row, i, word | flag);
+      // One that holds an older configuration is not behind in this one.
+      if (superseded !== undefined) this.#setWord(page, row, i, (word & ~Replica.BEHIND) | Replica.STALE);
+      else if ((word & Replica.STALE) === 0) this.#setWord(page, row, i, word | Replica.BEHIND);
     }
   }
 
   /** The replica becomes stale, if it is not yet: what it holds is what was the newest until now. */
   #noteOlder(page: BlockPage, row: number, i: number, superseded: OlderConfiguration): void {
     const word = page.word(row, i);
-    if (stateOf(word) === 0 || (word & Replica.STALE) !== 0) return;
+    if (stateOf(word) === 0 || ((word & Replica.STALE) !== 0 && !hasGoneBack(word))) return;
     const seq = word & Replica.BEHIND ? 0 : superseded.seq;
     this.#older.note(idOf(page.number, row), serverOf(word), { ...superseded, seq });
   }
@@ -703,6 +717,10 @@ function note(blocks: Map<ServerId, Set<BlockId>>, server: ServerId, block: Bloc
     else known.add(block);
   } else if (known?.delete(block) && known.size === 0) blocks.delete(server);
 }
+
+/** As far as it was reported, the replica had every operation of the newest configuration that any had. */
+const hadAll = (word: number): boolean =>
+  stateOf(word) !== 0 && (word & (Replica.STALE | Replica.BEHIND)) === 0;
 
 /** And can be read. */
 const isSealed = (word: number): boolean =>

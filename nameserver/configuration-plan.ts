@@ -54,6 +54,8 @@ export type ConfigurationPlan =
  * needs all of them, durably. They all go on in a newer one, which is made of all their logs: so also where one of them holds it
  * after all, and what it last said of itself was older than that.
  *
+ * A member that has gone back is no proof of what was acknowledged, see {@link ReplicaFacts.goneBack}.
+ *
  * A member is left out only when it is harmless: until then it might say "not found" about what the others acknowledge
  * without it.
  */
@@ -71,9 +73,19 @@ export function planConfiguration({
     state !== 0 && sight(server).reachable && !failed.has(server);
   const members = facts.replicas.filter((replica) => replica.member);
   const current = members.filter((replica) => !replica.stale && isUsable(replica));
-  // Every member is there and says that it holds an older one: the newest was never in force, as above.
-  const isNone = members.every((replica) => replica.stale && isUsable(replica) && isWhole(facts, replica));
-  const kept = isNone ? members : current;
+  const isHeard = ({ goneBack, confirmed }: ReplicaFacts) => !goneBack || confirmed;
+  // Every member is there, and none has all of the newest: what none of them has was never in force, as above, or nobody
+  // can give it back.
+  const isNone = members.every((one) => one.stale && isHeard(one) && isUsable(one) && isWhole(facts, one));
+  // One that has gone back shows nothing by what it lacks. With one that has not it is as good as any member; without, all
+  // of them have to be there, or gone for good.
+  const goneBack = members.filter((one) => one.goneBack && one.confirmed && isUsable(one));
+  const areAll = members.every((one) => goneBack.includes(one) || (one.state === 0 && one.lost));
+  const kept = isNone
+    ? members
+    : members.filter(
+        (one) => current.includes(one) || ((current.length > 0 || areAll) && goneBack.includes(one)),
+      );
   const domains = new Set(kept.map(({ server }) => sight(server).domain));
   const chosen = kept.map(({ server }) => server);
   // Nobody is left who holds the newest configuration: what the others hold may be missing something acknowledged.
@@ -86,7 +98,7 @@ export function planConfiguration({
   const isNarrow = domainsInAll < targetReplicas;
   for (const replica of facts.replicas) {
     const { server } = replica;
-    const isReturned = replica.stale || !replica.member;
+    const isReturned = !kept.includes(replica) && (replica.stale || !replica.member);
     const { domain, drained } = sight(server);
     // Those that share a domain are one copy of those that are wanted.
     const isEnough = wanted > targetReplicas ? chosen.length >= wanted : domains.size >= targetReplicas;

@@ -175,8 +175,8 @@ export class OpsSync {
 const isBetweenConfigurations = (error: unknown): boolean =>
   isTfsError(error, 'CONFLICT') || (isTfsError(error, 'STALE_EPOCH') && error.details?.['n'] !== undefined);
 
-/** The sequencer, or whoever has more than it. */
+/** The sequencer, or whoever has more than it. Not one of an older configuration: it has nothing to give. */
 function sourceOf({ opsPrimary, replicas }: BlockFacts): ServerId | undefined {
-  const current = replicas.filter(({ behind, state }) => !behind && state !== 0);
+  const current = replicas.filter(({ behind, stale, state }) => !behind && !stale && state !== 0);
   return (current.find(({ server }) => server === opsPrimary) ?? current[0])?.server;
 }

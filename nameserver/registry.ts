@@ -202,6 +202,12 @@ export class Registry {
     for (const entry of entries) {
       const effect = map.report(server, entry);
       if (effect & Effect.BEHIND) opsSync.noted(entry.block);
+      if (effect & Effect.GONE_BACK)
+        log.warn(
+          { server, block: entry.block, seq: entry.seq },
+          'a replica lacks operations that it had: the end of its log is damaged, or its disk has lost writes; it gets them ' +
+            'from the others',
+        );
       if (effect & Effect.OVERFULL)
         log.warn({ server, block: entry.block }, 'a block has more replicas than can be noted');
       if (!series.heard(entry.block >>> 16, entry.block & 0xffff)) isOlderThanIds = true;

@@ -18,7 +18,7 @@ export const Replica = {
   UNCONFIRMED: 1 << 22,
   SUSPECT: 1 << 23,
   QUARANTINED: 1 << 24,
-  /** Its configuration is older than another replica's: it may lack operations that were acknowledged since. */
+  /** Its configuration is older than another replica's, or it {@link hasGoneBack}: it may lack operations that were acknowledged. */
   STALE: 1 << 25,
   /** About to be left out of the configuration: its server is told so before the others go on without it. */
   DOUBTED: 1 << 26,
@@ -52,6 +52,13 @@ export const generationsBehind = (word: number, newest: number): number =>
 /** Whether what the replica does not know may have been acknowledged all the same. */
 export const isStale = (word: number): boolean =>
   stateOf(word) !== 0 && ((word & (Replica.STALE | Replica.DOUBTED)) !== 0 || (word & Replica.MEMBER) === 0);
+
+/**
+ * Stale within the newest configuration: the server said once that the replica has an operation, and says now that it has
+ * not. One that holds an older configuration is never behind: across two the numbers say nothing.
+ */
+export const hasGoneBack = (word: number): boolean => (word & GONE_BACK) === GONE_BACK;
+const GONE_BACK = Replica.STALE | Replica.BEHIND;
 
 /** @returns bits of {@link BlockFlag} */
 export const flagsOf = (word: number): number =>

@@ -208,6 +208,50 @@ describe('block map', (test) => {
     assert.equal(behind(), []);
   });
 
+  test('a replica that lacks what it had is stale until it has it again; one that never had it is not (seed 55)', () => {
+    const goneBack = (map: BlockMap) =>
+      map.facts(B)!.replicas.flatMap(({ server, goneBack, stale, behind }) => {
+        assert.is(goneBack, stale && behind);
+        return goneBack ? [server] : [];
+      });
+    const lost = () => {
+      const map = new BlockMap();
+      for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
+      map.report(s1, entryOf({ seq: 5 }));
+      assert.not(map.report(s2, entryOf({ seq: 4 })) & Effect.GONE_BACK, 'it is only behind');
+      map.report(s2, entryOf({ seq: 5 }));
+      map.beginReport(s1);
+      assert.ok(map.report(s1, entryOf({ seq: 4 })) & Effect.GONE_BACK);
+      assert.equal([goneBack(map), staleOn(map)], [[s1], [s1]]);
+      return map;
+    };
+    const again = lost();
+    assert.not(again.report(s1, entryOf({ seq: 4 })) & Effect.GONE_BACK, 'it is no news');
+    assert.equal(goneBack(again), [s1]);
+    const loaded = reloaded(again);
+    loaded.report(s1, entryOf({ seq: 3 }));
+    assert.equal(goneBack(loaded), [s1], 'a NameServer that starts again knows it');
+
+    const reported = lost();
+    reported.report(s1, entryOf({ seq: 5 }));
+    assert.equal([goneBack(reported), staleOn(reported)], [[], []]);
+    const fetched = lost();
+    fetched.caughtUp(B, s1, 4);
+    assert.equal(goneBack(fetched), [s1]);
+    fetched.caughtUp(B, s1, 5);
+    assert.equal([goneBack(fetched), staleOn(fetched)], [[], []]);
+
+    // In a configuration that it does not hold it is stale as all are, and not behind.
+    const superseded = lost();
+    superseded.report(s2, entryOf({ seq: 6, n: 2 }));
+    superseded.report(s2, entryOf({ seq: 7, n: 2 }));
+    assert.equal([goneBack(superseded), staleOn(superseded)], [[], [s1, s3]]);
+    assert.equal(
+      [s1, s3].map((server) => superseded.behindOf(server)),
+      [[], []],
+    );
+  });
+
   test('a replica with an older configuration is stale until it holds the newest and belongs to it', () => {
     const map = new BlockMap();
     for (const server of [s1, s2, s3]) map.report(server, entryOf({ seq: 4 }));
@@ -480,7 +524,9 @@ describe('block map', (test) => {
               map.caughtUp(step.block, step.server, step.seq);
               const known = naive.blocks.get(step.block);
               const replica = known?.replicas.get(step.server);
-              if (known && replica && step.seq >= known.seq) replica.behind = false;
+              if (!known || !replica || step.seq < known.seq) break;
+              if (replica.behind) replica.stale = false;
+              replica.behind = false;
               break;
             }
             case 'absent':
@@ -548,7 +594,10 @@ function agree(map: BlockMap, naive: NaiveMap): void {
     assert.equal(
       [...facts.replicas].sort(byId),
       [...expected.replicas]
-        .map(([server, { generation: _, ...replica }]) => ({ server, ...replica }))
+        .map(([server, { generation: _, ...replica }]) => {
+          const goneBack = replica.stale && replica.behind;
+          return { server, ...replica, goneBack, lost: false };
+        })
         .sort(byId),
     );
     assert.equal(

@@ -162,6 +162,59 @@ describe('planning of a configuration', (test) => {
     assert.equal(plan, { kind: 'configure', members: servers(2), opsPrimary: 2 as ServerId });
   });
 
+  test('one that has gone back is a member like others beside one that has not; alone it shows nothing', () => {
+    const back = (state: BlockState, ...ids: number[]) => {
+      const scene = new Scene(state);
+      for (const server of servers(...ids)) scene.map.report(server, entryOf({ state, seq: 0 }));
+      return scene;
+    };
+    for (const state of [BlockState.SEALED, BlockState.RECOVERED]) {
+      const scene = back(state, 1, 2);
+      assert.equal(scene.plan(), { kind: 'configure', members: servers(1, 2, 3), opsPrimary: 1 as ServerId });
+      scene.down.add(3);
+      assert.is(scene.plan().kind, 'refuse', 'the third may have what they have lost');
+      scene.map.lose(serverId(3));
+      assert.equal(
+        scene.plan(),
+        { kind: 'configure', members: servers(1, 2), opsPrimary: 1 as ServerId },
+        'it is gone for good',
+      );
+      scene.down.add(2);
+      scene.minWrite = 1;
+      assert.is(scene.plan().kind, 'refuse', 'the other one may have lost less');
+    }
+    const all = back(BlockState.SEALED, 1, 2, 3);
+    assert.equal(all.plan(), { kind: 'configure', members: servers(1, 2, 3), opsPrimary: 1 as ServerId });
+    all.map.beginReport(serverId(2));
+    assert.is(all.plan().kind, 'refuse', 'it has yet to say what it has now');
+
+    // One holds an older configuration: what the other two have lost it never had.
+    const mixed = new Scene().without1();
+    mixed.map.report(
+      serverId(2),
+      entryOf({ state: BlockState.SEALED, n: 2, members: [2, 3], opsPrimary: 2, seq: 0 }),
+    );
+    mixed.map.report(serverId(3), entryOf({ state: BlockState.SEALED }));
+    const ofMembers = mixed.map.facts(B)!.replicas.filter(({ member }) => member);
+    assert.equal(
+      ofMembers.map(({ server, goneBack, stale }) => [server, goneBack, stale]),
+      [
+        [2, true, true],
+        [3, false, true],
+      ],
+    );
+    assert.is(mixed.plan().kind, 'configure', 'all members are there: nobody has more');
+    mixed.down.add(3);
+    assert.is(mixed.plan().kind, 'refuse');
+
+    // A member that never had the operation is there: nobody was told that it is done.
+    const never = new Scene();
+    never.map.report(serverId(1), entryOf({ state: BlockState.SEALED, seq: 2 }));
+    never.map.report(serverId(1), entryOf({ state: BlockState.SEALED, seq: 1 }));
+    never.down.add(3);
+    assert.equal(never.plan(), { kind: 'configure', members: servers(1, 2), opsPrimary: 1 as ServerId });
+  });
+
   test('one domain, one member; the wanted number and no more', () => {
     const scene = new Scene().without1();
     scene.domains = { 1: 'd2' };

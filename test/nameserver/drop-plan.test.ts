@@ -14,6 +14,8 @@ const replicaOf = (server: number, over: Partial<ReplicaFacts> = {}): ReplicaFac
   behind: false,
   confirmed: true,
   stale: false,
+  goneBack: false,
+  lost: false,
   good: true,
   outdated: false,
   readable: true,

@@ -99,14 +99,16 @@ export class NaiveMap {
         if (member === entry.opsPrimary) known.opsPrimary = member;
       }
     }
-    const member = known.replicas.get(server)?.member ?? false;
+    const before = known.replicas.get(server) ?? expected();
+    const { member } = known.replicas.get(server) ?? { member: false };
+    const hadMore = before.state !== 0 && before.stale === before.behind;
     if (newerOps) {
       known.seq = entry.seq;
       if (!isNew)
         for (const replica of known.replicas.values()) {
           if (replica.state === 0) continue;
-          if (newerVersion) replica.stale = true;
-          else replica.behind = true;
+          if (newerVersion) Object.assign(replica, { stale: true, behind: false });
+          else if (!replica.stale) replica.behind = true;
         }
     }
     const sealedAt = known.replicas.get(server)?.sealedAt;
@@ -120,7 +122,7 @@ export class NaiveMap {
       member,
       behind: olderOps,
       confirmed: true,
-      stale: !newerVersion && !sameVersion,
+      stale: (!newerVersion && !sameVersion) || (olderOps && hadMore),
       good: (entry.flags & (BlockFlag.SUSPECT | BlockFlag.QUARANTINED)) === 0,
       readable,
     });

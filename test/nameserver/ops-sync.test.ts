@@ -183,6 +183,25 @@ describe('ops sync', (test) => {
     assert.is(world.orders.at(-1), '3 from 1');
   });
 
+  test('nobody is told to fetch from a replica of an older configuration', async () => {
+    const world = new World();
+    const report = (server: number, seq: number, n: number) =>
+      world.map.report(servers(server)[0]!, entryOf({ seq, n, members: n === 1 ? [1, 2, 3] : [1, 2] }));
+    for (const server of [1, 2, 3]) report(server, 9, 1);
+    for (const server of [1, 2]) report(server, 10, 2);
+    // The sequencer's log lost what it had, and the other one is silent.
+    assert.ok(report(1, 9, 2) & Effect.GONE_BACK);
+    world.sync.noted(B);
+    world.down.add(2);
+    await world.pass(20_000);
+    assert.equal(world.orders, []);
+    world.down.delete(2);
+    world.reply = 10;
+    await world.pass(OPS_BEHIND_MS + 500);
+    assert.equal(world.orders, ['1 from 2']);
+    assert.equal(world.map.staleOf(servers(1)[0]!), [], 'it has it again');
+  });
+
   test('without a source that is up it waits', async () => {
     const world = new World();
     world.report({ 1: 9, 2: 5 });

@@ -297,6 +297,70 @@ describe('the end of a simulated run', (test) => {
     assert.is(lossyBlocks(new Map(), healed.servers).size, 0);
   });
 
+  test('an acknowledged delete outlives the rot of the last frame of a log that has it, while the other one is away', async () => {
+    const rested = await Rested.open();
+    const { cluster, healed, scheduler, untouched } = rested;
+    const { block } = untouched.stored.key;
+    const pass = async (ms: number): Promise<void> => {
+      const { now } = scheduler;
+      await scheduler.run(() => scheduler.now > now + ms);
+    };
+    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(block) ?? []);
+    cluster.dataservers[0]!.node.kill(50);
+    const { now } = scheduler;
+    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
+    await scheduler.run(() => isSealed() || scheduler.now > now + CONVERGE_MS_MAX);
+    await rested.rest();
+    const { opsPrimary } = leaderOf(healed)!.map.facts(block)!;
+    const sequencer = cluster.dataservers.find(({ id }) => id === opsPrimary)!;
+    const [rotten, late] = cluster.dataservers.filter(({ id }) => id !== opsPrimary) as [
+      typeof sequencer,
+      typeof sequencer,
+    ];
+    const hold = ({ node }: typeof sequencer): void => {
+      node.isHeld = true;
+      node.kill();
+    };
+    const start = ({ node }: typeof sequencer): void => {
+      node.isHeld = false;
+      node.start();
+    };
+    hold(late);
+    const { client } = cluster.clients[0]!;
+    let isDone = false;
+    // The first one needs a configuration without that server; the last one is the last frame of both logs.
+    const deleted = (async () => {
+      await client.remove(untouched.name);
+      await client.undelete(untouched.name);
+      await client.remove(untouched.name);
+    })().finally(() => {
+      isDone = true;
+    });
+    await scheduler.run(() => isDone);
+    await deleted;
+    const history = rested.also('delete', untouched);
+    await pass(3000);
+    assert.is(infos().length, 2);
+
+    const path = Array.from({ length: 9 }, (_, n) => `blocks/${blockFileName(block, n, 'ops')}`).find(
+      (one) => rotten.medium.durable(one) !== undefined,
+    )!;
+    hold(sequencer);
+    hold(rotten);
+    assert.ok(rotten.medium.flip({ path, position: rotten.medium.durable(path)!.length - 16 }));
+    start(rotten);
+    start(late);
+    await pass(30_000);
+    assert.equal(
+      infos().map(({ version }) => version.n),
+      [2, 1],
+      'those that are there begin no configuration without it',
+    );
+    start(sequencer);
+    await rested.rest();
+    assert.is(await rested.end(history), undefined);
+  });
+
   test('a block that only a server may have that was removed by force: not now, but not "not there"', async () => {
     const rested = await Rested.open();
     const { healed } = rested;
