@@ -137,6 +137,7 @@ export const MARKS = {
   'series-drawn': 'a new series of block ids was drawn',
   'series-given-up': 'a series was given up: its store is an old copy',
   'sequencer-set-back': 'a member held an operation that the sequencer, which gave it out, does not hold',
+  'sequencer-log-cut': 'a sequencer lacked the last operation of its log, which did not read when it started',
   'restored-copy-refused': 'a DataServer whose disk was set back was not let in',
   'second-process-refused': 'a second process of one DataServer was not let in',
   'report-missing-blocks': 'a DataServer does not have blocks any more that it had reported',

@@ -339,7 +339,7 @@ export class OpsSequencer {
     );
     if (failed.length === 0 || this.#deps.faults?.has('ack-op-on-some')) return;
     // Not a member that is away: leaving it out would help nobody, or worse.
-    const own = failed.find(({ error }) => isTfsError(error, 'STALE_EPOCH') || isTfsError(error, 'CORRUPT'));
+    const own = failed.find(({ error }) => isOwnTrouble(error));
     if (own !== undefined) throw own.error;
     const ids = failed.map(({ id }) => id);
     throw new TfsError(
@@ -390,7 +390,7 @@ export class OpsSequencer {
         if (typeof seq !== 'number') throw error;
         // The own log is written first, so nobody can be ahead of it unless this disk has gone back in time.
         if (seq > info.seq && compareVersions(info.version, version) === 0)
-          throw this.#setBack(info, member, seq);
+          throw info.wasCut ? this.#lacks(info, member, seq) : this.#setBack(info, member, seq);
         mark('ops-gap-filled');
         after = seq;
       }
@@ -398,6 +398,19 @@ export class OpsSequencer {
     throw new TfsError(
       'OPS_GAP',
       `DataServer ${member} does not catch up with the operations of block ${block}`,
+    );
+  }
+
+  /**
+   * The last frame of this one log has rotted, and was taken for one that was never written to its end. That says nothing of
+   * the rest of the disk; and the leader sees that this replica is behind, and has it fetch what it lacks.
+   */
+  #lacks({ block, seq: own }: BlockInfo, member: ServerId, seq: number): TfsError {
+    mark('sequencer-log-cut');
+    return new TfsError(
+      'UNAVAILABLE',
+      `DataServer ${member} holds operation ${seq} of block ${block}, and the log here only ${own}: its end is damaged`,
+      { retryAfterMs: 1000, details: { lacks: seq } },
     );
   }
 
@@ -426,6 +439,12 @@ export class OpsSequencer {
     );
   }
 }
+
+/** No fault of the member that it was found with. */
+const isOwnTrouble = (error: unknown): boolean =>
+  isTfsError(error, 'STALE_EPOCH') ||
+  isTfsError(error, 'CORRUPT') ||
+  (isTfsError(error) && error.details?.['lacks'] !== undefined);
 
 const isPurge = (content: Unplaced | PurgeAsk): content is PurgeAsk => 'windowMs' in content;
 

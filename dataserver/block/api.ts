@@ -80,6 +80,8 @@ export interface BlockInfo {
   readonly provenLength: number;
   /** Newest op in the log. */
   readonly seq: number;
+  /** The end of the log did not read when this process opened it: an operation may be missing that others have. */
+  readonly wasCut: boolean;
   readonly version: Version;
   /** Of a configuration that is being agreed on: operations of the present one are not taken meanwhile. */
   readonly prepared: Version | undefined;

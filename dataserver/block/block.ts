@@ -110,6 +110,10 @@ export class Block implements BlockInfo {
     return this.ops.facts.seq;
   }
 
+  get wasCut(): boolean {
+    return this.ops.wasCut;
+  }
+
   get version(): Version {
     return this.ops.facts.version;
   }

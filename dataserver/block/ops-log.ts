@@ -52,6 +52,11 @@ const frameCount = (group: readonly Waiting[]): number => group.reduce((sum, { o
  */
 export class OpsLog {
   readonly block: BlockId;
+  /**
+   * Its end did not read when it was opened: a write that was cut short, and so never acknowledged; but a last operation that
+   * has rotted looks the same.
+   */
+  readonly wasCut: boolean;
   facts: OpsFacts;
   /** Folded; undefined while it is not in memory. */
   state: OpsState | undefined;
@@ -93,6 +98,7 @@ export class OpsLog {
     this.block = place.block;
     this.#file = new OpsFileWriter(context, place, options.release);
     this.#bytesMax = options.bytesMax;
+    this.wasCut = place.torn;
     this.state = state;
     this.facts = factsOf(state);
     this.#given = { version: state.version, seq: state.seq };

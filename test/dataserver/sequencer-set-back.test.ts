@@ -1,5 +1,6 @@
 import * as assert from 'uvu/assert';
 import { isTfsError, type TfsError } from '../../common/errors.ts';
+import { blockFileName } from '../../common/format/file-names.ts';
 import { OpType } from '../../common/format/ops.ts';
 import { epochOf, fileId, type Slot, serverId } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
@@ -122,6 +123,36 @@ describe('a sequencer on a disk that was set back', (test) => {
     await second.remove(2);
     assert.equal(second.setBack, []);
     assert.is(member.info(BLOCK)!.seq, second.store.info(BLOCK)!.seq);
+    await second.store.close();
+    await member.close();
+  });
+
+  test('one whose last operation has rotted says nothing of its disk: it waits for what it lacks, and goes on', async () => {
+    const { disks, member } = await world();
+    const first = await process(disks[0], disks[1], member);
+    await first.remove(0);
+    await first.remove(1);
+    const { seq, version } = first.store.info(BLOCK)!;
+    await first.store.close();
+    const path = `blocks/${blockFileName(BLOCK, 0, 'ops')}`;
+    const log = await disks[0].readFile(path);
+    const file = await disks[0].open(path, 'write');
+    const at = log.findLastIndex((byte) => byte !== 0);
+    await file.writeDurable([Buffer.from([log[at]! ^ 1])], at);
+    await file.close();
+
+    const second = await process(disks[0], disks[1], member);
+    assert.is(second.store.info(BLOCK)!.seq, seq - 1);
+    const error = await second.remove(2).catch((thrown: unknown) => thrown);
+    assert.ok(isTfsError(error, 'UNAVAILABLE'), String(error));
+    assert.match(error.message, /DataServer 2 holds operation 3 of block \d+, and the log here only 2/);
+    assert.not('avoid' in (error.details ?? {}), 'nobody is to be left out');
+    assert.equal(second.setBack, []);
+    assert.is(second.store.info(BLOCK)!.seq, seq - 1, 'no place was given away');
+    await second.store.appendOps(BLOCK, await member.opsAfter(BLOCK, seq - 1));
+    await second.remove(2);
+    assert.equal(second.store.info(BLOCK)!.version, version);
+    assert.equal([second.store.info(BLOCK)!.seq, member.info(BLOCK)!.seq], [seq + 1, seq + 1]);
     await second.store.close();
     await member.close();
   });
