@@ -130,6 +130,12 @@ export function planConfiguration({
   return { kind: 'configure', members: chosen, opsPrimary };
 }
 
-/** Only operations are brought together here; its records must be those of the others already. */
-const isWhole = (facts: BlockFacts, { state, good, outdated }: ReplicaFacts): boolean =>
-  good && !outdated && state === BlockState.SEALED && facts.whole === Whole.SEALED;
+/**
+ * Only operations are brought together here; its records must be those of the others already. Where records verify on no
+ * replica, each of them is suspect, and as good as any.
+ */
+const isWhole = (facts: BlockFacts, { state, good, readable, outdated }: ReplicaFacts): boolean =>
+  (good || (readable && facts.replicas.every((other) => other.state === 0 || !other.good))) &&
+  !outdated &&
+  state === BlockState.SEALED &&
+  facts.whole === Whole.SEALED;

@@ -345,6 +345,7 @@ export class NameServer {
       deadMs: options.deadMs ?? DEAD_MS,
       garbage: this.compaction,
       erasures,
+      repairer: this.repairer,
       isViewComplete: () => view.isComplete(),
       seal: (block, why) => this.sealer.enqueue(block, why),
     });

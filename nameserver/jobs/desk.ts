@@ -19,6 +19,7 @@ import type { ErasureList } from '../erasure-list.ts';
 import { planBlock } from '../planner/plan-block.ts';
 import type { PlanSight } from '../planner/sight.ts';
 import type { Work } from '../planner/work.ts';
+import type { Repairer } from '../repair.ts';
 import type { RepairCommands } from '../repair-commands.ts';
 import { Failures } from './failures.ts';
 import { type Grant, Grants } from './grants.ts';
@@ -35,6 +36,7 @@ export interface JobDeskDeps {
   readonly isViewComplete: () => boolean;
   readonly garbage: GarbageSight;
   readonly erasures: Pick<ErasureList, 'has'>;
+  readonly repairer: Pick<Repairer, 'lostByBlock'>;
   readonly pauses: Pick<Pauses, 'isPaused'>;
   readonly commands: Pick<RepairCommands, 'blockHead'>;
   /** All DataServers; what is under way on them and what is parked this class knows. */
@@ -70,6 +72,8 @@ export class JobDesk {
 
   /** For the planning of any block, now. */
   sight(): PlanSight {
+    // Only some of those who look at blocks ask.
+    let lossy: ReadonlyMap<BlockId, number> | undefined;
     return {
       servers: this.#deps.servers(),
       making: (block) => this.grants.makersOf(block),
@@ -78,6 +82,10 @@ export class JobDesk {
       isViewComplete: this.#deps.isViewComplete(),
       garbagePercent: this.#deps.garbage.garbagePercent,
       isLeftAlone: (block) => this.#deps.garbage.isLeftAlone(block),
+      isLossy: (block) => {
+        lossy ??= this.#deps.repairer.lostByBlock;
+        return lossy.has(block);
+      },
       isErased: (block) => this.#deps.erasures.has(block),
     };
   }

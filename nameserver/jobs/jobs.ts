@@ -12,6 +12,7 @@ import type { NameServerFaults } from '../faults.ts';
 import type { Members } from '../members.ts';
 import { Planner } from '../planner/planner.ts';
 import { serversOf } from '../planner/sight-of.ts';
+import type { Repairer } from '../repair.ts';
 import type { RepairCommands } from '../repair-commands.ts';
 import { type GarbageSight, JobDesk } from './desk.ts';
 import { DirectJobs } from './direct.ts';
@@ -39,6 +40,7 @@ export interface JobsDeps extends Partial<Rates> {
   readonly seal: (block: BlockId, why: string) => void;
   readonly garbage: GarbageSight;
   readonly erasures: Pick<ErasureList, 'has'>;
+  readonly repairer: Pick<Repairer, 'lostByBlock'>;
   readonly faults?: NameServerFaults;
 }
 

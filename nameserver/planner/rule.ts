@@ -48,15 +48,17 @@ export class ServerTables {
 
   readonly garbagePercent: number;
   readonly isLeftAlone: PlanSight['isLeftAlone'];
+  readonly isLossy: PlanSight['isLossy'];
   readonly isErased: PlanSight['isErased'];
 
   constructor(
-    { servers: seen, garbagePercent, isLeftAlone, isErased }: PlanSight,
+    { servers: seen, garbagePercent, isLeftAlone, isLossy, isErased }: PlanSight,
     surplus: ReadonlyMap<number, number> = new Map(),
   ) {
     const servers: Iterable<ServerSight> = seen.values();
     this.garbagePercent = garbagePercent;
     this.isLeftAlone = isLeftAlone;
+    this.isLossy = isLossy;
     this.isErased = isErased;
     for (const [id, part] of surplus) this.surplus[id] = part;
     const numbers = new Map<string, number>();

@@ -42,6 +42,8 @@ export interface PlanSight {
   readonly garbagePercent: number;
   /** Whether it was found a short while ago that too little of the block's garbage may go yet. */
   readonly isLeftAlone: (block: BlockId) => boolean;
+  /** Whether records of the block verify on none of its replicas: those are suspect for good, and the best there is. */
+  readonly isLossy: (block: BlockId) => boolean;
   /** Whether the erasure of records in it was ordered, and is not done. */
   readonly isErased: (block: BlockId) => boolean;
 }

@@ -178,6 +178,7 @@ export class JobsWorld {
       isViewComplete,
       garbage: compaction,
       erasures: { has: () => false },
+      repairer: { lostByBlock: new Map() },
       rates: { bytesPerSecond: 1_000_000, clusterBytesPerSecond: this.#options.clusterBytesPerSecond },
       commands: { blockHead: async ({ id }, block) => this.#head(this.#server(id), block) },
       servers: () => new Map(this.servers.map((server) => [server.id, this.#sight(server, reign)])),

@@ -113,6 +113,17 @@ describe('planning of a configuration', (test) => {
     assert.equal(scene.plan(), { kind: 'keep' });
     scene.map.report(servers(1)[0]!, entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT }));
     assert.equal(scene.plan(), { kind: 'keep' }, 'a damaged one is repaired first');
+    const lossy = new Scene().without1();
+    for (const server of servers(2, 3))
+      lossy.map.report(
+        server,
+        entryOf({ state: BlockState.SEALED, n: 2, members: [2, 3], seq: 2, flags: BlockFlag.SUSPECT }),
+      );
+    const suspect = { state: BlockState.SEALED, flags: BlockFlag.SUSPECT };
+    lossy.map.report(serverId(1), entryOf(suspect));
+    assert.is(lossy.plan().kind, 'configure', 'where none is good it is as good as any');
+    lossy.map.report(serverId(1), entryOf({ ...suspect, flags: BlockFlag.SUSPECT | BlockFlag.QUARANTINED }));
+    assert.is(lossy.plan().kind, 'keep', 'but for one that cannot be read');
     scene.map.report(servers(1)[0]!, entryOf({ state: BlockState.SEALED }));
     scene.down.add(2);
     scene.down.add(3);

@@ -33,8 +33,6 @@ export interface EndOptions extends CheckOptions {
   readonly history: History;
   /** The clock of the history. */
   readonly now: () => number;
-  /** A disk was taken away, or damaged, of which nobody may have had all: records may be lost. */
-  readonly mayLose?: boolean;
 }
 
 /**
@@ -51,7 +49,7 @@ export async function checkEnd(
 ): Promise<void> {
   observer.step();
   report(checkHistory(options.history, options));
-  await readThrough(cluster, observer, options.mayLose === true);
+  await readThrough(cluster, observer);
   await checkLostBlocks(lostBlocks(leaderOf(cluster)!.map, cluster), cluster);
   for (let look = 1; ; look++) {
     const before = tablesOf(cluster);
@@ -78,15 +76,14 @@ const tablesOf = ({ servers }: HealedCluster): string =>
     .join(' ');
 
 async function checkAtRest(cluster: HealedCluster, observer: Observer, options: EndOptions): Promise<void> {
-  const { history, now, mayLose = false } = options;
+  const { history, now } = options;
   observer.step();
   // What is purged meanwhile may have been read before.
   const purged = purgedOf(observer, history.names);
   await checkMaps(cluster);
-  await checkReplicasAlike(cluster, mayLose);
+  await checkReplicasAlike(cluster);
   const answers = await readAll(cluster, history.names);
-  const said = mayLose ? answers.filter(({ state }) => state !== 'silent') : answers;
-  report(checkReplicas(history, said, { ...options, atMs: now() }));
+  report(checkReplicas(history, answers, { ...options, atMs: now() }));
   checkPurged(observer, purged, answers);
   for (const server of cluster.servers) await checkMount(server, observer);
 }
@@ -113,7 +110,7 @@ const pause = ({ servers }: HealedCluster): Promise<void> =>
  * Reads all of every replica. Damage that was done on purpose, and that nobody has come across yet, is found by that, and
  * mended then; other damage there is none.
  */
-async function readThrough(cluster: HealedCluster, observer: Observer, mayLose: boolean): Promise<void> {
+async function readThrough(cluster: HealedCluster, observer: Observer): Promise<void> {
   for (let pass = 1; ; pass++) {
     let found: Violation | undefined;
     // What is left of a block and cannot be made whole from anything.
@@ -127,10 +124,10 @@ async function readThrough(cluster: HealedCluster, observer: Observer, mayLose: 
         const problems = await problemsOf(store, block);
         if (problems.length === 0 || left.has(block) || lossy.has(block)) continue;
         found = new Violation('I15', { server: server.id, block }, problems.join('; '));
-        if (!isDamaged && !mayLose) throw found;
+        if (!isDamaged) throw found;
       }
     }
-    if (found === undefined || mayLose) return;
+    if (found === undefined) return;
     if (pass === PASSES) throw found;
     await untilConverged(cluster);
     observer.step();
@@ -194,7 +191,7 @@ function whyMapsDiffer({ nameservers, servers }: HealedCluster): Violation | und
 }
 
 /** Sealed replicas have one digest, and all members of a block the same operations; each reads as it was sealed. */
-async function checkReplicasAlike({ servers }: HealedCluster, mayLose: boolean): Promise<void> {
+async function checkReplicasAlike({ servers }: HealedCluster): Promise<void> {
   const seals = new Map<BlockId, string>();
   const states = new Map<BlockId, string>();
   for (const { id, live } of servers) {
@@ -216,9 +213,6 @@ async function checkReplicasAlike({ servers }: HealedCluster, mayLose: boolean):
         throw new Violation('I5', where, `its operations add up to ${digest}, elsewhere to ${other}`);
       states.set(block, digest);
     }
-    const { lostRecords } = store.totals();
-    if (lostRecords > 0 && !mayLose)
-      throw new Violation('I2', { server: id }, `${lostRecords} records are lost`);
     if (store.refusedCuts > 0)
       throw new Violation(
         'I5',

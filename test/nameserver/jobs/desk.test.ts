@@ -50,6 +50,7 @@ class World extends PlannedWorld {
         isLeftAlone: (block) => this.leftAlone.has(block),
       },
       erasures: this.erased,
+      repairer: { lostByBlock: new Map() },
       servers: () => this.servers,
       reign: () => this.reign,
       reachable: (id) =>

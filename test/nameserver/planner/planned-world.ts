@@ -26,6 +26,7 @@ export class PlannedWorld {
   readonly parked = new Set<string>();
   readonly underWay = new Set<string>();
   readonly leftAlone = new Set<BlockId>();
+  readonly lossy = new Set<BlockId>();
   readonly erased = new Set<BlockId>();
   viewComplete = true;
   garbagePercent = 15;
@@ -43,6 +44,7 @@ export class PlannedWorld {
       isViewComplete: this.viewComplete,
       garbagePercent: this.garbagePercent,
       isLeftAlone: (block) => this.leftAlone.has(block),
+      isLossy: (block) => this.lossy.has(block),
       isErased: (block) => this.erased.has(block),
     };
   }

@@ -37,6 +37,7 @@ const zWorld = fc.record({
       members: fc.uniqueArray(fc.integer({ min: 1, max: SERVERS }), { minLength: 1, maxLength: 4 }),
       // So that a block may be compacted, which chance alone hardly ever makes.
       isEven: fc.boolean(),
+      isLossy: fc.boolean(),
       deadBytes: fc.constantFrom(0, 500, 1000, 4000, 5000),
     }),
     { maxLength: 40 },
@@ -55,7 +56,8 @@ function worldOf({
   for (const [i, sight] of servers.entries()) world.server(i + 1, sight);
   world.viewComplete = viewComplete;
   world.leftAlone.add(idOf(leftAlone));
-  blocks.forEach(({ replicas, members, isEven, deadBytes }, i) => {
+  blocks.forEach(({ replicas, members, isEven, isLossy, deadBytes }, i) => {
+    if (isLossy) world.lossy.add(idOf(i));
     const reported = Object.fromEntries(
       replicas.map(({ server, ...rest }) => [server, isEven ? { deadBytes } : { ...rest, deadBytes }]),
     );

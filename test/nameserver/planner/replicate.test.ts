@@ -1,6 +1,6 @@
 import * as assert from 'uvu/assert';
 import { SUPERBLOCK_BYTES } from '../../../common/limits.ts';
-import { BlockState } from '../../../common/wire/messages.ts';
+import { BlockFlag, BlockState } from '../../../common/wire/messages.ts';
 import { planBlock } from '../../../nameserver/planner/plan-block.ts';
 import { describe } from '../../kit/suite.ts';
 import { servers } from '../entries.ts';
@@ -90,6 +90,30 @@ describe('what a block with too few copies needs', (test) => {
     assert.equal(world.plan(), [
       '10 replicate on 4: copies in 2 of 3 wanted failure domains (server 2: damaged, on a disk that takes no writes)',
     ]);
+  });
+
+  test('what is left of a block is copied, too, once it is known that records verify on no copy', () => {
+    const world = new PlannedWorld(4);
+    const wanted = '20 replicate on 4: copies in 2 of 3 wanted failure domains (server 3: silent for long)';
+    world.block({ 1: SUSPECT, 2: SUSPECT }, { members: [1, 2, 3] });
+    world.giveUp(3);
+    assert.match(world.plan()[0]!, /no copy that could be copied/, 'they may be made whole of each other');
+    world.lossy.add(B);
+    assert.equal(world.plan(), [wanted]);
+    world.giveUp(2);
+    assert.match(world.plan()[0]!, /^10 replicate on 4: copies in 1 of 3/, 'what is left is on one disk');
+    world.giveUp(1);
+    assert.match(world.plan()[0]!, /no copy that could be copied/);
+    const unreadable = new PlannedWorld(4);
+    unreadable.lossy.add(B);
+    unreadable.block({ 1: { flags: BlockFlag.SUSPECT | BlockFlag.QUARANTINED } }, { members: [1, 2, 3] });
+    unreadable.giveUp(3);
+    assert.equal(unreadable.plan(), [], 'a person has to look at it');
+    const good = new PlannedWorld(4);
+    good.lossy.add(B);
+    good.block({ 1: {}, 2: SUSPECT }, { members: [1, 2, 3] });
+    good.giveUp(3);
+    assert.match(good.plan()[0]!, /^10 replicate on 4/, 'one good copy, as always');
   });
 
   test('copies that are being made count, and their place is taken', () => {
