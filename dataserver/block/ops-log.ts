@@ -411,7 +411,8 @@ export class OpsLog {
   }
 }
 
-const isFact = ({ type }: Op): boolean => type === OpType.SEAL || type === OpType.GEN_COMMIT;
+/** Of one replica alone: it says what the records here are. */
+export const isFact = ({ type }: Op): boolean => type === OpType.SEAL || type === OpType.GEN_COMMIT;
 
 export function factsOf(state: OpsState): OpsFacts {
   return {

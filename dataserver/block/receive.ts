@@ -1,7 +1,14 @@
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { DropReason } from '../../common/format/drop-log.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
-import { type OpPlace, sealOf, slotFlagsOf } from '../../common/format/ops.ts';
+import {
+  emptyOpsState,
+  foldOp,
+  type OpPlace,
+  sealOf,
+  slotFlagsOf,
+  withoutFacts,
+} from '../../common/format/ops.ts';
 import { compareSeals } from '../../common/format/seal-rank.ts';
 import { slotFlags } from '../../common/format/slot-word.ts';
 import type { Superblock } from '../../common/format/superblock.ts';
@@ -10,8 +17,8 @@ import { mark } from '../../common/marks.ts';
 import type { DiskFile } from '../../common/seams/disk.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../common/wire/messages.ts';
 import type { Commit, Received, ReceiveOrder, SealInfo } from './api.ts';
-import type { Block } from './block.ts';
-import { readLog } from './block-files.ts';
+import { Block } from './block.ts';
+import { type OpenedLog, readLog } from './block-files.ts';
 import { inBlocks, isGone } from './context.ts';
 import type { Donors } from './donor.ts';
 import { removeAll } from './drop.ts';
@@ -21,10 +28,10 @@ import { type InstallParts, installReplica, type NewReplica, type OpsSource } fr
 import { proveLength } from './load.ts';
 import type { LoadedIndex } from './loaded-index.ts';
 import { makeRoom } from './make-room.ts';
-import { OpsLog } from './ops-log.ts';
+import { isFact, OpsLog } from './ops-log.ts';
 import { boundaryBehind } from './read-for-repair.ts';
 import { Rebuild, type Rebuilt } from './rebuild.ts';
-import { keepIn, opsLogsOf, receiveOps } from './receive-ops.ts';
+import { keepIn, opsLogsOf, type ReceivedOps, receiveOps } from './receive-ops.ts';
 
 export interface ReceiverParts extends InstallParts, EnterParts {
   readonly server: ServerId;
@@ -71,7 +78,7 @@ export class ReplicaReceiver {
     const isOutdated = held !== undefined && isOlder(held, order);
     if (held !== undefined) {
       // How much of it is known to have been acknowledged stands in its records: nothing of that may go.
-      if (givesWay(held, order) && order.seal.length < held.seal!.length)
+      if (!isQuarantined(held) && givesWay(held, order) && order.seal.length < held.seal!.length)
         await proveLength(this.#parts.context, held);
       this.#check(held, order, isOutdated);
       const flaws = BlockFlag.SUSPECT | BlockFlag.QUARANTINED;
@@ -130,7 +137,7 @@ export class ReplicaReceiver {
     if (held.state !== BlockState.SEALED && !isQuarantined(held) && !isUnread)
       throw refuse('it waits for its seal');
     const isSealedOtherwise = givesWay(held, { seal, generation });
-    if ((isUnread || isSealedOtherwise) && held.provenLength > seal.length)
+    if ((isUnread || isSealedOtherwise || isQuarantined(held)) && held.provenLength > seal.length)
       throw refuse(`${held.provenLength} bytes of it are known to have been acknowledged`);
     if (held.seal !== undefined && !isSame(held.seal, seal) && !isSealedOtherwise)
       throw refuse(`it is sealed at ${held.seal.length} bytes, or with another digest, than the others`);
@@ -226,21 +233,42 @@ export class ReplicaReceiver {
     } else if (held !== undefined && !isLeftOut) {
       // Read anew: without the superblock nobody could tell whether it is the log of this block.
       const log = await readLog(context, superblock, held.block, await opsLogsOf(context, held.block));
-      if (log.why === undefined) {
-        const seal = sealOf(log.state, order.generation);
-        if (seal !== undefined && !isSame(seal, order.seal) && !isOutdated)
-          throw new TfsError(
-            'CONFLICT',
-            `block ${held.block} is sealed here with another digest than elsewhere`,
-          );
-        return { kind: 'own', log: new OpsLog(context, log.place, log.state, opsOptions) };
-      }
+      const seal = sealOf(log.state, order.generation);
+      const isOther = seal !== undefined && !isSame(seal, order.seal) && !isOutdated;
+      if (isOther && !givesWay(held, order, seal))
+        throw new TfsError(
+          'CONFLICT',
+          `block ${held.block} is sealed here with another digest than elsewhere`,
+        );
+      const own = new OpsLog(context, log.place, log.state, opsOptions);
+      if (isOther && order.seal.length < seal.length) await this.#proveUnusable(held, superblock, own, order);
+      if (log.why === undefined)
+        // Its SEAL may stand above the one that it takes: a new file is made, without it.
+        return isOther ? { kind: 'received', received: withoutFactsOf(log) } : { kind: 'own', log: own };
       newest = log.newest;
     }
     return {
       kind: 'received',
       received: await receiveOps(context, { server, isHeld: held !== undefined, newest }, order, donors),
     };
+  }
+
+  /** Without a superblock of its own it does not know its records; that of the others is the same. */
+  async #proveUnusable(held: Block, superblock: Superblock, ops: OpsLog, order: ReceiveOrder): Promise<void> {
+    const { context } = this.#parts;
+    const { block, generation, fileBytes } = held;
+    const state = BlockState.SEALED;
+    const known = new Block({ block, generation, superblock, ops, state, fileBytes, faults: context.faults });
+    // Nobody has to be told once more.
+    known.flags = BlockFlag.SUSPECT;
+    try {
+      await proveLength(context, known);
+    } catch (error) {
+      // There is nothing left to cut.
+      if (!isGone(error)) throw error;
+    }
+    held.provenLength = known.provenLength;
+    this.#check(held, order, false);
   }
 
   async #build(
@@ -309,14 +337,28 @@ export class ReplicaReceiver {
 
 /**
  * Whether the replica is sealed otherwise than the others and takes what they have: two leaders have sealed the block, and
- * its log is lost, so that neither can it be sealed anew nor the others as it is. A start would not even know its SEAL. One
- * that is complete never gives way, nor does one that lost fewer records.
+ * its log or its superblock is lost, so that neither can it be sealed anew nor the others as it is. Mostly a start would
+ * not even know its SEAL. One that is complete never gives way, nor does one that lost fewer records.
+ *
+ * @param own the SEAL that it has
  */
-function givesWay(held: Block, { seal, generation }: Pick<ReceiveOrder, 'seal' | 'generation'>): boolean {
-  if (generation > 0 || held.generation > 0 || held.seal === undefined) return false;
-  if (isSame(held.seal, seal) || !isLogLost(held)) return false;
-  const isOpen = held.seal.complete !== true && (held.seal.lost ?? 0) === 0 && (seal.lost ?? 0) === 0;
-  return isOpen || compareSeals(seal, held.seal) > 0;
+function givesWay(
+  held: Block,
+  { seal, generation }: Pick<ReceiveOrder, 'seal' | 'generation'>,
+  own = held.seal,
+): boolean {
+  if (generation > 0 || held.generation > 0 || own === undefined) return false;
+  if (isSame(own, seal) || !(isLogLost(held) || isQuarantined(held))) return false;
+  const isOpen = own.complete !== true && (own.lost ?? 0) === 0 && (seal.lost ?? 0) === 0;
+  return isOpen || compareSeals(seal, own) > 0;
+}
+
+/** The operations of a log, as it would give them to another replica. */
+function withoutFactsOf({ ops: all }: Pick<OpenedLog, 'ops'>): ReceivedOps {
+  const ops = all.filter((op) => !isFact(op)).map(withoutFacts);
+  const state = emptyOpsState();
+  for (const op of ops) foldOp(state, op);
+  return { ops, state };
 }
 
 /**

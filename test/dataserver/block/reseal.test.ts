@@ -257,6 +257,88 @@ describe('a block that two leaders have sealed', (test) => {
     assert.is(store.info(BLOCK)!.length, world.startOf(3));
   });
 
+  const unusable: Record<string, (disk: RecordingDisk) => void | Promise<void>> = {
+    'its superblock': (disk) => disk.corrupt(BLOCK_PATH, (bytes) => void bytes.fill(0x77, 60, 61)),
+    'its superblock and index file': async (disk) => {
+      disk.corrupt(BLOCK_PATH, (bytes) => void bytes.fill(0x77, 60, 61));
+      await disk.unlink(IDX_PATH);
+    },
+    'its superblock and, later, its file': (disk) =>
+      disk.corrupt(BLOCK_PATH, (bytes) => void bytes.fill(0x77, 60, 61)),
+    'its log, behind the seal': (disk) =>
+      disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(0x77, bytes.length - 70, bytes.length - 69)),
+  };
+  for (const [what, damage] of Object.entries(unusable)) {
+    test(`and has lost ${what}, before its start, takes file and seal of the others`, async (t) => {
+      for (const longer of [0, 1]) {
+        for (const epochs of [
+          { long: 4, short: 6 },
+          { long: 6, short: 4 },
+        ]) {
+          const { world, long, short } = await uneven(t, longer);
+          await long.seal(BLOCK, at(world, 5, epochs.long));
+          await short.seal(BLOCK, at(world, 3, epochs.short));
+          for (const store of [long, short])
+            for (const seq of [2, 3, 4])
+              await store.appendOps(BLOCK, [
+                mutation(seq === 3 ? OpType.UNDELETE : OpType.DELETE, 1, { seq }),
+              ]);
+          const { seal, version } = world.replicas[0]!.store.info(BLOCK)!;
+          await world.restart(1, damage);
+          const order = { block: BLOCK, generation: 0, version, seal: seal! };
+          const before = world.replicas[1]!.store.info(BLOCK)!;
+          assert.equal(before.flags, BlockFlag.SUSPECT | BlockFlag.QUARANTINED);
+          assert.is(before.length, world.startOf(longer === 1 ? 5 : 3), 'it knows its seal');
+          if (what.includes('later')) await world.replicas[1]!.disk.unlink(BLOCK_PATH);
+          assert.is((await world.receive(1, [world.donor(0)], order)).whole, true);
+          for (const again of [false, true]) {
+            if (again) await world.restart(1);
+            const { store, disk } = world.replicas[1]!;
+            const { state, flags, length, seq } = store.info(BLOCK)!;
+            assert.equal([state, flags, length, seq], [BlockState.SEALED, 0, order.seal.length, 4]);
+            assert.is((await disk.stat(BLOCK_PATH))?.size, order.seal.length);
+            assert.equal((await store.verify(BLOCK)).problems, []);
+            assert.is(await store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
+          }
+        }
+      }
+    });
+  }
+
+  test('and has lost its superblock keeps a seal that is complete, and what it knows to have been acknowledged', async (t) => {
+    let sound: number | undefined;
+    const loseSuperblock = (disk: RecordingDisk) =>
+      disk.corrupt(BLOCK_PATH, (bytes) => {
+        sound = bytes[60]!;
+        bytes[60] = sound + 1;
+      });
+    const mendSuperblock = (disk: RecordingDisk) =>
+      disk.corrupt(BLOCK_PATH, (bytes) => void bytes.fill(sound!, 60, 61));
+    const { world, long, short } = await uneven(t, 1);
+    await short.seal(BLOCK, at(world, 3, 9));
+    const { digest } = await long.seal(BLOCK, at(world, 5, 4));
+    const { seal, version } = short.info(BLOCK)!;
+    const order = { block: BLOCK, generation: 0, version, seal: seal! };
+    await world.restart(1, loseSuperblock);
+    // Two records were acknowledged when the third was written, as that says.
+    const shorter = await ReplicaWorld.open(t, SIZES.slice(0, 1), { replicas: 1 });
+    const below = await shorter.seal();
+    const donor = shorter.donor(0);
+    const { store } = world.replicas[1]!;
+    assert.is(await codeOf(world.receive(1, [donor], { ...order, seal: below })), 'CONFLICT');
+    assert.is(store.info(BLOCK)!.length, world.startOf(5));
+
+    // What it would be written with is lost, too.
+    const complete = at(world, 5, 4, { digest, complete: true });
+    assert.is(await codeOf(store.seal(BLOCK, complete)), 'IO');
+
+    await world.restart(1, mendSuperblock);
+    await world.replicas[1]!.store.seal(BLOCK, complete);
+    await world.restart(1, loseSuperblock);
+    assert.is(await codeOf(world.receive(1, [world.donor(0)], order)), 'CONFLICT');
+    assert.is(world.replicas[1]!.store.info(BLOCK)!.length, world.startOf(5));
+  });
+
   test('answers the reads that had begun', async (t) => {
     const { world, long, short } = await uneven(t);
     await short.seal(BLOCK, at(world, 3, 4));
