@@ -46,6 +46,10 @@ export const PINNED: readonly Pinned[] = [
   { seed: 1201775, why: 'a record that nobody was told of was lost, and its block had to stay suspect' },
   { seed: 1500846, why: '63: a block that held nothing was remembered by who had not heard of its seal' },
   { seed: 1800723, why: '66: what was left of a block with a lost record was never copied' },
+  {
+    seed: 1801047,
+    why: '67: a replica without its superblock, sealed longer than the others, stayed as it was',
+  },
   { seed: 1201091, why: 'one call of a slow disk of a slow process took three minutes' },
   { seed: 510084, why: 'the observer asked for what a file had before it was damaged' },
   {
