@@ -16,6 +16,7 @@ import {
 import { encodeName } from '../../common/name.ts';
 import { tune, untune } from '../../common/tunables.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
+import type { BlockInfo } from '../../dataserver/block/api.ts';
 import { mutation } from '../kit/block-world.ts';
 import { History, type OperationKind } from '../kit/history.ts';
 import { describe } from '../kit/suite.ts';
@@ -78,6 +79,21 @@ class Rested {
     const endMs = scheduler.now + CONVERGE_MS_MAX;
     await scheduler.run(() => whyNotConverged(healed) === undefined || scheduler.now > endMs);
     assert.is(whyNotConverged(healed), undefined);
+  }
+
+  infosOf(block: BlockId): BlockInfo[] {
+    return this.healed.servers.flatMap(({ live }) => live?.store.info(block) ?? []);
+  }
+
+  /** Ends the session of a block by a restart, and comes to rest. */
+  async seal(block: BlockId): Promise<void> {
+    const { cluster, scheduler } = this;
+    cluster.dataservers[0]!.node.kill(50);
+    const { now } = scheduler;
+    const isSealed = ({ state }: BlockInfo) => state === BlockState.SEALED;
+    const areSealed = () => this.infosOf(block).length === 3 && this.infosOf(block).every(isSealed);
+    await scheduler.run(() => areSealed() || scheduler.now > now + CONVERGE_MS_MAX);
+    await this.rest();
   }
 
   /** @returns what is wrong */
@@ -214,20 +230,15 @@ describe('the end of a simulated run', (test) => {
 
   test('a sequencer starts with a damaged ops log while another member is away: its block can be deleted from', async () => {
     const rested = await Rested.open();
-    const { cluster, healed, scheduler, untouched } = rested;
+    const { cluster, scheduler, untouched } = rested;
     const { key, name } = untouched.stored;
     const until = async (isSo: () => boolean, what: string): Promise<void> => {
       const { now } = scheduler;
       await scheduler.run(() => isSo() || scheduler.now > now + CONVERGE_MS_MAX);
       assert.ok(isSo(), what);
     };
-    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(key.block) ?? []);
-    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
-    // Which ends the session.
-    cluster.dataservers[0]!.node.kill(50);
-    await until(isSealed, 'sealed');
-    await rested.rest();
-    const { opsPrimary, members } = infos()[0]!;
+    await rested.seal(key.block);
+    const { opsPrimary, members } = rested.infosOf(key.block)[0]!;
     assert.is(members.length, 3);
     const primary = cluster.dataservers.find(({ id }) => id === opsPrimary)!;
     const away = cluster.dataservers.find(({ id }) => id !== opsPrimary)!;
@@ -258,12 +269,7 @@ describe('the end of a simulated run', (test) => {
     const rested = await Rested.open();
     const { cluster, healed, scheduler, untouched } = rested;
     const { block } = untouched.stored.key;
-    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(block) ?? []);
-    cluster.dataservers[0]!.node.kill(50);
-    const { now } = scheduler;
-    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
-    await scheduler.run(() => isSealed() || scheduler.now > now + CONVERGE_MS_MAX);
-    await rested.rest();
+    await rested.seal(block);
     const path = `blocks/${blockFileName(block, 0, 'blk')}`;
     for (const { medium } of cluster.dataservers) {
       const position = medium.durable(path)!.indexOf(untouched.sha1, 'hex');
@@ -277,7 +283,7 @@ describe('the end of a simulated run', (test) => {
     assert.is(await rested.end(others), undefined);
     const { lostByBlock } = leaderOf(healed)!.repairer;
     assert.equal([...lossyBlocks(lostByBlock, healed.servers)], [[block, 3]]);
-    for (const { flags } of infos()) assert.is(flags, BlockFlag.SUSPECT);
+    for (const { flags } of rested.infosOf(block)) assert.is(flags, BlockFlag.SUSPECT);
 
     // Another one on one of them alone: that is made good.
     const [first] = cluster.dataservers as unknown as [(typeof cluster.dataservers)[0]];
@@ -305,12 +311,7 @@ describe('the end of a simulated run', (test) => {
       const { now } = scheduler;
       await scheduler.run(() => scheduler.now > now + ms);
     };
-    const infos = () => healed.servers.flatMap(({ live }) => live?.store.info(block) ?? []);
-    cluster.dataservers[0]!.node.kill(50);
-    const { now } = scheduler;
-    const isSealed = () => infos().length === 3 && infos().every(({ state }) => state === BlockState.SEALED);
-    await scheduler.run(() => isSealed() || scheduler.now > now + CONVERGE_MS_MAX);
-    await rested.rest();
+    await rested.seal(block);
     const { opsPrimary } = leaderOf(healed)!.map.facts(block)!;
     const sequencer = cluster.dataservers.find(({ id }) => id === opsPrimary)!;
     const [rotten, late] = cluster.dataservers.filter(({ id }) => id !== opsPrimary) as [
@@ -340,7 +341,7 @@ describe('the end of a simulated run', (test) => {
     await deleted;
     const history = rested.also('delete', untouched);
     await pass(3000);
-    assert.is(infos().length, 2);
+    assert.is(rested.infosOf(block).length, 2);
 
     const path = Array.from({ length: 9 }, (_, n) => `blocks/${blockFileName(block, n, 'ops')}`).find(
       (one) => rotten.medium.durable(one) !== undefined,
@@ -352,7 +353,7 @@ describe('the end of a simulated run', (test) => {
     start(late);
     await pass(30_000);
     assert.equal(
-      infos().map(({ version }) => version.n),
+      rested.infosOf(block).map(({ version }) => version.n),
       [2, 1],
       'those that are there begin no configuration without it',
     );
