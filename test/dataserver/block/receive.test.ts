@@ -72,6 +72,13 @@ async function isLikeTheOthers(world: ReplicaWorld, replica = 0): Promise<void> 
   assert.is(await again.check(BLOCK, 1 as FileId), NameFlag.DELETED);
 }
 
+const NEWER = { epoch: VERSION.epoch, n: VERSION.n + 1 };
+/** A newer configuration, of the same members. */
+const BEGIN = {
+  ...({ type: OpType.CFG, version: NEWER, seq: 3, atMs: 0, opId: NO_OP_ID } as const),
+  ...{ members: [1, 2, 3].map((id) => id as ServerId), opsPrimary: 1 as ServerId },
+};
+
 describe('a replica is made whole', (test) => {
   const damages: Record<string, (world: ReplicaWorld) => void> = {
     'a payload': (world) => world.flip(0, world.startOf(3) + 5000),
@@ -490,9 +497,8 @@ describe('a replica that could not be opened is made whole', (test) => {
   test('operations come from a member of the newest configuration alone', async (t) => {
     const world = await sealed(t);
     await world.restart(0, (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(1)));
-    const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
     assert.is(
-      await codeOf(world.receive(0, [world.donor(1)], { ...world.order(), version: newer })),
+      await codeOf(world.receive(0, [world.donor(1)], { ...world.order(), version: NEWER })),
       'UNAVAILABLE',
     );
     assert.ok((world.replicas[0]!.store.info(BLOCK)!.flags & BlockFlag.QUARANTINED) !== 0);
@@ -564,13 +570,7 @@ describe('a replica that could not be opened is made whole', (test) => {
 
   test('the sequencer does not take the log of another version for all that its own had', async (t) => {
     const world = await sealed(t);
-    const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
-    const members = [1, 2, 3].map((id) => id as ServerId);
-    const begin = {
-      ...({ type: OpType.CFG, version: newer, seq: 3, atMs: 0, opId: NO_OP_ID } as const),
-      ...{ members, opsPrimary: 1 as ServerId },
-    };
-    await world.replicas[1]!.store.appendOps(BLOCK, [begin]);
+    await world.replicas[1]!.store.appendOps(BLOCK, [BEGIN]);
     world.flip(0, 80, OPS_PATH);
     await world.restart(0);
     assert.is(await codeOf(world.receive(0, [world.donor(1), world.lostDonor(2)])), 'UNAVAILABLE');
@@ -578,14 +578,8 @@ describe('a replica that could not be opened is made whole', (test) => {
 
   test('the sequencer of a configuration that was not finished needs no place of a member that it never came to', async (t) => {
     const world = await sealed(t);
-    const newer = { epoch: VERSION.epoch, n: VERSION.n + 1 };
-    const members = [1, 2, 3].map((id) => id as ServerId);
-    const begin = {
-      ...({ type: OpType.CFG, version: newer, seq: 3, atMs: 0, opId: NO_OP_ID } as const),
-      ...{ members, opsPrimary: 1 as ServerId },
-    };
-    for (const i of [0, 1]) await world.replicas[i]!.store.appendOps(BLOCK, [begin]);
-    const order = { ...world.order(), version: newer };
+    for (const i of [0, 1]) await world.replicas[i]!.store.appendOps(BLOCK, [BEGIN]);
+    const order = { ...world.order(), version: NEWER };
     await world.restart(0, (disk) => disk.unlink(OPS_PATH));
     assert.is(
       await codeOf(world.receive(0, [world.donor(1)], order)),
@@ -596,7 +590,7 @@ describe('a replica that could not be opened is made whole', (test) => {
     assert.is(await codeOf(world.receive(0, [world.donor(1), other], order)), 'UNAVAILABLE', 'says nothing');
     assert.is((await world.receive(0, [world.donor(1), world.donor(2)], order)).whole, true);
     const { version, seq, flags } = world.replicas[0]!.store.info(BLOCK)!;
-    assert.equal([version, seq, flags], [newer, 3, 0]);
+    assert.equal([version, seq, flags], [NEWER, 3, 0]);
     assert.is(await world.replicas[0]!.store.check(BLOCK, 1 as FileId), NameFlag.DELETED);
   });
 
