@@ -77,8 +77,8 @@ export function planConfiguration({
   // Every member is there, and none has all of the newest: what none of them has was never in force, as above, or nobody
   // can give it back.
   const isNone = members.every((one) => one.stale && isHeard(one) && isUsable(one) && isWhole(facts, one));
-  // One that has gone back shows nothing by what it lacks. With one that has not it is as good as any member; without, all
-  // of them have to be there, or gone for good.
+  // What one that has gone back lacks may have been acknowledged. A member that has not gone back has it, so both may go on
+  // together; where all have, all of them have to be there, or gone for good.
   const goneBack = members.filter((one) => one.goneBack && one.confirmed && isUsable(one));
   const areAll = members.every((one) => goneBack.includes(one) || (one.state === 0 && one.lost));
   const kept = isNone
@@ -131,8 +131,8 @@ export function planConfiguration({
 }
 
 /**
- * Only operations are brought together here; its records must be those of the others already. Where records verify on no
- * replica, each of them is suspect, and as good as any.
+ * Only operations are brought together here; its records must be those of the others already. Where no replica is good,
+ * because records verify on none, a suspect one may belong to the block like the others.
  */
 const isWhole = (facts: BlockFacts, { state, good, readable, outdated }: ReplicaFacts): boolean =>
   (good || (readable && facts.replicas.every((other) => other.state === 0 || !other.good))) &&

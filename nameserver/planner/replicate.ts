@@ -35,9 +35,9 @@ export const replicate: Rule = {
     const making = sight.making(block).filter((server) => !counted.includes(server));
     const taken = new Set([...counted, ...making].map((server) => domainOf(server, sight)));
     if (taken.size >= targetReplicas) return NOTHING;
-    const good = replicas.filter((replica) => replica.good && isThereNow(replica, sight)).length;
-    const isLossy = good === 0 && sight.isLossy(block);
-    const sources = isLossy ? replicas.filter((replica) => isThereNow(replica, sight)).length : good;
+    const there = replicas.filter((replica) => isThereNow(replica, sight));
+    const good = there.filter((replica) => replica.good).length;
+    const sources = good === 0 && sight.isLossy(block) ? there.length : good;
     const why = reasonOf(facts, { counted, distinct: taken.size, making, sight });
     const { kind } = replicate;
     if (sources === 0)
