@@ -70,6 +70,7 @@ export const MARKS = {
 
   // Configurations
   'configured-without-member': 'a block goes on without a member',
+  'configuration-told': 'a replica outside of the configuration asked for another one, and heard of it',
   'configuration-gone-back': 'a configuration that had only begun went with the server that held it',
   'configuration-begun-anew':
     'nobody held the newest configuration any more: all of its members began another',

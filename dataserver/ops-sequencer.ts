@@ -20,6 +20,7 @@ import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
+import type { RequestCfgReply } from '../common/wire/control.ts';
 import { BlockState, decodeOpsReply, encodeOps, NameFlag, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Unplaced } from './block/ops-log.ts';
@@ -36,14 +37,14 @@ export interface OpsSequencerDeps {
   /** Members without which nothing is acknowledged. */
   readonly minWrite: number;
   /**
-   * Asks the leader for a configuration of the block without these members; resolves when there is one.
+   * Asks the leader for a configuration of the block without these members; resolves with it when there is one.
    * @throws TfsError UNAVAILABLE when there cannot be one, or not yet
    */
   readonly requestConfiguration: (
     block: BlockId,
     failed: readonly ServerId[],
     renew?: boolean,
-  ) => Promise<unknown>;
+  ) => Promise<Pick<RequestCfgReply, 'version' | 'opsPrimary'>>;
   /** A member holds what only this server can have given out, and its own log lacks it: this disk was set back. */
   readonly onSetBack: (error: TfsError) => void;
   /** Whether it is known what time it is: by the clock of this machine alone nothing is dated that ends some time later. */
@@ -292,7 +293,7 @@ export class OpsSequencer {
 
   /** Under whatever configuration it takes. */
   async #insist<T>(block: BlockId, work: () => Promise<T>): Promise<T> {
-    const { store, requestConfiguration } = this.#deps;
+    const { store } = this.#deps;
     for (let left = TRIES_MAX; ; left--) {
       const version = store.info(block)?.version;
       try {
@@ -302,11 +303,20 @@ export class OpsSequencer {
         if (left === 1) throw failure;
         const failed = failure.details?.['avoid'];
         if (failure.code === 'STALE_EPOCH') {
-          if (!(await this.#isChanged(block, version))) await requestConfiguration(block, [], true);
-        } else if (Array.isArray(failed)) await requestConfiguration(block, failed as ServerId[]);
+          if (!(await this.#isChanged(block, version))) await this.#change(block, [], true);
+        } else if (Array.isArray(failed)) await this.#change(block, failed as ServerId[]);
         else throw failure;
       }
     }
+  }
+
+  /** @throws TfsError UNAVAILABLE, details `opsPrimary`, when the block has gone on without this server meanwhile */
+  async #change(block: BlockId, failed: readonly ServerId[], renew = false): Promise<void> {
+    const { store, server, requestConfiguration } = this.#deps;
+    const { version, opsPrimary } = await requestConfiguration(block, failed, renew);
+    const held = store.info(block)?.version;
+    if (opsPrimary !== server && held !== undefined && compareVersions(version, held) > 0)
+      throw this.#notMine(block, opsPrimary);
   }
 
   /** Waits for a change that is under way. @returns whether the version of the block is another one than it was */

@@ -2,6 +2,7 @@ import { TfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import { SEQUENCER_PING_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
+import type { RequestCfgReply } from '../common/wire/control.ts';
 import { EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { BlockStore } from './block/store.ts';
@@ -12,7 +13,10 @@ export interface TakeoverDeps {
   readonly store: BlockStore;
   readonly peers: Pick<Peers, 'call'>;
   readonly directory: Pick<Directory, 'address'>;
-  readonly requestConfiguration: (block: BlockId, failed: readonly ServerId[]) => Promise<unknown>;
+  readonly requestConfiguration: (
+    block: BlockId,
+    failed: readonly ServerId[],
+  ) => Promise<Pick<RequestCfgReply, 'opsPrimary'>>;
 }
 
 /**
@@ -48,9 +52,9 @@ export class Takeover {
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     const { opsPrimary } = info;
     if (await this.#lives(opsPrimary)) throw elsewhere(block, opsPrimary);
-    await requestConfiguration(block, [opsPrimary]);
-    const now = store.info(block)?.opsPrimary ?? opsPrimary;
-    if (now !== server) throw elsewhere(block, now);
+    const now = await requestConfiguration(block, [opsPrimary]);
+    // What is held here may be older: the others can have left this replica out.
+    if (store.info(block)?.opsPrimary !== server) throw elsewhere(block, now.opsPrimary);
     mark('sequencer-taken-over');
   }
 

@@ -95,14 +95,25 @@ export class Configurer {
    * A member needs the block to go on without those that it cannot reach.
    *
    * @param renew begin a version in any case: members wait for one that was never finished
+   * @param by who asks, where that is a server. For one that is no member nothing changes: it still holds a configuration
+   *   that the others have left, and only has to hear of theirs.
    * @returns the configuration as it is then
    * @throws TfsError NOT_LEADER; DONT_KNOW for an unknown block; UNAVAILABLE where too few members answer, or while one
    *   that is to be left out may still think itself current
    */
-  async request(block: BlockId, failed: readonly ServerId[], renew = false): Promise<RequestCfgReply> {
+  async request(
+    block: BlockId,
+    failed: readonly ServerId[],
+    renew = false,
+    by?: ServerId,
+  ): Promise<RequestCfgReply> {
     const { map } = this.#deps;
-    if (map.facts(block) === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
-    await this.#change(block, { failed: new Set(failed), renew });
+    const before = map.facts(block);
+    if (before === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
+    const isOutside =
+      by !== undefined && !before.replicas.some(({ server, member }) => member && server === by);
+    if (isOutside) mark('configuration-told');
+    else await this.#change(block, { failed: new Set(failed), renew });
     const facts = map.facts(block);
     if (facts?.opsPrimary === undefined)
       throw new TfsError('DONT_KNOW', `block ${block} is not known here any more`);

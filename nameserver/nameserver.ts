@@ -484,7 +484,7 @@ export class NameServer {
   requestConfiguration({ server, incarnation, block, failed, renew }: RequestCfg): Promise<RequestCfgReply> {
     this.leadership.require();
     this.members.hear(server, incarnation);
-    return this.configurer.request(block, failed, renew);
+    return this.configurer.request(block, failed, renew, server);
   }
 
   locate(blocks: readonly BlockId[]): LocateReply | Promise<LocateReply> {

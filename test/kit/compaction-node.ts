@@ -15,6 +15,7 @@ import {
   encodeControl,
   type Member,
   type Reign,
+  type RequestCfgReply,
   zConfigureReply,
 } from '../../common/wire/control.ts';
 import { Op } from '../../common/wire/messages.ts';
@@ -55,7 +56,12 @@ export interface Carrier {
     message: { readonly header: Buffer; readonly payload: Buffer },
     isDead: () => boolean,
   ): Promise<{ header: Buffer; payload: Buffer }>;
-  request(from: ServerId, block: BlockId, failed: readonly ServerId[], renew: boolean): Promise<unknown>;
+  request(
+    from: ServerId,
+    block: BlockId,
+    failed: readonly ServerId[],
+    renew: boolean,
+  ): Promise<RequestCfgReply>;
   diskDelay(): Promise<void>;
 }
 

@@ -18,6 +18,7 @@ import {
   encodeControl,
   type Member,
   type Reign,
+  type RequestCfgReply,
   zConfigureReply,
 } from '../../common/wire/control.ts';
 import { encodeMutate, Mutation, NameFlag, Op } from '../../common/wire/messages.ts';
@@ -304,12 +305,12 @@ export class OpsWorld {
     failed: readonly ServerId[],
     renew: boolean,
     isDead: () => boolean,
-  ): Promise<unknown> {
+  ): Promise<RequestCfgReply> {
     await this.#delay();
     if (isDead()) throw new TfsError('CONNECTION_LOST', 'it died');
     const leader = this.#leaders.filter(({ sees }) => sees.has(from)).at(-1);
     if (leader === undefined || !leader.hear(this)) throw new TfsError('UNAVAILABLE', 'no leader', {});
-    return leader.configurer.request(block, failed, renew);
+    return leader.configurer.request(block, failed, renew, from);
   }
 
   async #start(): Promise<void> {

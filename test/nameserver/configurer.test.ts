@@ -93,6 +93,20 @@ describe('configurer', (test) => {
     assert.is(await world.request(), '2: (4, 1) 1,2,3', 'numbers begin again in a new reign');
   });
 
+  test('one that was left out and still holds the old configuration hears of the new one, and brings about none', async () => {
+    const world = new World();
+    world.down.add(1);
+    await world.request(1);
+    world.down.clear();
+    for (let i = 0; i < 3; i++) {
+      const { version, opsPrimary, members } = await world.configurer.request(B, [s2], true, s1);
+      assert.equal([version.n, opsPrimary, members.map(({ id }) => id)], [2, s2, [s2, s3]]);
+    }
+    assert.equal(world.orders, ['2: (1, 2) 2,3'], 'it is no member, and knows nothing of those who are');
+    await world.configurer.request(B, [], true, s3);
+    assert.is(world.orders.length, 2, 'a member gets another one');
+  });
+
   test('a member that is only told of in a confirmed answer is left out when that answer has lost its worth', async () => {
     const world = new World();
     world.down.add(3);

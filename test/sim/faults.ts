@@ -18,14 +18,17 @@ export interface Stage {
   between(low: number, high: number): number;
 }
 
-/**
- * Makes something go wrong.
- *
- * @returns how long it lasts and what mends it; undefined where it could not be done now
- */
-export type Fault = (
-  stage: Stage,
-) => { readonly lastsMs: number; readonly mend?: () => void; readonly what?: string } | undefined;
+/** Something that goes wrong for a while. */
+export interface Mishap {
+  readonly lastsMs: number;
+  readonly mend?: () => void;
+  /** Whether it is over, where that takes a while from when it is mended. */
+  readonly isOver?: () => boolean;
+  readonly what?: string;
+}
+
+/** Makes something go wrong. @returns undefined where it could not be done now */
+export type Fault = (stage: Stage) => Mishap | undefined;
 
 const FAULTS: Readonly<Record<FaultKind, Fault>> = {
   ...PROCESS_FAULTS,
@@ -34,6 +37,8 @@ const FAULTS: Readonly<Record<FaultKind, Fault>> = {
   ...DISK_FAULTS,
 };
 const ACTIVE_MAX = 4;
+/** How often one that is mended is looked at, until it is over. */
+const OVER_LOOK_MS = 100;
 
 /** Lets the faults of a plan happen, one after the other and several at a time, until it is stopped. */
 export class FaultPlanner {
@@ -95,16 +100,23 @@ export class FaultPlanner {
       between: (low, high) => low + random.float() * (high - low),
     });
     if (fault === undefined) return;
-    const { lastsMs, mend, what = '' } = fault;
+    const { lastsMs, mend, isOver, what = '' } = fault;
     this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
     scheduler.note(`FAULT ${n} ${kind} ${what} for ${lastsMs.toFixed(0)} ms`);
+    const close = (): void => {
+      if (!this.#isStopped && isOver?.() === false) {
+        scheduler.at(OVER_LOOK_MS, undefined, 'mend', close);
+        return;
+      }
+      scheduler.note(`MENDED ${n} ${kind} ${what}`);
+      this.windows.push({ fromMs: open.fromMs, healedMs: scheduler.now });
+    };
     const open = {
       fromMs: scheduler.now,
       mend: () => {
         if (!this.#open.delete(open)) return;
         mend?.();
-        scheduler.note(`MENDED ${n} ${kind} ${what}`);
-        this.windows.push({ fromMs: open.fromMs, healedMs: scheduler.now });
+        close();
       },
     };
     this.#open.add(open);

@@ -94,7 +94,7 @@ export class SimNode<S extends Service> {
     this.#end('power');
   }
 
-  /** As `npm stop` does. @returns when it has ended by itself */
+  /** As `npm stop` does. It is started again when it has ended, unless it is held. */
   stop(): void {
     const { process, live } = this;
     if (process === undefined || !process.isAlive) return;
@@ -104,14 +104,15 @@ export class SimNode<S extends Service> {
     }
     this.live = undefined;
     process.scheduler.note(`${process.name} is asked to stop`);
-    const ended = () => {
-      if (this.process === process) this.#end('ended');
+    const end = (how: 'ended' | 'killed') => {
+      if (this.process !== process || !process.isAlive) return;
+      this.#end(how);
+      if (!this.isHeld) this.startIn(RESTART_MS);
     };
+    const ended = () => end('ended');
     process.at(0, 'stop', () => void live.close().then(ended, ended));
     // A process manager has its patience.
-    process.scheduler.at(20_000, undefined, 'kill after stop', () => {
-      if (this.process === process && process.isAlive) this.#end('killed');
-    });
+    process.scheduler.at(20_000, undefined, 'kill after stop', () => end('killed'));
   }
 
   startIn(ms: number): void {

@@ -104,16 +104,17 @@ export const PROCESS_FAULTS = {
   },
   'stop-dataserver': (stage) => {
     const node = aDataServer(stage);
-    if (node.live === undefined) return undefined;
+    const { process } = node;
+    if (node.live === undefined || process === undefined) return undefined;
     node.isHeld = true;
     node.stop();
     const mend = () => {
       node.isHeld = false;
-      // One that still stops is replaced when it has ended.
+      // One that still stops is started again when it has ended: until then it is as good as away.
       node.startIn(0);
-      node.startIn(25_000);
     };
-    return { lastsMs: stage.between(1_000, 9_000), mend, what: node.name };
+    const isOver = () => !process.isAlive;
+    return { lastsMs: stage.between(1_000, 9_000), mend, isOver, what: node.name };
   },
   'host-power': (stage) => powerOff(stage, [aDataServer(stage).host]),
   'cluster-power': (stage) => powerOff(stage, [...new Set(stage.cluster.plan.hosts)]),

@@ -1,14 +1,14 @@
 import * as assert from 'uvu/assert';
 import { isTfsError, type TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
-import { OpType } from '../../common/format/ops.ts';
+import { beginConfiguration, OpType } from '../../common/format/ops.ts';
 import { epochOf, fileId, type Slot, serverId } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import { Op } from '../../common/wire/messages.ts';
 import type { Peers } from '../../common/wire/peers.ts';
 import type { RpcRequest } from '../../common/wire/rpc-server.ts';
 import { BlockStore } from '../../dataserver/block/store.ts';
-import { OpsSequencer } from '../../dataserver/ops-sequencer.ts';
+import { OpsSequencer, type OpsSequencerDeps } from '../../dataserver/ops-sequencer.ts';
 import { PromiseKeeper } from '../../dataserver/promise.ts';
 import { Replica } from '../../dataserver/replica.ts';
 import { CLUSTER, put, RushingClock, superblockOf, Writer } from '../kit/block-world.ts';
@@ -32,7 +32,13 @@ const openStore = (disk: RecordingDisk, server: typeof MEMBER) =>
   });
 
 /** The sequencer of one block, a process on `disk`, and the member that it gives its operations to. */
-async function process(disk: RecordingDisk, memberDisk: RecordingDisk, member: BlockStore) {
+async function process(
+  disk: RecordingDisk,
+  memberDisk: RecordingDisk,
+  member: BlockStore,
+  requestConfiguration: OpsSequencerDeps['requestConfiguration'] = () =>
+    Promise.reject(new Error('nobody is left out here')),
+) {
   const store = await openStore(disk, SEQUENCER);
   const promise = await PromiseKeeper.open(memberDisk);
   const replica = new Replica({ server: MEMBER, store: member, promise, log: silentLog } as never);
@@ -56,7 +62,7 @@ async function process(disk: RecordingDisk, memberDisk: RecordingDisk, member: B
     directory: { address: async (id) => ({ host: 'node', port: id }), refresh: async () => undefined },
     clock: new RushingClock(),
     minWrite: 2,
-    requestConfiguration: () => Promise.reject(new Error('nobody is left out here')),
+    requestConfiguration,
     onSetBack: (error) => setBack.push(error),
     isTimeKnown: () => true,
   });
@@ -154,6 +160,34 @@ describe('a sequencer on a disk that was set back', (test) => {
     assert.equal(second.store.info(BLOCK)!.version, version);
     assert.equal([second.store.info(BLOCK)!.seq, member.info(BLOCK)!.seq], [seq + 1, seq + 1]);
     await second.store.close();
+    await member.close();
+  });
+});
+
+describe('a sequencer that the others have left out', (test) => {
+  test('asks once, says who orders the operations now, and writes nothing', async () => {
+    const { disks, member } = await world();
+    const version = { epoch: epochOf(1), n: 2 };
+    const begin = beginConfiguration([{ server: MEMBER, ops: await member.prepareOps(BLOCK, version) }], {
+      version,
+      members: [MEMBER, serverId(3)],
+      opsPrimary: MEMBER,
+      atMs: member.opsNow,
+      tombstonesWin: false,
+    });
+    await member.appendOps(BLOCK, [begin]);
+    const asked: unknown[] = [];
+    const { store, remove } = await process(disks[0], disks[1], member, async (block, failed, renew) => {
+      asked.push([block, failed, renew]);
+      return { version, opsPrimary: MEMBER };
+    });
+    const before = store.info(BLOCK)!;
+    const error = await remove(2).catch((thrown: unknown) => thrown);
+    assert.ok(isTfsError(error, 'UNAVAILABLE'), String(error));
+    assert.equal(error.details, { opsPrimary: MEMBER });
+    assert.equal(asked, [[BLOCK, [], true]]);
+    assert.equal([store.info(BLOCK)!.version, store.info(BLOCK)!.seq], [before.version, before.seq]);
+    await store.close();
     await member.close();
   });
 });
