@@ -305,6 +305,8 @@ export class OpsSequencer {
         if (failure.code === 'STALE_EPOCH') {
           if (!(await this.#isChanged(block, version))) await this.#change(block, [], true);
         } else if (Array.isArray(failed)) await this.#change(block, failed as ServerId[]);
+        // The others can go on without this disk.
+        else if (failure.code === 'READ_ONLY') await this.#change(block, [this.#deps.server]);
         else throw failure;
       }
     }

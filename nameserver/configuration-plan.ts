@@ -12,6 +12,8 @@ export interface MemberSight {
   readonly domain: string;
   /** It is to be emptied: what is there stays a member until others can take its place, and does not become one. */
   readonly drained: boolean;
+  /** Its disk takes writes: on another no configuration can begin. */
+  readonly writable: boolean;
   /** Left out, it could not believe for another moment that what it does not know does not exist. */
   readonly harmless: boolean;
 }
@@ -99,13 +101,13 @@ export function planConfiguration({
   for (const replica of facts.replicas) {
     const { server } = replica;
     const isReturned = !kept.includes(replica) && (replica.stale || !replica.member);
-    const { domain, drained } = sight(server);
+    const { domain, drained, writable } = sight(server);
     // Those that share a domain are one copy of those that are wanted.
     const isEnough = wanted > targetReplicas ? chosen.length >= wanted : domains.size >= targetReplicas;
     // Unless operations would have to wait without it.
     if (drained ? chosen.length >= minWrite : isEnough || chosen.length >= REPLICAS_MAX) continue;
     const isInItsWay = domains.has(domain) && wanted <= targetReplicas && !isNarrow;
-    if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
+    if (!isReturned || !writable || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
     domains.add(domain);
     chosen.push(server);
   }

@@ -33,6 +33,8 @@ export interface ConfigurerDeps {
   readonly domainsInAll: () => number;
   /** Whether it is to be emptied. */
   readonly isDrained: (server: ServerId) => boolean;
+  /** Whether its disk takes writes. */
+  readonly canWrite: (server: ServerId) => boolean;
   /**
    * Monotonic time from which on the server believed no leader any more that its replicas are all current, were it told
    * nothing new: {@link PROVISIONAL_AFTER_MS} after this leader's last such word or, of a server that has not promised
@@ -289,7 +291,7 @@ export class Configurer {
   }
 
   #sight(block: BlockId, server: ServerId, reign: Reign): MemberSight {
-    const { clock, reachable, domainOf, isDrained, unconfirmedFromMs } = this.#deps;
+    const { clock, reachable, canWrite, domainOf, isDrained, unconfirmedFromMs } = this.#deps;
     const now = clock.monotonic();
     const doubted = this.#doubted.get(keyOf(block, server));
     // Every word of this leader since the doubt has named the block; an older one holds for a while.
@@ -299,6 +301,7 @@ export class Configurer {
       reachable: isPromised,
       domain: domainOf(server),
       drained: isDrained(server),
+      writable: canWrite(server),
       harmless: (told && isPromised) || now >= unconfirmedFromMs(server, reign),
     };
   }

@@ -284,6 +284,7 @@ export class NameServer {
       domainOf: (server) => members.domainOf(server),
       domainsInAll: () => members.domains,
       isDrained: (server) => members.isDrained(server),
+      canWrite: (server) => members.canWrite(server),
       unconfirmedFromMs: (server, at) => members.unconfirmedFromMs(server, at, minWrite),
       seal: (block, why, holders) => this.sealer.enqueue(block, why, holders),
     });

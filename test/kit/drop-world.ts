@@ -131,6 +131,7 @@ class Leader {
       domainOf: (id: ServerId) => `d${id}`,
       domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
+      canWrite: () => true,
     };
     this.configurer = new Configurer({
       ...orders,
@@ -156,7 +157,6 @@ class Leader {
       missing: () => [...this.words.keys()].filter((id) => !hasPromised(id)),
       isCurrent: (id) =>
         world.faults.includes('count-the-unpromised') ? this.heard.has(id) : hasPromised(id),
-      canWrite: () => true,
       usedPercent: (id) => world.usedPercent(id),
       commands: {
         drop: async ({ id }, order) => {

@@ -173,6 +173,7 @@ class Leader {
       domainOf: (id) => `d${id}`,
       domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
+      canWrite: () => true,
       // Who thinks itself current is not looked at here.
       unconfirmedFromMs: () => Number.NEGATIVE_INFINITY,
       seal: () => undefined,

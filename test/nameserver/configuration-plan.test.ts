@@ -16,6 +16,7 @@ class Scene {
   readonly down = new Set<number>();
   readonly dangerous = new Set<number>();
   readonly drained = new Set<number>();
+  readonly readOnly = new Set<number>();
   domains: Record<number, string> = {};
   domainsInAll = 4;
   minWrite = 2;
@@ -34,6 +35,7 @@ class Scene {
         reachable: !this.down.has(server),
         domain: this.domains[server] ?? `d${server}`,
         drained: this.drained.has(server),
+        writable: !this.readOnly.has(server),
         harmless: !this.dangerous.has(server),
       }),
     });
@@ -58,7 +60,7 @@ describe('planning of a configuration', (test) => {
         failed: new Set(),
         minWrite: 1,
         ...(wanted === undefined ? {} : { wanted, membersMin: wanted }),
-        sight: () => ({ reachable: true, domain: 'same', drained: false, harmless: true }),
+        sight: () => ({ reachable: true, domain: 'same', drained: false, writable: true, harmless: true }),
       });
     assert.equal(plan(), { kind: 'keep' });
     assert.equal(plan(2), { kind: 'configure', members: servers(1, 2), opsPrimary: 1 });
@@ -89,6 +91,14 @@ describe('planning of a configuration', (test) => {
     assert.is(scene.plan().kind, 'refuse', 'two members are needed');
     scene.map.report(4 as ServerId, entryOf({ state: BlockState.SEALED }));
     assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 4), opsPrimary: 2 as ServerId });
+  });
+
+  test('one that has come back on a disk that takes no writes stays outside: nothing could begin with it', () => {
+    const scene = new Scene().without1();
+    scene.readOnly.add(1);
+    assert.equal(scene.plan(), { kind: 'keep' });
+    scene.readOnly.clear();
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3, 1), opsPrimary: 2 as ServerId });
   });
 
   test('never with fewer than minWrite', () => {
@@ -168,7 +178,13 @@ describe('planning of a configuration', (test) => {
       facts: map.facts(B)!,
       failed: new Set(),
       minWrite: 1,
-      sight: (server) => ({ reachable: true, domain: `d${server}`, drained: false, harmless: true }),
+      sight: (server) => ({
+        reachable: true,
+        domain: `d${server}`,
+        drained: false,
+        writable: true,
+        harmless: true,
+      }),
     });
     assert.equal(plan, { kind: 'configure', members: servers(2), opsPrimary: 2 as ServerId });
   });

@@ -42,6 +42,7 @@ class World {
     domainOf: (id) => `d${id}`,
     domainsInAll: () => this.domains,
     isDrained: () => false,
+    canWrite: () => true,
     unconfirmedFromMs: (id) => this.unconfirmedFrom.get(id) ?? Number.NEGATIVE_INFINITY,
     seal: (block, _, holders) => this.seals.push(`${block} ${holders.join()}`),
     commands: {

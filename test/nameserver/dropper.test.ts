@@ -51,6 +51,7 @@ class World {
       domainOf: (id: ServerId) => `d${id}`,
       domainsInAll: () => Number.POSITIVE_INFINITY,
       isDrained: () => false,
+      canWrite: () => true,
     };
     this.configurer = new Configurer({
       ...shared,
@@ -78,7 +79,6 @@ class World {
       isViewComplete: () => this.isViewComplete,
       missing: () => [...this.unpromised].map((id) => id as ServerId),
       isCurrent: (id) => !this.unpromised.has(id),
-      canWrite: () => true,
       usedPercent: (id) => this.used.get(id) ?? 50,
       commands: { drop: (to, order) => this.#drop(to, order) },
     });
