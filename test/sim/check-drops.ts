@@ -1,6 +1,6 @@
 import { type DropEntry, DropReason, decodeDropLog } from '../../common/format/drop-log.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
-import { type GenerationFacts, sealInForce } from '../../common/format/ops.ts';
+import { sealInForce } from '../../common/format/ops.ts';
 import type { BlockId } from '../../common/ids.ts';
 import { PROVISIONAL_AFTER_MS, SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import type { Reign } from '../../common/wire/control.ts';
@@ -61,13 +61,10 @@ export class DropLook {
     return entry !== undefined && entry.reason !== DropReason.RETURNED;
   }
 
-  /** To be called before what is known of the mount is forgotten. */
+  /** To be called while the old disk is there: what counts as a good copy on it is what counted until now. */
   replaced({ stories, sight, options: { now, nameservers = [] } }: Observer, mount: MountLook): void {
     const { id } = this.#server;
-    const had = [...stories.values()].filter((story) =>
-      // What is committed was looked at when it was; by now it is not there.
-      isGoodCopy(mount, story, sight, () => mount.generations.has(story.block)),
-    );
+    const had = [...stories.values()].filter((story) => isGoodCopy(mount, story, sight));
     this.#taken = {
       atMs: now(),
       goodCopies: new Set(had.map(({ block }) => block)),
@@ -162,12 +159,7 @@ const domainsOf = (mounts: readonly MountLook[]): number =>
   new Set(mounts.map(({ server }) => server.domain)).size;
 
 /** Sealed, and with everything that the seal says. Damage that was done on purpose nobody can know of. */
-function isGoodCopy(
-  mount: MountLook,
-  story: BlockStory,
-  sight: AckSight,
-  isGeneration = (facts: GenerationFacts): boolean => whyNotGeneration(mount, story, facts) === undefined,
-): boolean {
+function isGoodCopy(mount: MountLook, story: BlockStory, sight: AckSight): boolean {
   const { medium, id } = mount.server;
   const { block } = story;
   if (mount.drops.isDropped(block)) return false;
@@ -179,7 +171,9 @@ function isGoodCopy(
   if (isUnsure) return (mount.files.get(block)?.size ?? 0) > 0;
   if (seal === undefined || !(mount.files.get(block)?.has(generation?.generation ?? 0) ?? false))
     return false;
-  return generation === undefined ? story.progressOf(id).length >= seal.length : isGeneration(generation);
+  return generation === undefined
+    ? story.progressOf(id).length >= seal.length
+    : whyNotGeneration(mount, story, generation) === undefined;
 }
 
 const textOf = ({ block, generation, version, reason, atMs }: DropEntry): string =>

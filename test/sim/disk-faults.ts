@@ -201,25 +201,26 @@ export const DISK_FAULTS = {
     if (server === undefined || !server.node.isRunning) return undefined;
     const { medium, kv, node } = server;
     const [files, index] = [medium.snapshot(), kv.snapshot()];
-    const mend = () => {
+    const change = () => {
       node.kill(stage.between(50, 2_000));
       medium.restore(files);
       kv.restore(index);
-      stage.replaced(server.id);
     };
+    const mend = () => stage.replaced(server.id, change);
     return { lastsMs: stage.between(50, 20_000), mend, what: node.name };
   },
   'disk-wiped': (stage) => {
     const server = theVictim(stage);
     if (server === undefined) return undefined;
     const { medium, kv, node } = server;
-    // Under a process that runs, too: somebody unmounts it.
-    if (stage.random.float() < 0.5) {
-      node.kill(stage.between(50, 2_000));
-      kv.wipe();
-    }
-    medium.wipe();
-    stage.replaced(server.id);
+    stage.replaced(server.id, () => {
+      // Under a process that runs, too: somebody unmounts it.
+      if (stage.random.float() < 0.5) {
+        node.kill(stage.between(50, 2_000));
+        kv.wipe();
+      }
+      medium.wipe();
+    });
     const mend = () => {
       node.kill();
       kv.wipe();

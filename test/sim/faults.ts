@@ -12,8 +12,8 @@ import { SERVICE_FAULTS } from './service-faults.ts';
 export interface Stage {
   readonly cluster: SimCluster;
   readonly random: SeededRandom;
-  /** What this server has on its disk need not follow from what it had before. */
-  readonly replaced: (server: ServerId) => void;
+  /** Makes a change after which what this server has on its disk need not follow from what it had before. */
+  readonly replaced: (server: ServerId, change: () => void) => void;
   /** @returns a uniform number of ms in the range */
   between(low: number, high: number): number;
 }
@@ -46,7 +46,7 @@ export class FaultPlanner {
   readonly counts = new Map<FaultKind, number>();
   readonly windows: FaultWindow[] = [];
   readonly #cluster: SimCluster;
-  readonly #replaced: (server: ServerId) => void;
+  readonly #replaced: Stage['replaced'];
   readonly #random: SeededRandom;
   /** Faults drawn so far: each has a number. */
   drawn = 0;
@@ -57,10 +57,7 @@ export class FaultPlanner {
   /** @param skip numbers of faults that do not happen: everything else is drawn as it is with them */
   constructor(
     cluster: SimCluster,
-    {
-      replaced,
-      skip = new Set(),
-    }: { readonly replaced: (server: ServerId) => void; readonly skip?: ReadonlySet<number> },
+    { replaced, skip = new Set() }: Pick<Stage, 'replaced'> & { readonly skip?: ReadonlySet<number> },
   ) {
     this.#cluster = cluster;
     this.#replaced = replaced;

@@ -34,6 +34,12 @@ export class DurableView implements ObservedMedium {
     this.onDurable?.(path);
   }
 
+  /** An empty disk is in its place: nothing on it is damaged. */
+  wipe(): void {
+    this.damaged.clear();
+    for (const path of this.durablePaths()) this.set(path, undefined);
+  }
+
   /** Changes what is shown of a file, in a copy. */
   change(path: string, change: (bytes: Buffer) => Buffer | void): void {
     const bytes = Buffer.from(this.#files.get(path)!);

@@ -34,9 +34,11 @@ describe('observer: promises', (test) => {
     const [server] = observed.servers;
     server!.medium.set('promise.tfs', await reign(4));
     observed.observer.step();
-    for (const path of server!.medium.durablePaths()) server!.medium.set(path, undefined);
-    server!.medium.set('promise.tfs', await reign(3));
-    observed.observer.replaced(server!.id);
+    const older = await reign(3);
+    observed.observer.replaced(server!.id, () => {
+      server!.medium.wipe();
+      server!.medium.set('promise.tfs', older);
+    });
     observed.observer.step();
   });
 

@@ -98,12 +98,15 @@ export class Observer {
   }
 
   /**
-   * A fault has taken the disk of a server away, emptied it, or brought it back to an earlier time: what is on it now need
-   * not follow from what was.
+   * A fault takes the disk of a server away, empties it, or brings it back to an earlier time: what is on it then need not
+   * follow from what was.
+   *
+   * @param change does it. Before it all is as it was at the last step, also which files are damaged
    */
-  replaced(server: ServerId): void {
+  replaced(server: ServerId, change: () => void): void {
     const mount = this.mounts.get(server)!;
     mount.drops.replaced(this, mount);
+    change();
     mount.files.clear();
     mount.logs.clear();
     mount.generations.clear();

@@ -146,7 +146,7 @@ class Run {
     });
     const { skip, stopAfter = plan.operations } = options;
     const faults = new FaultPlanner(cluster, {
-      replaced: (server) => observer.replaced(server),
+      replaced: (server, change) => observer.replaced(server, change),
       ...(skip === undefined ? {} : { skip }),
     });
     this.load = load;
