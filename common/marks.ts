@@ -35,6 +35,7 @@ export const MARKS = {
   'seal-surplus-aside': 'records beyond the sealed length were set aside',
   'seal-taken-back': 'a replica gave its SEAL up for one that stands above it',
   'sealed-again': 'a replica stored a SEAL over another one, whose index file is still there',
+  'seal-without-read-only': 'a block was sealed without a replica on a disk that takes no writes',
   'seal-cut-refused': 'a seal below a watermark was refused',
   'creation-awaited': 'a block was fenced while it was being made',
   'creation-refused': 'a block was to be made that had been fenced before',

@@ -72,7 +72,7 @@ export function planConfiguration({
   renew = false,
 }: ConfigurationAsk): ConfigurationPlan {
   const isUsable = ({ server, state }: ReplicaFacts) =>
-    state !== 0 && sight(server).reachable && !failed.has(server);
+    state !== 0 && sight(server).reachable && sight(server).writable && !failed.has(server);
   const members = facts.replicas.filter((replica) => replica.member);
   const current = members.filter((replica) => !replica.stale && isUsable(replica));
   const isHeard = ({ goneBack, confirmed }: ReplicaFacts) => !goneBack || confirmed;
@@ -94,27 +94,27 @@ export function planConfiguration({
   if (kept.length === 0)
     return {
       kind: 'refuse',
-      why: `no member of block ${facts.block} that holds its newest configuration answers`,
+      why: `no member of block ${facts.block} that holds its newest configuration answers and takes writes`,
     };
   const { targetReplicas } = facts;
   const isNarrow = domainsInAll < targetReplicas;
   for (const replica of facts.replicas) {
     const { server } = replica;
     const isReturned = !kept.includes(replica) && (replica.stale || !replica.member);
-    const { domain, drained, writable } = sight(server);
+    const { domain, drained } = sight(server);
     // Those that share a domain are one copy of those that are wanted.
     const isEnough = wanted > targetReplicas ? chosen.length >= wanted : domains.size >= targetReplicas;
     // Unless operations would have to wait without it.
     if (drained ? chosen.length >= minWrite : isEnough || chosen.length >= REPLICAS_MAX) continue;
     const isInItsWay = domains.has(domain) && wanted <= targetReplicas && !isNarrow;
-    if (!isReturned || !writable || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
+    if (!isReturned || !isWhole(facts, replica) || !isUsable(replica) || isInItsWay) continue;
     domains.add(domain);
     chosen.push(server);
   }
   if (chosen.length < minWrite)
     return {
       kind: 'refuse',
-      why: `${chosen.length} members of block ${facts.block} answer, and operations need ${minWrite} (cluster.minWrite)`,
+      why: `${chosen.length} members of block ${facts.block} answer and take writes, and operations need ${minWrite} (cluster.minWrite)`,
     };
   if (chosen.length < membersMin)
     return {

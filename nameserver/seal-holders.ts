@@ -1,5 +1,6 @@
-import { TfsError, toTfsError } from '../common/errors.ts';
+import { isTfsError, TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
+import { mark } from '../common/marks.ts';
 import type { Member, Reign, Seal, SealReply } from '../common/wire/control.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Commands } from './commands.ts';
@@ -16,13 +17,19 @@ export interface SealRound {
   readonly members: ReadonlyMap<ServerId, Member>;
 }
 
+export interface SealResult {
+  /** Records that are lost on every replica. */
+  readonly lost: number;
+  /** Holders whose disk takes no writes: the others are sealed without them. */
+  readonly unable: readonly ServerId[];
+}
+
 /**
  * Seals every holder as decided, and, when all have the same, tells them so.
  *
- * @returns records that are lost on every replica
- * @throws TfsError of the first that failed, after all were tried
+ * @throws TfsError of the first that failed, after all were tried; READ_ONLY where none of their disks takes writes
  */
-export async function sealHolders(round: SealRound): Promise<{ readonly lost: number }> {
+export async function sealHolders(round: SealRound): Promise<SealResult> {
   const { map, block, decision, reign } = round;
   const { sealed, length, slots, epoch, complete, mayLose, mayLoseUnread, digest } = decision;
   const holders = decision.holders.map((server) => round.members.get(server)!);
@@ -32,39 +39,47 @@ export async function sealHolders(round: SealRound): Promise<{ readonly lost: nu
     sources: holders,
   };
   if (digest !== undefined) Object.assign(order, { digest, lost: decision.lost });
-  let rest = holders.filter(({ id }) => !sealed.includes(id));
+  const rest = holders.filter(({ id }) => !sealed.includes(id));
+  const unable = new Map<ServerId, TfsError>();
+  /** @returns undefined where its disk takes no writes */
+  const trySeal = async (member: Member): Promise<SealReply | undefined> => {
+    try {
+      const reply = await sealOne(round, member, order);
+      map.sealed(block, member.id, length);
+      return reply;
+    } catch (error) {
+      if (!isTfsError(error, 'READ_ONLY')) throw error;
+      unable.set(member.id, error);
+      return undefined;
+    }
+  };
   let lost = 0;
-  const [best] = rest;
-  if (order.digest === undefined && best !== undefined) {
-    // The best copy finds out the digest that the others must have.
-    const reply = await sealOne(round, best, order);
+  // The best copy finds out the digest that the others must have.
+  while (order.digest === undefined && rest.length > 0) {
+    const reply = await trySeal(rest.shift()!);
+    if (reply === undefined) continue;
     lost = reply.lost ?? 0;
     Object.assign(order, { digest: reply.digest, lost });
-    map.sealed(block, best.id, length);
-    rest = rest.filter((member) => member !== best);
   }
   for (const id of sealed) map.sealed(block, id, length);
-  await all(
-    rest,
-    ({ id }) => `SEAL of server ${id}`,
-    async (member) => {
-      await sealOne(round, member, order);
-      map.sealed(block, member.id, length);
-    },
-  );
-  if (isComplete(round)) await tellComplete(round, holders, order);
-  return { lost };
+  await all(rest, ({ id }) => `SEAL of server ${id}`, trySeal);
+  const able = holders.filter(({ id }) => !unable.has(id));
+  const [failure] = unable.values();
+  if (able.length === 0 && failure !== undefined) throw failure;
+  if (unable.size > 0) mark('seal-without-read-only');
+  if (isComplete(round, able)) await tellComplete(round, able, order);
+  return { lost, unable: [...unable.keys()] };
 }
 
 /**
  * On every member of the write set, or on every member of the configuration, which lists exactly those that have it.
  * An empty block has nothing that anyone could rely upon.
  */
-function isComplete({ map, block, decision, asked }: SealRound): boolean {
+function isComplete({ map, block, decision, asked }: SealRound, able: readonly Member[]): boolean {
   if (decision.slots === 0) return false;
+  const sealed = new Set(able.map(({ id }) => id));
   const writeSet = new Set(asked.flatMap(({ reply }) => reply?.members ?? []));
-  const hold = (servers: Iterable<ServerId>): boolean =>
-    [...servers].every((server) => decision.holders.includes(server));
+  const hold = (servers: Iterable<ServerId>): boolean => [...servers].every((server) => sealed.has(server));
   if (hold(writeSet)) return true;
   const members = map.facts(block)?.replicas.filter(({ member }) => member) ?? [];
   return (

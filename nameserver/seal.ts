@@ -221,14 +221,14 @@ export class SealCoordinator {
     for (const alarm of decision.alarms) this.#alarm(task, alarm);
     for (const server of decision.absent) map.absent(block, server);
     const round = { map, commands, block, decision, reign, asked, members };
-    const { lost } = await sealHolders(round).catch((error: unknown) => {
+    const { lost, unable } = await sealHolders(round).catch((error: unknown) => {
       // What they lack the missing ones may have.
       const failure = toTfsError(error);
       if (failure.code === 'INTERNAL' || decision.missing.length === 0) throw error;
       throw new Unfinished(failure.message, decision.missing);
     });
     const { length, slots, holders, sealed, absent, missing, contradicting } = decision;
-    if (sealed.length < holders.length) {
+    if (sealed.length < holders.length - unable.length) {
       this.stats.sealed++;
       log.info({ block, length, slots, absent, missing, why: task.why }, 'sealed');
     }
@@ -242,16 +242,17 @@ export class SealCoordinator {
       throw new Unfinished(`server ${contradicting.join(', ')} contradicts what was sealed`, contradicting, {
         msMin: tunable.sealContradictedRetryMs,
       });
-    // Who is away shows up again by its state. Who is there and cannot answer is asked again, not too often.
+    // Who is away shows up again by its state. Who is there and cannot do it is asked again, not too often.
     const ailing = missing.filter((server) => this.#deps.reachable(server, reign) !== undefined);
     // What others are sealed with it can be made of.
     for (const each of asked)
       if (each.reply === undefined && each.unread && ailing.includes(each.server))
         this.#deps.onUnread?.(block, each.server);
+    const rest = { msMin: tunable.sealRetryMsMax };
     if (ailing.length > 0)
-      throw new Unfinished(`server ${ailing.join(', ')} could not be fenced`, ailing, {
-        msMin: tunable.sealRetryMsMax,
-      });
+      throw new Unfinished(`server ${ailing.join(', ')} could not be fenced`, ailing, rest);
+    if (unable.length > 0)
+      throw new Unfinished(`the disk of server ${unable.join(', ')} takes no writes`, unable, rest);
   }
 
   #alarm(task: Task, alarm: string): void {

@@ -101,6 +101,17 @@ describe('planning of a configuration', (test) => {
     assert.equal(scene.plan(), { kind: 'configure', members: servers(2, 3, 1), opsPrimary: 2 as ServerId });
   });
 
+  test('a member on such a disk goes when anything changes, where the others are enough', () => {
+    const scene = new Scene().without1();
+    scene.readOnly.add(2);
+    scene.dangerous.add(2);
+    assert.equal(scene.plan(), { kind: 'wait', doubt: servers(2) }, '1 takes its place');
+    scene.dangerous.clear();
+    assert.equal(scene.plan(), { kind: 'configure', members: servers(3, 1), opsPrimary: 3 as ServerId });
+    scene.down.add(1);
+    assert.is(scene.plan().kind, 'refuse', 'nothing can begin on it');
+  });
+
   test('never with fewer than minWrite', () => {
     const scene = new Scene();
     scene.down.add(1);

@@ -2,6 +2,7 @@ import * as assert from 'uvu/assert';
 import { type ErrorCode, TfsError } from '../../common/errors.ts';
 import { type BlockId, blockId, incarnationOf, type ServerId } from '../../common/ids.ts';
 import { SEAL_CONTRADICTED_RETRY_MS, SEAL_PATIENCE_MS, SEALS_RUNNING_MAX } from '../../common/limits.ts';
+import { tunable } from '../../common/tunables.ts';
 import type { FenceReply, Member, Seal, SealFact, SealReply } from '../../common/wire/control.ts';
 import { BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
@@ -208,6 +209,40 @@ describe('seal coordinator', (test) => {
     assert.equal(world.called('seal'), ['seal 1', 'seal 2', 'seal 3']);
     assert.is(world.copy(3).seal?.digest, digestOf(500));
     assert.ok(world.copy(3).complete);
+  });
+
+  test('one whose disk takes no writes holds nobody up: the others are sealed, and have what it has', async () => {
+    for (const isDigestKnown of [true, false]) {
+      const world = new World();
+      world.hold(B, { 1: 500, 2: 500, 3: 500 });
+      if (!isDigestKnown) for (const server of [1, 2, 3]) world.copy(server).bad.add(100 * server);
+      world.broken.add('seal 1');
+      world.brokenBy = 'READ_ONLY';
+      world.sealer.enqueue(B, 'io');
+      await world.pass();
+      assert.is(world.copy(1).seal, undefined);
+      for (const server of [2, 3]) assert.is(world.copy(server).seal?.digest, digestOf(500));
+      assert.equal(world.called('complete'), [], 'it is not on all of its write set');
+      assert.equal([world.sealer.stats.sealed, world.sealer.waiting], [1, 1], 'it may come back');
+      await world.pass(2 * tunable.sealRetryMsMax);
+      assert.is(world.sealer.stats.sealed, 1);
+      world.broken.clear();
+      await world.pass(2 * tunable.sealRetryMsMax);
+      assert.is(world.copy(1).seal?.digest, digestOf(500));
+      assert.ok([1, 2, 3].every((server) => world.copy(server).complete));
+      assert.is(world.sealer.waiting, 0);
+    }
+  });
+
+  test('with no disk that takes writes nothing is sealed', async () => {
+    const world = new World();
+    world.hold(B, { 1: 500, 2: 500 });
+    for (const server of [1, 2]) world.broken.add(`seal ${server}`);
+    world.brokenBy = 'READ_ONLY';
+    world.sealer.enqueue(B, 'io');
+    await world.pass();
+    assert.equal([world.sealer.stats.sealed, world.sealer.waiting], [0, 1]);
+    assert.is.not(world.map.facts(B)?.whole, Whole.SEALED);
   });
 
   test('a member that is away is waited for, and its return starts the seal at once', async () => {
