@@ -203,10 +203,14 @@ export const RECONFIGURES_RUNNING_MAX = 16;
 /** Between two tries to take a returned replica into its block's configuration; doubled each time. */
 export const ATTACH_RETRY_MS_MIN = 500;
 export const ATTACH_RETRY_MS_MAX = 60_000;
+/** A server that could not take part in a new configuration is done without for so long, if it can be; doubled each time. */
+export const AILING_MS_MIN = 5_000;
 /** A replica that was about to be left out, and was not, counts again after this. */
 export const DOUBT_MS_MAX = 10_000;
 /** A member that did not take operations is not waited for again for this long. */
 export const OPS_MEMBER_FAILED_MS = 2_000;
+/** What the sequencer of a block's operations waits for its own disk before others go on without it. */
+export const OPS_OWN_DISK_MS_MAX = 1_500;
 /** A question to the sequencer's own server before another member asks to take its place. */
 export const SEQUENCER_PING_MS_MAX = 300;
 /** Replicas that the leader has made whole at a time; of them on one DataServer. */

@@ -65,6 +65,7 @@ export const MARKS = {
   'ops-purge-undone': 'a purge that had no effect was left out of a union',
   'mutate-looked-again': 'what had been done already was not part of the new configuration',
   'sequencer-taken-over': 'another member became the sequencer because of an operation',
+  'sequencer-gave-up': 'a sequencer whose disk failed had another member take its place',
   'undelete-behind-purge': 'an undelete came behind the purge of its bytes',
   'alias-behind-purge': 'a second name came behind the purge of its bytes',
   'purge-found-less': 'less could be purged when its turn came than when it was asked for',

@@ -2,7 +2,7 @@ import { TfsError, toTfsError } from '../common/errors.ts';
 import type { RecordHeader } from '../common/format/record.ts';
 import { type BlockId, fileId, type HostPort, type Incarnation, type ServerId } from '../common/ids.ts';
 import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
-import type { Timer } from '../common/seams/clock.ts';
+import type { Clock, Timer } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
 import { encodeControl, type Heartbeat, type Status, zRequestCfgReply } from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
@@ -231,10 +231,14 @@ export class DataServer {
       minWrite: options.minWrite,
       requestConfiguration,
       onSetBack: options.onRefused,
+      onDiskLate: () => probe.doubt(),
       isTimeKnown: () => time.isKnown || options.faults?.has('trust-own-clock') === true,
       faults: options.faults,
     });
-    const takeover = new Takeover({ server, store, peers, directory, requestConfiguration });
+    const takeover = new Takeover({
+      ...{ server, store, peers, directory, requestConfiguration },
+      unfit: () => unfit(store, probe),
+    });
     const reconfigurer = new Reconfigurer({
       server,
       store,
@@ -358,7 +362,7 @@ export class DataServer {
       slowDisk,
     });
     const scrubOrders = new ScrubOrders({ store, scrubber, ledger });
-    route(rpc, dataServer, { scrubOrders, reader, replica, ops, takeover, reconfigurer, promise });
+    route(rpc, dataServer, { clock, scrubOrders, reader, replica, ops, takeover, reconfigurer, promise });
     nameservers.start();
     pool.start();
     slowDisk.start();
@@ -532,7 +536,9 @@ function route(
     takeover,
     reconfigurer,
     promise,
+    clock,
   }: {
+    clock: Clock;
     scrubOrders: ScrubOrders;
     reader: Reader;
     replica: Replica;
@@ -548,7 +554,8 @@ function route(
   on(Op.PUT, ['gateway'], (request) => server.puts.put(request));
   on(Op.READ, ['gateway'], (request) => reader.read(request));
   on(Op.CHECK, ['gateway'], (request) => reader.check(request));
-  on(Op.MUTATE, ['gateway'], (request) => mutate({ store: server.store, ops, reader, takeover }, request));
+  const mutating = { store: server.store, ops, reader, takeover, clock };
+  on(Op.MUTATE, ['gateway'], (request) => mutate(mutating, request));
   on(Op.CHANGES, ['gateway', 'operator'], (request) => server.changes.tell(request));
   on(Op.CREATE_BLOCK, ['dataserver'], (request) => {
     server.assertStays();

@@ -1,7 +1,10 @@
-import { TfsError } from '../common/errors.ts';
+import { within } from '../common/deadline.ts';
+import { isTfsError, TfsError } from '../common/errors.ts';
 import { OpType } from '../common/format/ops.ts';
 import { compareVersions } from '../common/ids.ts';
+import { OPS_OWN_DISK_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
+import type { Clock } from '../common/seams/clock.ts';
 import {
   decodeMutate,
   encodeCheckReply,
@@ -38,6 +41,7 @@ export interface MutateDeps {
   readonly ops: OpsSequencer;
   readonly reader: Reader;
   readonly takeover: Takeover;
+  readonly clock: Clock;
 }
 
 /** MUTATE: delete, undelete, hide, reveal. Acknowledged when durable on every member of the block's configuration. */
@@ -48,7 +52,7 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
   await deps.takeover.ensure(block);
   for (let left = LOOKS_MAX; left > 0; left--) {
     const version = store.info(block)?.version;
-    const flags = await known(deps, message);
+    const flags = await readable(deps, message);
     const { flag, set } = GOAL[kind];
     const isSo = ((flags & flag) !== 0) === set || (flags & NameFlag.PURGED) !== 0;
     // Nothing to change, but the op that did it may have reached this log alone: it is confirmed before the answer, and
@@ -69,6 +73,20 @@ export async function mutate(deps: MutateDeps, request: RpcRequest): Promise<Rpc
   throw new TfsError('UNAVAILABLE', `block ${block} is getting one configuration after the other`, {
     retryAfterMs: 250,
   });
+}
+
+/**
+ * As {@link known}; where the disk does not read the name, or does not answer, another member takes this one's place.
+ */
+async function readable(deps: MutateDeps, message: MutateRequest): Promise<number> {
+  const { block } = message;
+  try {
+    return await within(deps.clock, OPS_OWN_DISK_MS_MAX, `block ${block} is read`, known(deps, message));
+  } catch (error) {
+    const isOfDisk = isTfsError(error, 'CORRUPT') || isTfsError(error, 'IO') || isTfsError(error, 'DEADLINE');
+    if (!isOfDisk) throw error;
+    return deps.takeover.giveUp(block, error);
+  }
 }
 
 /** @returns the flags of a name that exists and whose cookie the caller knows */

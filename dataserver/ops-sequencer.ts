@@ -16,7 +16,7 @@ import {
   type Slot,
   type Version,
 } from '../common/ids.ts';
-import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS } from '../common/limits.ts';
+import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS, OPS_OWN_DISK_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
@@ -49,6 +49,8 @@ export interface OpsSequencerDeps {
   readonly onSetBack: (error: TfsError) => void;
   /** Whether it is known what time it is: by the clock of this machine alone nothing is dated that ends some time later. */
   readonly isTimeKnown: () => boolean;
+  /** The own disk did not store operations in time. */
+  readonly onDiskLate: () => void;
   readonly faults?: Faults | undefined;
 }
 
@@ -245,7 +247,7 @@ export class OpsSequencer {
 
   /** @returns the version under which all of the batch is in this log */
   async #append(block: BlockId, batch: readonly Waiting[]): Promise<Version> {
-    const { store, server } = this.#deps;
+    const { store, server, clock, onDiskLate } = this.#deps;
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     if (info.opsPrimary !== server) throw this.#notMine(block, info.opsPrimary);
@@ -272,7 +274,8 @@ export class OpsSequencer {
       fresh.push(content);
     }
     // Also without a new one: what a killed process left may not be durable yet.
-    await store.sequenceOps(block, version, fresh);
+    const late = clock.after(OPS_OWN_DISK_MS_MAX, onDiskLate);
+    await store.sequenceOps(block, version, fresh).finally(() => late.cancel());
     return version;
   }
 
@@ -305,8 +308,6 @@ export class OpsSequencer {
         if (failure.code === 'STALE_EPOCH') {
           if (!(await this.#isChanged(block, version))) await this.#change(block, [], true);
         } else if (Array.isArray(failed)) await this.#change(block, failed as ServerId[]);
-        // The others can go on without this disk.
-        else if (failure.code === 'READ_ONLY') await this.#change(block, [this.#deps.server]);
         else throw failure;
       }
     }

@@ -1,4 +1,4 @@
-import { TfsError } from '../common/errors.ts';
+import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import { SEQUENCER_PING_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
@@ -13,6 +13,8 @@ export interface TakeoverDeps {
   readonly store: BlockStore;
   readonly peers: Pick<Peers, 'call'>;
   readonly directory: Pick<Directory, 'address'>;
+  /** Why nothing new should be put on this disk now; undefined while it takes writes. */
+  readonly unfit: () => TfsError | undefined;
   readonly requestConfiguration: (
     block: BlockId,
     failed: readonly ServerId[],
@@ -21,7 +23,8 @@ export interface TakeoverDeps {
 
 /**
  * An operation came to a member that does not order the block's operations, because its client could not reach the one
- * that does. If that one lives, the client is told; if not, the leader is asked to let another member take its place.
+ * that does. If that one lives, the client is told; if not, the leader is asked to let another member take its place. And
+ * whoever orders them and cannot, because its disk fails, has another one take its place.
  */
 export class Takeover {
   readonly #deps: TakeoverDeps;
@@ -36,14 +39,38 @@ export class Takeover {
    * @throws TfsError UNAVAILABLE, details `opsPrimary` where another one is the sequencer; DONT_KNOW for an unknown block
    */
   ensure(block: BlockId): Promise<void> | undefined {
-    const { store, server } = this.#deps;
-    if (store.info(block)?.opsPrimary === server) return undefined;
+    const { store, server, unfit } = this.#deps;
+    if (store.info(block)?.opsPrimary !== server) return this.#once(block, () => this.#ask(block));
+    const why = unfit();
+    return why && this.giveUp(block, why);
+  }
+
+  /**
+   * This server cannot do what is asked of it as the sequencer of the block: the others go on without it, if they can.
+   * @throws TfsError UNAVAILABLE, always; details `opsPrimary`: who is the sequencer from now on
+   */
+  giveUp(block: BlockId, why: TfsError): Promise<never> {
+    return this.#once(block, () => this.#giveUp(block, why)) as Promise<never>;
+  }
+
+  /** Asks the leader once for all who wait. */
+  #once(block: BlockId, ask: () => Promise<void>): Promise<void> {
     let asking = this.#asking.get(block);
     if (asking === undefined) {
-      asking = this.#ask(block).finally(() => this.#asking.delete(block));
+      asking = ask().finally(() => this.#asking.delete(block));
       this.#asking.set(block, asking);
     }
     return asking;
+  }
+
+  async #giveUp(block: BlockId, why: TfsError): Promise<never> {
+    const { server, requestConfiguration } = this.#deps;
+    const now = await requestConfiguration(block, [server]).catch((error: unknown) => {
+      throw cannot(why, toTfsError(error).message);
+    });
+    if (now.opsPrimary === server) throw cannot(why, 'nobody else can do it now');
+    mark('sequencer-gave-up');
+    throw elsewhere(block, now.opsPrimary);
   }
 
   async #ask(block: BlockId): Promise<void> {
@@ -81,3 +108,6 @@ const elsewhere = (block: BlockId, opsPrimary: ServerId): TfsError =>
     details: { opsPrimary },
     retryAfterMs: 250,
   });
+
+const cannot = (why: TfsError, rest: string): TfsError =>
+  new TfsError('UNAVAILABLE', `${why.message}; ${rest}`, { cause: why, retryAfterMs: 500 });

@@ -12,7 +12,7 @@ export interface MemberSight {
   readonly domain: string;
   /** It is to be emptied: what is there stays a member until others can take its place, and does not become one. */
   readonly drained: boolean;
-  /** Its disk takes writes: on another no configuration can begin. */
+  /** Its disk takes writes, as far as is known: with another no configuration can begin. */
   readonly writable: boolean;
   /** Left out, it could not believe for another moment that what it does not know does not exist. */
   readonly harmless: boolean;

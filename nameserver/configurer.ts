@@ -1,6 +1,7 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import {
+  AILING_MS_MIN,
   ATTACH_RETRY_MS_MIN,
   DOUBT_MS_MAX,
   PROVISIONAL_AFTER_MS,
@@ -68,6 +69,20 @@ interface Attach {
   attempts: number;
 }
 
+/** A server that could not take part in a configuration that was to begin. */
+interface Ailing {
+  /** Monotonic: until then none is begun with it where it can be done without. */
+  untilMs: number;
+  times: number;
+}
+
+/** A configuration that was decided on, and may have begun on some of its members. */
+class HalfBegun extends TfsError {
+  constructor(message: string, cause: unknown) {
+    super('UNAVAILABLE', message, { cause, retryAfterMs: 500 });
+  }
+}
+
 /**
  * Gives blocks new configurations: without a member that cannot be reached, when an operation waits for it; and with
  * a replica that has come back. One change of a block at a time.
@@ -80,6 +95,7 @@ export class Configurer {
   readonly #attach = new Map<BlockId, Attach>();
   /** By `block server`. */
   readonly #doubted = new Map<string, Doubt>();
+  readonly #ailing = new Map<ServerId, Ailing>();
   /** The newest version that was tried, which a member may hold although nobody has reported it. */
   readonly #tried = new Map<BlockId, Version>();
   #closed = false;
@@ -194,8 +210,14 @@ export class Configurer {
         if (!this.#deps.map.staleOf(server).includes(block)) this.#attach.delete(block);
       },
       (error: unknown) => {
+        const { log } = this.#deps;
         const reason = toTfsError(error).message;
-        this.#deps.log.debug({ block, server, reason }, 'a replica that came back cannot be taken in yet');
+        log.debug({ block, server, reason }, 'a replica that came back cannot be taken in yet');
+        // Those who took part wait for it, and take no operation meanwhile.
+        if (error instanceof HalfBegun)
+          this.#change(block, { failed: NOBODY, renew: true }).catch((again: unknown) => {
+            log.debug({ block, reason: toTfsError(again).message }, 'nor can the others go on at once');
+          });
       },
     );
   }
@@ -216,13 +238,16 @@ export class Configurer {
     const reign = this.#requireReign();
     const facts = map.facts(block);
     if (facts === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
-    const plan = planConfiguration({
-      facts,
-      minWrite,
-      domainsInAll: domainsInAll(),
-      ...wish,
-      sight: (server) => this.#sight(block, server, reign),
-    });
+    const planWith = (isSpared: boolean) =>
+      planConfiguration({
+        facts,
+        minWrite,
+        domainsInAll: domainsInAll(),
+        ...wish,
+        sight: (server) => this.#sight(block, server, reign, isSpared),
+      });
+    let plan = planWith(true);
+    if (plan.kind === 'refuse' && this.#ailing.size > 0) plan = planWith(false);
     if (plan.kind === 'keep') return;
     if (plan.kind === 'refuse') {
       mark('configuration-refused');
@@ -263,11 +288,11 @@ export class Configurer {
         const doubt = this.#doubted.get(keyOf(block, server));
         if (doubt !== undefined) doubt.untilMs = untilMs;
       }
-      throw unavailable(
-        `block ${block} could not be given a new configuration: ${toTfsError(error).message}`,
-        error,
-      );
+      this.#noteAiling(toTfsError(error), opsPrimary);
+      const reason = toTfsError(error).message;
+      throw new HalfBegun(`block ${block} could not be given a new configuration: ${reason}`, error);
     }
+    for (const server of members) this.#ailing.delete(server);
     this.stats.configured++;
     const before = facts.replicas.filter(({ member }) => member);
     if (before.some(({ server }) => !members.includes(server))) mark('configured-without-member');
@@ -290,7 +315,23 @@ export class Configurer {
     );
   }
 
-  #sight(block: BlockId, server: ServerId, reign: Reign): MemberSight {
+  /** Whoever could not take part would keep the others waiting the next time, too. */
+  #noteAiling({ code, details }: TfsError, opsPrimary: ServerId): void {
+    const avoid = details?.['avoid'];
+    const others = code === 'STALE_EPOCH' ? [] : [opsPrimary];
+    const now = this.#deps.clock.monotonic();
+    for (const server of Array.isArray(avoid) ? (avoid as ServerId[]) : others) {
+      const before = this.#ailing.get(server);
+      // One that was well for long is at the beginning again.
+      const times =
+        before === undefined || now > before.untilMs + tunable.attachRetryMsMax ? 0 : before.times;
+      const ms = Math.min(tunable.attachRetryMsMax, AILING_MS_MIN * 2 ** Math.min(times, 16));
+      this.#ailing.set(server, { untilMs: now + ms, times: times + 1 });
+    }
+  }
+
+  /** @param isSpared nothing is begun with a server that could not take part lately */
+  #sight(block: BlockId, server: ServerId, reign: Reign, isSpared: boolean): MemberSight {
     const { clock, reachable, canWrite, domainOf, isDrained, unconfirmedFromMs } = this.#deps;
     const now = clock.monotonic();
     const doubted = this.#doubted.get(keyOf(block, server));
@@ -301,7 +342,7 @@ export class Configurer {
       reachable: isPromised,
       domain: domainOf(server),
       drained: isDrained(server),
-      writable: canWrite(server),
+      writable: canWrite(server) && !(isSpared && now < (this.#ailing.get(server)?.untilMs ?? now)),
       harmless: (told && isPromised) || now >= unconfirmedFromMs(server, reign),
     };
   }

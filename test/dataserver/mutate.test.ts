@@ -1,9 +1,11 @@
 import * as assert from 'uvu/assert';
-import { isTfsError } from '../../common/errors.ts';
+import { isTfsError, TfsError } from '../../common/errors.ts';
 import { beginConfiguration, OpType } from '../../common/format/ops.ts';
-import { type BlockId, type FileId, serverId, type Version } from '../../common/ids.ts';
+import { type BlockId, cookieOf, type FileId, serverId, type Version } from '../../common/ids.ts';
+import { OPS_OWN_DISK_MS_MAX } from '../../common/limits.ts';
 import { encodeMutate, Mutation } from '../../common/wire/messages.ts';
 import type { RpcRequest } from '../../common/wire/rpc-server.ts';
+import type { BlockStore } from '../../dataserver/block/store.ts';
 import { mutate } from '../../dataserver/mutate.ts';
 import type { OpsSequencer } from '../../dataserver/ops-sequencer.ts';
 import type { Reader } from '../../dataserver/reader.ts';
@@ -17,6 +19,8 @@ import {
   VERSION,
   Writer,
 } from '../kit/block-world.ts';
+import { ManualClock } from '../kit/manual-clock.ts';
+import { turns } from '../kit/memory-net.ts';
 import { RecordingDisk } from '../kit/recording-disk.ts';
 import { describe, type TestContext } from '../kit/suite.ts';
 
@@ -59,7 +63,7 @@ async function deleteAgain(
   } as RpcRequest;
   const takeover = { ensure: () => undefined } as unknown as Takeover;
   const reader = { knows: () => true, honest: (error: unknown) => error } as unknown as Reader;
-  const code = await mutate({ store, ops, reader, takeover }, request).then(
+  const code = await mutate({ store, ops, reader, takeover, clock: new ManualClock() }, request).then(
     ({ header }) => `flags ${header[0]}`,
     (error: unknown) => (isTfsError(error) ? error.code : String(error)),
   );
@@ -94,5 +98,42 @@ describe('mutate: a name that is so already', (test) => {
     const { asked, code } = await deleteAgain(t, async () => ({ epoch: VERSION.epoch, n: ++n }));
     assert.is(code, 'UNAVAILABLE');
     assert.ok(asked.length > 1 && asked.every((what) => what === 'confirm'));
+  });
+});
+
+describe('mutate: a name that the disk does not read', (test) => {
+  /** @returns what the client hears, and why another member was asked for */
+  const deleteUnread = async (read: () => Promise<never>) => {
+    const clock = new ManualClock();
+    const reasons: string[] = [];
+    const takeover = {
+      ensure: () => undefined,
+      giveUp: (_: BlockId, { code }: TfsError) => {
+        reasons.push(code);
+        return Promise.reject(new TfsError('UNAVAILABLE', 'elsewhere', { details: { opsPrimary: 2 } }));
+      },
+    } as unknown as Takeover;
+    const reader = { knows: () => true, honest: (error: unknown) => error } as unknown as Reader;
+    const store = { info: () => undefined, check: () => 0, read } as unknown as BlockStore;
+    const ops = { mutate: () => assert.unreachable() } as unknown as OpsSequencer;
+    const [fileId, opId] = [0 as FileId, Buffer.alloc(16, 1)];
+    const header = encodeMutate({ block: ID, fileId, cookie: cookieOf(1), kind: Mutation.DELETE, opId });
+    const answer = mutate({ store, ops, reader, takeover, clock }, { header } as RpcRequest).then(
+      () => 'done',
+      (error: unknown) => (isTfsError(error) ? error.code : String(error)),
+    );
+    await turns(4);
+    await clock.advance(OPS_OWN_DISK_MS_MAX);
+    return { code: await answer, reasons };
+  };
+
+  test('is deleted by another member in its place: a damaged one, one with bad sectors, one that is waited for', async () => {
+    const fail = (code: 'CORRUPT' | 'IO' | 'NOT_FOUND') => () =>
+      Promise.reject(new TfsError(code, 'planted'));
+    const given = (code: string) => ({ code: 'UNAVAILABLE', reasons: [code] });
+    assert.equal(await deleteUnread(fail('CORRUPT')), given('CORRUPT'));
+    assert.equal(await deleteUnread(fail('IO')), given('IO'));
+    assert.equal(await deleteUnread(() => new Promise(() => undefined)), given('DEADLINE'));
+    assert.equal(await deleteUnread(fail('NOT_FOUND')), { code: 'NOT_FOUND', reasons: [] });
   });
 });

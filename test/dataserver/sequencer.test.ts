@@ -1,5 +1,5 @@
 import * as assert from 'uvu/assert';
-import { isTfsError, TfsError } from '../../common/errors.ts';
+import { isTfsError, type TfsError } from '../../common/errors.ts';
 import { blockFileName } from '../../common/format/file-names.ts';
 import { beginConfiguration, OpType } from '../../common/format/ops.ts';
 import { epochOf, fileId, type Slot, serverId } from '../../common/ids.ts';
@@ -64,6 +64,7 @@ async function process(
     minWrite: 2,
     requestConfiguration,
     onSetBack: (error) => setBack.push(error),
+    onDiskLate: () => undefined,
     isTimeKnown: () => true,
   });
   const remove = (slot: number) =>
@@ -187,38 +188,6 @@ describe('a sequencer that the others have left out', (test) => {
     assert.equal(error.details, { opsPrimary: MEMBER });
     assert.equal(asked, [[BLOCK, [], true]]);
     assert.equal([store.info(BLOCK)!.version, store.info(BLOCK)!.seq], [before.version, before.seq]);
-    await store.close();
-    await member.close();
-  });
-
-  test('and one whose disk takes no writes any more has itself left out', async () => {
-    const { disks, member } = await world();
-    const asked: unknown[] = [];
-    const version = { epoch: epochOf(1), n: 2 };
-    let isTold = false;
-    const { store, remove } = await process(disks[0], disks[1], member, async (block, failed, renew) => {
-      asked.push([block, failed, renew]);
-      if (!isTold) throw new TfsError('UNAVAILABLE', 'it is to be told first');
-      return { version, opsPrimary: MEMBER };
-    });
-    await remove(0);
-    disks[0].failure = { nth: 1, code: 'READ_ONLY', kinds: ['write', 'sync'], sticky: true };
-    const failures: unknown[] = [];
-    const tryOnce = async () => {
-      const error = await remove(1).catch((thrown: unknown) => thrown);
-      failures.push(isTfsError(error) ? [error.code, error.details?.['opsPrimary']] : error);
-    };
-    await tryOnce();
-    isTold = true;
-    await tryOnce();
-    assert.equal(failures, [
-      ['UNAVAILABLE', undefined],
-      ['UNAVAILABLE', MEMBER],
-    ]);
-    assert.equal(asked, [
-      [BLOCK, [SEQUENCER], false],
-      [BLOCK, [SEQUENCER], false],
-    ]);
     await store.close();
     await member.close();
   });

@@ -132,10 +132,11 @@ export class DataNode {
       minWrite: 2,
       requestConfiguration,
       onSetBack,
+      onDiskLate: () => undefined,
       isTimeKnown,
       faults,
     });
-    this.takeover = new Takeover({ ...shared, requestConfiguration });
+    this.takeover = new Takeover({ ...shared, unfit: () => undefined, requestConfiguration });
     const reconfigurer = new Reconfigurer({ ...shared, ops: this.ops, log: silentLog, faults });
     const nothing = () => undefined;
     const replica = new Replica({

@@ -103,10 +103,11 @@ class Node {
       minWrite: 2,
       requestConfiguration,
       onSetBack,
+      onDiskLate: () => undefined,
       isTimeKnown,
       faults,
     });
-    this.takeover = new Takeover({ ...shared, requestConfiguration });
+    this.takeover = new Takeover({ ...shared, unfit: () => undefined, requestConfiguration });
     const reconfigurer = new Reconfigurer({
       ...shared,
       promise,
@@ -403,7 +404,7 @@ export class OpsWorld {
     attempt.endedAt = this.#now();
   }
 
-  async #mutate({ store, ops, takeover }: Node, attempt: Attempt, opId: Buffer): Promise<void> {
+  async #mutate({ store, ops, takeover, clock }: Node, attempt: Attempt, opId: Buffer): Promise<void> {
     const { fileId } = attempt;
     const { cookie } = this.#records[fileId]!;
     const kind = attempt.kind === OpType.DELETE ? Mutation.DELETE : Mutation.UNDELETE;
@@ -420,7 +421,7 @@ export class OpsWorld {
     } as OpsSequencer;
     const reader = { knows: () => true, honest: (error: unknown) => error } as unknown as Reader;
     const request = { header: encodeMutate({ block: BLOCK, fileId, cookie, kind, opId }) } as RpcRequest;
-    await mutate({ store, ops: watched, reader, takeover }, request);
+    await mutate({ store, ops: watched, reader, takeover, clock }, request);
   }
 
   async #alias({ ops, takeover }: Node, attempt: Attempt, opId: Buffer): Promise<void> {

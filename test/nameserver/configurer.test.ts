@@ -27,6 +27,10 @@ class World {
   readonly orders: string[] = [];
   readonly seals: string[] = [];
   fail: TfsError | undefined;
+  /** A server that takes part in nothing. */
+  failsWith: number | undefined;
+  /** Members of each configuration that was to begin. */
+  readonly tried: string[] = [];
   leads = true;
   domains = 3;
   epoch = 1;
@@ -52,6 +56,9 @@ class World {
       configure: async (to: Member, { version, members }: Configure) => {
         await turns(1);
         if (this.fail !== undefined) throw this.fail;
+        this.tried.push(members.map(({ id }) => id).join());
+        if (members.some(({ id }) => id === this.failsWith))
+          throw new TfsError('UNAVAILABLE', 'planted', { details: { avoid: [this.failsWith!] } });
         this.orders.push(`${to.id}: (${version.epoch}, ${version.n}) ${members.map(({ id }) => id).join()}`);
         return { version, seq: ++this.seq };
       },
@@ -254,15 +261,37 @@ describe('configurer', (test) => {
     world.down.add(3);
     await world.request(3);
     world.down.clear();
-    let tries = 0;
-    Object.defineProperty(world, 'fail', {
-      get: () => {
-        tries++;
-        return new TfsError('UNAVAILABLE', 'planted');
-      },
-    });
+    world.failsWith = 3;
     await world.pump(60_000);
-    assert.ok(tries >= 4 && tries <= 20, `${tries} looks`);
+    const [, ...tried] = world.tried;
+    const tries = tried.filter((members) => members === '1,2,3').length;
+    assert.ok(tries >= 2 && tries <= 10, `${tries} tries`);
+    assert.equal(
+      tried,
+      Array.from({ length: tries }, () => ['1,2,3', '1,2']).flat(),
+      'and the others, who had stopped for it, go on at once',
+    );
+  });
+
+  test('one that could not take part in a block is done without in the others, where it can be', async () => {
+    const world = new World();
+    const C = (B + 1) as typeof B;
+    for (const id of [s1, s2, s3]) world.map.report(id, entryOf({ block: C, state: BlockState.SEALED }));
+    world.failsWith = 3;
+    await world.configurer.request(B, [], true).catch(() => undefined);
+    assert.equal(world.tried, ['1,2,3']);
+    await world.configurer.request(C, [], true);
+    assert.equal(world.tried, ['1,2,3', '1,2']);
+    world.down.add(1);
+    world.failsWith = undefined;
+    const { members } = await world.configurer.request(B, [], true);
+    assert.equal(
+      members.map(({ id }) => id),
+      [s2, s3],
+      'it is tried all the same where too few are left without it',
+    );
+    assert.is(await world.configurer.request(C, [], true).then(({ version }) => version.n), 3);
+    assert.is(world.tried.at(-1), '2,3', 'and counts as well again');
   });
 
   test('also then one whose place another has to give up, which has to be told first', async () => {
