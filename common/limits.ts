@@ -113,6 +113,11 @@ export const TELL_PEER_MS = 1_000;
 export const DRAW_AGAIN_MS = 1_000;
 /** A leader that has been without a complete view for this long hands over to a NameServer that has one. */
 export const UNABLE_MS_MAX = 1_500;
+/**
+ * A leader that was able to lead, and has been without a complete view for this long, lets the lock go where the other
+ * NameServer does not answer, and does not ask for it for as long.
+ */
+export const CUT_OFF_MS_MAX = 3_000;
 /** What the other NameServer did not take is told again after this. */
 export const TELL_AGAIN_MS = 5_000;
 /** Fresh questions to all DataServers: whether their promise still stands. */

@@ -130,6 +130,7 @@ export const MARKS = {
   'election-self-promoted': 'a NameServer led without the lock',
   'election-lock-returned': 'the lock went back to the leader that had not lost anything but it',
   'election-deposed': 'a leader met a higher reign',
+  'election-let-go': 'a leader that was cut off from everybody let the lock go',
   'election-handed-over': 'a leader handed over to one that sees more',
   'reign-drawn-again': 'a higher reign was heard of while one was stored',
   'safe-mode-entered': 'a view was complete and is not',

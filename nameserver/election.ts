@@ -1,4 +1,5 @@
 import {
+  CUT_OFF_MS_MAX,
   DRAW_AGAIN_MS,
   LOCK_TTL_MS,
   SELF_PROMOTE_MS,
@@ -17,7 +18,7 @@ import { tunable } from '../common/tunables.ts';
  * - A standby asks for the lock again and again. When it gets it, it asks the other NameServer, because a lock store
  *   forgets: if that one leads and is able to, the lock goes back.
  * - A leader renews the lock, and leads on whatever becomes of it. Only a higher reign, or its own stop, ends it; or that
- *   it is cut off from the DataServers, and the other one is not.
+ *   it is cut off from the DataServers, and the other one is not, or cannot be asked.
  * - When the store does not answer and no leader is in sight for long enough, a standby leads without the lock.
  */
 export interface Election {
@@ -43,6 +44,8 @@ export interface Election {
   readonly lastTickMs: number;
   readonly toldPeerAtMs: number;
   readonly ledSinceMs: number;
+  /** It has been able to, in this reign. */
+  readonly wasAble: boolean;
   /** Since when it has not been able to do what a leader does; undefined while it is. */
   readonly unableSinceMs: number | undefined;
 }
@@ -111,6 +114,7 @@ export function newElection(ask: {
     lastTickMs: nowMs,
     toldPeerAtMs: Number.NEGATIVE_INFINITY,
     ledSinceMs: nowMs,
+    wasAble: false,
     unableSinceMs: undefined,
   };
 }
@@ -125,17 +129,13 @@ export function step(state: Election, event: ElectionEvent, sight: Sight): Step 
       return lockAnswered({ ...state, isLockAsked: false }, event.answer, nowMs);
     case 'peer':
       if (state.role === 'asking') return peerAnswered(state, event.answer, sight);
-      return state.role === 'leading' && wouldBeBetter(state, event.answer, sight)
-        ? {
-            next: follow({ ...state, hasLock: false, yieldsUntilMs: nowMs + START_WAIT_MS }, nowMs),
-            effects: ['resign', 'hand over', 'release lock'],
-          }
-        : { next: state, effects: [] };
+      if (state.role !== 'leading') return { next: state, effects: [] };
+      return peerHeard(state, event.answer, sight);
     case 'lead':
       return state.role === 'standby' || state.role === 'asking' ? draw(state) : { next: state, effects: [] };
     case 'drawn':
       return {
-        next: { ...state, role: 'leading', toldPeerAtMs: nowMs, ledSinceMs: nowMs },
+        next: { ...state, role: 'leading', toldPeerAtMs: nowMs, ledSinceMs: nowMs, wasAble: false },
         effects: state.isAlone ? ['lead'] : ['lead', 'tell peer'],
       };
     case 'not drawn':
@@ -155,7 +155,8 @@ function tick(before: Election, { nowMs, isAble }: Sight): Step {
   const slept = nowMs - before.lastTickMs > LOCK_TTL_MS;
   const leaderlessSinceMs = slept ? nowMs : before.leaderlessSinceMs;
   const unableSinceMs = isAble ? undefined : (before.unableSinceMs ?? nowMs);
-  const state: Election = { ...before, lastTickMs: nowMs, leaderlessSinceMs, unableSinceMs };
+  const wasAble = before.wasAble || (isAble && before.role === 'leading');
+  const state: Election = { ...before, lastTickMs: nowMs, leaderlessSinceMs, unableSinceMs, wasAble };
   if (state.isAlone)
     return state.role === 'standby' && nowMs >= state.notBeforeMs
       ? draw(state)
@@ -203,6 +204,23 @@ function peerAnswered(state: Election, answer: PeerSight | 'silent', { nowMs, is
   mark('election-lock-returned');
   return { next: { ...follow(state, nowMs), hasLock: false }, effects: ['release lock'] };
 }
+
+/** What the other one says to a leader. */
+function peerHeard(state: Election, answer: PeerSight | 'silent', sight: Sight): Step {
+  const { nowMs } = sight;
+  const next = follow({ ...state, hasLock: false, yieldsUntilMs: nowMs + START_WAIT_MS }, nowMs);
+  if (wouldBeBetter(state, answer, sight)) return { next, effects: ['resign', 'hand over', 'release lock'] };
+  if (answer !== 'silent' || !isCutOff(state, sight)) return { next: state, effects: [] };
+  mark('election-let-go');
+  return { next: { ...next, notBeforeMs: nowMs + CUT_OFF_MS_MAX }, effects: ['resign', 'release lock'] };
+}
+
+/**
+ * Whether it has lost sight of the DataServers, for long. If the other one, which does not answer, sees them, it could do
+ * nothing about a leader that keeps the lock. Once in a reign: with the other one dead nobody would be helped by more.
+ */
+const isCutOff = ({ wasAble, unableSinceMs }: Election, { nowMs, isAble }: Sight): boolean =>
+  wasAble && !isAble && nowMs - (unableSinceMs ?? nowMs) >= CUT_OFF_MS_MAX;
 
 /** Whether the other one could do what this leader cannot. Just after it began, it is about to. */
 function wouldBeBetter(state: Election, answer: PeerSight | 'silent', { nowMs, isAble }: Sight): boolean {

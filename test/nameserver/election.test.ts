@@ -1,4 +1,5 @@
 import * as assert from 'uvu/assert';
+import { CUT_OFF_MS_MAX } from '../../common/limits.ts';
 import {
   type Election,
   type ElectionEffect,
@@ -226,6 +227,36 @@ describe('election', (test) => {
     assert.equal(machine.tick(), []);
     assert.equal(machine.tick(250), []);
     assert.equal(machine.tick(500), ['take lock']);
+  });
+
+  test('one that is cut off from the other one, too, lets the lock go: once, and asks for it again later', () => {
+    const machine = new Machine().lead();
+    const passes = (ms: number) => {
+      const effects = new Set<ElectionEffect>();
+      for (let left = ms; left > 0; left -= 250)
+        for (const effect of [...machine.tick(), ...machine.at(HELD), ...machine.at(SILENT)])
+          effects.add(effect);
+      return effects;
+    };
+    assert.not(passes(10_000).has('resign'), 'as long as it sees the DataServers the other one may be dead');
+    machine.isAble = false;
+    assert.not(passes(CUT_OFF_MS_MAX).has('resign'));
+    machine.isAble = true;
+    passes(250);
+    machine.isAble = false;
+    const effects = passes(CUT_OFF_MS_MAX + 250);
+    assert.ok(effects.has('resign') && effects.has('release lock') && !effects.has('hand over'));
+    assert.is(machine.state.role, 'standby');
+    assert.not(passes(CUT_OFF_MS_MAX - 500).has('take lock'), 'the other one has all the time it needs');
+    assert.ok(passes(750).has('take lock'));
+    // It does not: nobody else is there to lead.
+    machine.at(GRANTED);
+    machine.at(SILENT);
+    machine.at({ kind: 'drawn' });
+    assert.not(
+      passes(10 * CUT_OFF_MS_MAX).has('resign'),
+      'it was not able in this reign, and nobody else is',
+    );
   });
 
   test('stopped: hands over, and gives back a lock that comes late', () => {

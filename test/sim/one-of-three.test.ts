@@ -59,7 +59,7 @@ const TROUBLES: Readonly<Record<string, Break>> = {
 };
 
 /** The longest that one request takes, in virtual time: until others go on without the server, at the first of a block. */
-const MS_MAX = { put: 6_000, get: 2_000, hide: 9_000, remove: 9_000 } as const;
+const MS_MAX = { put: 7_000, get: 2_000, hide: 9_000, remove: 9_000 } as const;
 
 describe('one server of three', (test) => {
   for (const [what, begin] of Object.entries(TROUBLES))
