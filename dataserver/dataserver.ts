@@ -4,7 +4,13 @@ import { type BlockId, fileId, type HostPort, type Incarnation, type ServerId } 
 import { RECONFIGURE_MS_MAX } from '../common/limits.ts';
 import type { Clock, Timer } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
-import { encodeControl, type Heartbeat, type Status, zRequestCfgReply } from '../common/wire/control.ts';
+import {
+  type ConfigurationWish,
+  encodeControl,
+  type Heartbeat,
+  type Status,
+  zRequestCfgReply,
+} from '../common/wire/control.ts';
 import { ROLES, type Role } from '../common/wire/keys.ts';
 import { Op } from '../common/wire/messages.ts';
 import { Peers } from '../common/wire/peers.ts';
@@ -215,10 +221,14 @@ export class DataServer {
     };
     const directory = new Directory({ nameservers, clock });
     const index = new DigestIndex({ kv: options.kv, clock, log });
-    const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
+    const requestConfiguration = (
+      block: BlockId,
+      failed: readonly ServerId[],
+      wish: ConfigurationWish = {},
+    ) =>
       nameservers.callLeader(
         Op.REQUEST_CFG,
-        { server, incarnation, block, failed, renew },
+        { server, incarnation, block, failed, ...wish },
         zRequestCfgReply,
         RECONFIGURE_MS_MAX,
       );

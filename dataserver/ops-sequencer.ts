@@ -20,7 +20,7 @@ import { MEMBER_ACK_MS_MAX, OPS_MEMBER_FAILED_MS, OPS_OWN_DISK_MS_MAX } from '..
 import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
-import type { RequestCfgReply } from '../common/wire/control.ts';
+import type { ConfigurationWish, RequestCfgReply } from '../common/wire/control.ts';
 import { BlockState, decodeOpsReply, encodeOps, NameFlag, Op as WireOp } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { Unplaced } from './block/ops-log.ts';
@@ -43,7 +43,7 @@ export interface OpsSequencerDeps {
   readonly requestConfiguration: (
     block: BlockId,
     failed: readonly ServerId[],
-    renew?: boolean,
+    wish?: ConfigurationWish,
   ) => Promise<Pick<RequestCfgReply, 'version' | 'opsPrimary'>>;
   /** A member holds what only this server can have given out, and its own log lacks it: this disk was set back. */
   readonly onSetBack: (error: TfsError) => void;
@@ -306,7 +306,7 @@ export class OpsSequencer {
         if (left === 1) throw failure;
         const failed = failure.details?.['avoid'];
         if (failure.code === 'STALE_EPOCH') {
-          if (!(await this.#isChanged(block, version))) await this.#change(block, [], true);
+          if (!(await this.#isChanged(block, version))) await this.#change(block, [], { renew: true });
         } else if (Array.isArray(failed)) await this.#change(block, failed as ServerId[]);
         else throw failure;
       }
@@ -314,9 +314,9 @@ export class OpsSequencer {
   }
 
   /** @throws TfsError UNAVAILABLE, details `opsPrimary`, when the block has gone on without this server meanwhile */
-  async #change(block: BlockId, failed: readonly ServerId[], renew = false): Promise<void> {
+  async #change(block: BlockId, failed: readonly ServerId[], wish?: ConfigurationWish): Promise<void> {
     const { store, server, requestConfiguration } = this.#deps;
-    const { version, opsPrimary } = await requestConfiguration(block, failed, renew);
+    const { version, opsPrimary } = await requestConfiguration(block, failed, wish);
     const held = store.info(block)?.version;
     if (opsPrimary !== server && held !== undefined && compareVersions(version, held) > 0)
       throw this.#notMine(block, opsPrimary);

@@ -2,7 +2,7 @@ import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
 import { SEQUENCER_PING_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
-import type { RequestCfgReply } from '../common/wire/control.ts';
+import type { ConfigurationWish, RequestCfgReply } from '../common/wire/control.ts';
 import { EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { BlockStore } from './block/store.ts';
@@ -18,6 +18,7 @@ export interface TakeoverDeps {
   readonly requestConfiguration: (
     block: BlockId,
     failed: readonly ServerId[],
+    wish?: ConfigurationWish,
   ) => Promise<Pick<RequestCfgReply, 'opsPrimary'>>;
 }
 
@@ -47,6 +48,8 @@ export class Takeover {
 
   /**
    * This server cannot do what is asked of it as the sequencer of the block: the others go on without it, if they can.
+   *
+   * @param why CORRUPT, where only a member with a sound copy could do it
    * @throws TfsError UNAVAILABLE, always; details `opsPrimary`: who is the sequencer from now on
    */
   giveUp(block: BlockId, why: TfsError): Promise<never> {
@@ -65,7 +68,8 @@ export class Takeover {
 
   async #giveUp(block: BlockId, why: TfsError): Promise<never> {
     const { server, requestConfiguration } = this.#deps;
-    const now = await requestConfiguration(block, [server]).catch((error: unknown) => {
+    const wish = { sound: why.code === 'CORRUPT' };
+    const now = await requestConfiguration(block, [server], wish).catch((error: unknown) => {
       throw cannot(why, toTfsError(error).message);
     });
     if (now.opsPrimary === server) throw cannot(why, 'nobody else can do it now');

@@ -11,7 +11,7 @@ import type { Log } from '../common/log.ts';
 import { mark } from '../common/marks.ts';
 import type { Clock } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
-import type { Member, Reign, RequestCfgReply } from '../common/wire/control.ts';
+import type { ConfigurationWish, Member, Reign, RequestCfgReply } from '../common/wire/control.ts';
 import { BlockState } from '../common/wire/messages.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Commands } from './commands.ts';
@@ -112,9 +112,9 @@ export class Configurer {
   /**
    * A member needs the block to go on without those that it cannot reach.
    *
-   * @param renew begin a version in any case: members wait for one that was never finished
-   * @param by who asks, where that is a server. For one that is no member nothing changes: it still holds a configuration
-   *   that the others have left, and only has to hear of theirs.
+   * @param wish renew: begin a version in any case, as members wait for one that was never finished. sound: only where a
+   *   member that has not failed has a sound copy. server: who asks; for one that is no member nothing changes, as it still
+   *   holds a configuration that the others have left, and only has to hear of theirs
    * @returns the configuration as it is then
    * @throws TfsError NOT_LEADER; DONT_KNOW for an unknown block; UNAVAILABLE where too few members answer, or while one
    *   that is to be left out may still think itself current
@@ -122,15 +122,16 @@ export class Configurer {
   async request(
     block: BlockId,
     failed: readonly ServerId[],
-    renew = false,
-    by?: ServerId,
+    { renew = false, sound = false, server: by }: ConfigurationWish & { readonly server?: ServerId } = {},
   ): Promise<RequestCfgReply> {
     const { map } = this.#deps;
     const before = map.facts(block);
     if (before === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not known here`);
-    const isOutside =
-      by !== undefined && !before.replicas.some(({ server, member }) => member && server === by);
+    const held = before.replicas.filter(({ member }) => member);
+    const isOutside = by !== undefined && held.every(({ server }) => server !== by);
+    const isInVain = sound && !held.some(({ server, good }) => good && !failed.includes(server));
     if (isOutside) mark('configuration-told');
+    else if (isInVain) throw unavailable(`no other member of block ${block} has a sound copy`);
     else await this.#change(block, { failed: new Set(failed), renew });
     const facts = map.facts(block);
     if (facts?.opsPrimary === undefined)

@@ -157,7 +157,7 @@ export class Dropper {
   async #run(block: BlockId, plan: DropPlan): Promise<void> {
     const { configurer, map, log } = this.#deps;
     const renew = this.#waiting.get(block)?.renew ?? this.#holderOfNewest(block, plan);
-    if (renew !== undefined) await configurer.request(block, [renew], true);
+    if (renew !== undefined) await configurer.request(block, [renew], { renew: true });
     if (plan.kind === 'leave-out') {
       await configurer.leaveOut(block, plan.server);
       this.stats.leftOut++;

@@ -275,7 +275,7 @@ export class NameServer {
     });
     this.opsSync = new OpsSync({
       ...orders,
-      renew: (block) => this.configurer.request(block, [], true),
+      renew: (block) => this.configurer.request(block, [], { renew: true }),
     });
     this.configurer = new Configurer({
       ...orders,
@@ -303,7 +303,7 @@ export class NameServer {
       ask: blockDigestsOver(peers),
       isCurrent: (server) => this.#isCurrent(server),
       seal: (block, why) => this.sealer.enqueue(block, why),
-      mergeOps: (block) => this.configurer.request(block, [], true),
+      mergeOps: (block) => this.configurer.request(block, [], { renew: true }),
     });
     this.#empty = new EmptyScan(map);
     this.dropper = new Dropper({
@@ -482,10 +482,10 @@ export class NameServer {
   }
 
   /** REQUEST_CFG from a member. @throws TfsError UNREGISTERED, NOT_LEADER, and those of {@link Configurer.request} */
-  requestConfiguration({ server, incarnation, block, failed, renew }: RequestCfg): Promise<RequestCfgReply> {
+  requestConfiguration({ incarnation, block, failed, ...wish }: RequestCfg): Promise<RequestCfgReply> {
     this.leadership.require();
-    this.members.hear(server, incarnation);
-    return this.configurer.request(block, failed, renew, server);
+    this.members.hear(wish.server, incarnation);
+    return this.configurer.request(block, failed, wish);
   }
 
   locate(blocks: readonly BlockId[]): LocateReply | Promise<LocateReply> {

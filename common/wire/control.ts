@@ -397,8 +397,11 @@ export const zRequestCfg = z.object({
   failed: z.array(zServer).max(8),
   /** A change that was begun and not finished stands in the way: begin another version, even with the same members. */
   renew: z.boolean().default(false),
+  /** The copy of a member that failed is damaged: nothing is changed unless another one has a sound copy. */
+  sound: z.boolean().default(false),
 });
 export type RequestCfg = z.infer<typeof zRequestCfg>;
+export type ConfigurationWish = Partial<Pick<RequestCfg, 'renew' | 'sound'>>;
 /** The configuration as it is now. */
 export const zRequestCfgReply = z.object({
   version: zVersion,

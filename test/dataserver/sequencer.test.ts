@@ -186,7 +186,7 @@ describe('a sequencer that the others have left out', (test) => {
     const error = await remove(2).catch((thrown: unknown) => thrown);
     assert.ok(isTfsError(error, 'UNAVAILABLE'), String(error));
     assert.equal(error.details, { opsPrimary: MEMBER });
-    assert.equal(asked, [[BLOCK, [], true]]);
+    assert.equal(asked, [[BLOCK, [], { renew: true }]]);
     assert.equal([store.info(BLOCK)!.version, store.info(BLOCK)!.seq], [before.version, before.seq]);
     await store.close();
     await member.close();

@@ -10,6 +10,7 @@ import {
 } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import {
+  type ConfigurationWish,
   type Configure,
   decodeControl,
   encodeControl,
@@ -60,7 +61,7 @@ export interface Carrier {
     from: ServerId,
     block: BlockId,
     failed: readonly ServerId[],
-    renew: boolean,
+    wish: ConfigurationWish,
   ): Promise<RequestCfgReply>;
   diskDelay(): Promise<void>;
 }
@@ -119,8 +120,11 @@ export class DataNode {
       address: async (server: ServerId) => addressOf(server),
       refresh: async () => undefined,
     } as never;
-    const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
-      carrier.request(id, block, failed, renew);
+    const requestConfiguration = (
+      block: BlockId,
+      failed: readonly ServerId[],
+      wish: ConfigurationWish = {},
+    ) => carrier.request(id, block, failed, wish);
     const { faults } = carrier;
     const shared = { server: id, store, peers: { call } as unknown as Peers, directory, promise, clock };
     const onSetBack = (error: TfsError) => {

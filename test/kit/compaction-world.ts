@@ -12,7 +12,7 @@ import {
   type Slot,
 } from '../../common/ids.ts';
 import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
-import type { RequestCfgReply } from '../../common/wire/control.ts';
+import type { ConfigurationWish, RequestCfgReply } from '../../common/wire/control.ts';
 import { NameFlag, Op } from '../../common/wire/messages.ts';
 import type { RpcRequest } from '../../common/wire/rpc-server.ts';
 import type { FaultName } from '../../dataserver/block/faults.ts';
@@ -137,12 +137,12 @@ export class CompactionWorld implements Carrier {
     from: ServerId,
     block: BlockId,
     failed: readonly ServerId[],
-    renew: boolean,
+    wish: ConfigurationWish,
   ): Promise<RequestCfgReply> {
     await this.#delay();
     const leader = this.#leaders.filter(({ sees }) => sees.has(from)).at(-1);
     if (leader === undefined || !(await leader.hear(block))) throw new TfsError('UNAVAILABLE', 'no leader');
-    return leader.configurer.request(block, failed, renew, from);
+    return leader.configurer.request(block, failed, { ...wish, server: from });
   }
 
   async diskDelay(): Promise<void> {

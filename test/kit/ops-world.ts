@@ -14,6 +14,7 @@ import {
 } from '../../common/ids.ts';
 import { silentLog } from '../../common/log.ts';
 import {
+  type ConfigurationWish,
   decodeControl,
   encodeControl,
   type Member,
@@ -91,8 +92,11 @@ class Node {
       address: async (server: ServerId) => addressOf(server),
       refresh: async () => undefined,
     };
-    const requestConfiguration = (block: BlockId, failed: readonly ServerId[], renew = false) =>
-      world.request(this.id, block, failed, renew, () => this.dead);
+    const requestConfiguration = (
+      block: BlockId,
+      failed: readonly ServerId[],
+      wish: ConfigurationWish = {},
+    ) => world.request(this.id, block, failed, wish, () => this.dead);
     const { faults } = world;
     const shared = { server: id, store, peers, directory };
     const onSetBack = ({ message }: TfsError) => world.setBack.push(message);
@@ -305,14 +309,14 @@ export class OpsWorld {
     from: ServerId,
     block: BlockId,
     failed: readonly ServerId[],
-    renew: boolean,
+    wish: ConfigurationWish,
     isDead: () => boolean,
   ): Promise<RequestCfgReply> {
     await this.#delay();
     if (isDead()) throw new TfsError('CONNECTION_LOST', 'it died');
     const leader = this.#leaders.filter(({ sees }) => sees.has(from)).at(-1);
     if (leader === undefined || !leader.hear(this)) throw new TfsError('UNAVAILABLE', 'no leader', {});
-    return leader.configurer.request(block, failed, renew, from);
+    return leader.configurer.request(block, failed, { ...wish, server: from });
   }
 
   async #start(): Promise<void> {

@@ -4,7 +4,7 @@ import { incarnationOf, type ServerId } from '../../common/ids.ts';
 import { DOUBT_MS_MAX, PROVISIONAL_AFTER_MS } from '../../common/limits.ts';
 import { silentLog } from '../../common/log.ts';
 import type { Configure, Member } from '../../common/wire/control.ts';
-import { BlockState } from '../../common/wire/messages.ts';
+import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { BlockMap } from '../../nameserver/block-map.ts';
 import { Configurer } from '../../nameserver/configurer.ts';
 import { ManualClock } from '../kit/manual-clock.ts';
@@ -107,12 +107,30 @@ describe('configurer', (test) => {
     await world.request(1);
     world.down.clear();
     for (let i = 0; i < 3; i++) {
-      const { version, opsPrimary, members } = await world.configurer.request(B, [s2], true, s1);
+      const { version, opsPrimary, members } = await world.configurer.request(B, [s2], {
+        renew: true,
+        server: s1,
+      });
       assert.equal([version.n, opsPrimary, members.map(({ id }) => id)], [2, s2, [s2, s3]]);
     }
     assert.equal(world.orders, ['2: (1, 2) 2,3'], 'it is no member, and knows nothing of those who are');
-    await world.configurer.request(B, [], true, s3);
+    await world.configurer.request(B, [], { renew: true, server: s3 });
     assert.is(world.orders.length, 2, 'a member gets another one');
+  });
+
+  test('one whose copy is damaged is left out where another one has a sound copy, and not where none has', async () => {
+    const world = new World();
+    const damaged = entryOf({ state: BlockState.SEALED, flags: BlockFlag.SUSPECT });
+    for (const id of [s1, s2, s3]) world.map.report(id, damaged);
+    const ask = () => world.configurer.request(B, [s1], { sound: true, server: s1 });
+    const error = await ask().catch((thrown: unknown) => thrown);
+    assert.ok(isTfsError(error, 'UNAVAILABLE'), String(error));
+    assert.match(error.message, 'has a sound copy');
+    assert.equal(world.orders, []);
+    world.map.report(s3, entryOf({ state: BlockState.SEALED }));
+    assert.is((await ask()).opsPrimary, s2);
+    assert.is((await ask()).opsPrimary, s2, 'it is told now');
+    assert.is(world.orders.length, 1);
   });
 
   test('a member that is only told of in a confirmed answer is left out when that answer has lost its worth', async () => {
@@ -278,19 +296,19 @@ describe('configurer', (test) => {
     const C = (B + 1) as typeof B;
     for (const id of [s1, s2, s3]) world.map.report(id, entryOf({ block: C, state: BlockState.SEALED }));
     world.failsWith = 3;
-    await world.configurer.request(B, [], true).catch(() => undefined);
+    await world.configurer.request(B, [], { renew: true }).catch(() => undefined);
     assert.equal(world.tried, ['1,2,3']);
-    await world.configurer.request(C, [], true);
+    await world.configurer.request(C, [], { renew: true });
     assert.equal(world.tried, ['1,2,3', '1,2']);
     world.down.add(1);
     world.failsWith = undefined;
-    const { members } = await world.configurer.request(B, [], true);
+    const { members } = await world.configurer.request(B, [], { renew: true });
     assert.equal(
       members.map(({ id }) => id),
       [s2, s3],
       'it is tried all the same where too few are left without it',
     );
-    assert.is(await world.configurer.request(C, [], true).then(({ version }) => version.n), 3);
+    assert.is(await world.configurer.request(C, [], { renew: true }).then(({ version }) => version.n), 3);
     assert.is(world.tried.at(-1), '2,3', 'and counts as well again');
   });
 
