@@ -120,12 +120,16 @@ export async function installOps(
     length += frame.length;
   }
   const name = blockFileName(block, n, 'ops');
+  let isNamed = false;
   try {
     await context.writeTemporary(`${name}.tmp`, content);
     await context.disk.rename(inBlocks(`${name}.tmp`), inBlocks(name));
+    isNamed = true;
     await context.syncBlocks();
   } catch (error) {
     await context.discard(inBlocks(`${name}.tmp`));
+    // Of a block that is not here there would be a log without a block; beside another log, either is as good.
+    if (isNamed && old.length === 0) await context.discard(inBlocks(name));
     throw context.failed(error, `ops log of block ${block}`);
   }
   for (const number of old) {

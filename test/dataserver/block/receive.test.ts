@@ -1,5 +1,6 @@
 import * as assert from 'uvu/assert';
 import { type ErrorCode, isTfsError, TfsError } from '../../../common/errors.ts';
+import { parseBlockFileName } from '../../../common/format/file-names.ts';
 import { NO_OP_ID, OpType } from '../../../common/format/ops.ts';
 import type { FileId, ServerId } from '../../../common/ids.ts';
 import { BlockFlag, BlockState, NameFlag } from '../../../common/wire/messages.ts';
@@ -808,6 +809,12 @@ describe('a repair that is cut short', (test) => {
           const failed = await codeOf(world.repair(0, [1, 2]));
           disk.failure = undefined;
           if (failed !== undefined) assert.ok(['IO', 'DISK_FULL', 'READ_ONLY'].includes(failed), failed);
+          if (store.info(BLOCK) === undefined)
+            assert.equal(
+              (await disk.list('blocks')).filter((name) => parseBlockFileName(name)?.block === BLOCK),
+              [],
+              `of a copy that was not made nothing stays, ${nth}`,
+            );
           await world.restart(0);
           const replica = world.replicas[0]!;
           if (what !== 'everything') assert.ok(replica.store.info(BLOCK) !== undefined, `${what} ${nth}`);
