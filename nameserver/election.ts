@@ -183,6 +183,9 @@ function lockAnswered(before: Election, answer: 'granted' | 'held' | 'down', now
   // Whoever leads, leads on: the lock is only what makes others not try.
   if (state.role !== 'standby') return { next: state, effects: [] };
   if (answer === 'held') return { next: { ...state, leaderlessSinceMs: nowMs }, effects: [] };
+  // It was on its way when this one let it go.
+  if (answer === 'granted' && nowMs < state.notBeforeMs)
+    return { next: { ...state, hasLock: false }, effects: ['release lock'] };
   return { next: { ...state, role: 'asking' }, effects: ['ask peer'] };
 }
 

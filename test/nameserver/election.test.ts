@@ -247,6 +247,7 @@ describe('election', (test) => {
     const effects = passes(CUT_OFF_MS_MAX + 250);
     assert.ok(effects.has('resign') && effects.has('release lock') && !effects.has('hand over'));
     assert.is(machine.state.role, 'standby');
+    assert.equal(machine.at(GRANTED), ['release lock'], 'a renewal that was on its way');
     assert.not(passes(CUT_OFF_MS_MAX - 500).has('take lock'), 'the other one has all the time it needs');
     assert.ok(passes(750).has('take lock'));
     // It does not: nobody else is there to lead.
