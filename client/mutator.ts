@@ -95,7 +95,9 @@ export class Mutator {
         if (FINAL.has(last.code)) throw last;
         const named = last.details?.['opsPrimary'];
         if (typeof named === 'number') next.unshift(named as ServerId);
-        else if (isUnreachable(error) || last.code === 'DONT_KNOW') next.push(...members);
+        // It may be cut off from the leader, and others not.
+        else if (isUnreachable(error) || last.code === 'DONT_KNOW' || last.details?.['leaderless'] === true)
+          next.push(...members);
         // It lives and cannot do it now: another member could not either.
         else throw last;
       }

@@ -217,7 +217,7 @@ export const OPS_MEMBER_FAILED_MS = 2_000;
 /** What the sequencer of a block's operations waits for its own disk before others go on without it. */
 export const OPS_OWN_DISK_MS_MAX = 1_500;
 /** A question to the sequencer's own server before another member asks to take its place. */
-export const SEQUENCER_PING_MS_MAX = 300;
+export const CAN_ORDER_MS_MAX = 300;
 /** Replicas that the leader has made whole at a time; of them on one DataServer. */
 export const REPAIRS_RUNNING_MAX = 8;
 export const REPAIRS_PER_SERVER_MAX = 2;

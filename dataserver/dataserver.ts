@@ -575,6 +575,9 @@ function route(
   on(Op.OPS, ['dataserver'], (request) => replica.ops(request));
   on(Op.READ_RAW, ['dataserver'], (request) => replica.readRaw(request));
   on(Op.OPS_TAIL, ['dataserver'], (request) => replica.opsTail(request));
+  on(Op.CAN_ORDER, ['dataserver'], () => ({
+    header: encodeControl({ able: nameservers.inContact && unfit(server.store, server.probe) === undefined }),
+  }));
   on(Op.PROMISE, ['nameserver'], (request) =>
     promiseOrder({ server: server.options.server, incarnation, promise, nameservers }, request),
   );

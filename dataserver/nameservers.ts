@@ -69,7 +69,7 @@ export class NameServers {
     for (const uplink of this.#uplinks) uplink.hurry();
   }
 
-  /** Asks the leader. @throws TfsError UNAVAILABLE when none is known or the one known does not lead any more */
+  /** Asks the leader. @throws TfsError UNAVAILABLE, details `leaderless`, when none is known; UNAVAILABLE when the one known does not lead any more */
   async callLeader<T>(
     op: number,
     message: object,
@@ -78,7 +78,10 @@ export class NameServers {
   ): Promise<T> {
     const leader = highest(this.#uplinks.filter((uplink) => uplink.leader));
     if (leader === undefined)
-      throw new TfsError('UNAVAILABLE', 'no leading NameServer is known', { retryAfterMs: 1000 });
+      throw new TfsError('UNAVAILABLE', 'no leading NameServer is known', {
+        retryAfterMs: 1000,
+        details: { leaderless: true },
+      });
     try {
       return (await this.#peers.callControl(leader.address, op, message, schema, undefined, deadlineMs))
         .message;

@@ -1,8 +1,13 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId } from '../common/ids.ts';
-import { SEQUENCER_PING_MS_MAX } from '../common/limits.ts';
+import { CAN_ORDER_MS_MAX } from '../common/limits.ts';
 import { mark } from '../common/marks.ts';
-import type { ConfigurationWish, RequestCfgReply } from '../common/wire/control.ts';
+import {
+  type ConfigurationWish,
+  decodeControl,
+  type RequestCfgReply,
+  zCanOrderReply,
+} from '../common/wire/control.ts';
 import { EMPTY_BUFFER, Op } from '../common/wire/messages.ts';
 import type { Peers } from '../common/wire/peers.ts';
 import type { BlockStore } from './block/store.ts';
@@ -24,8 +29,8 @@ export interface TakeoverDeps {
 
 /**
  * An operation came to a member that does not order the block's operations, because its client could not reach the one
- * that does. If that one lives, the client is told; if not, the leader is asked to let another member take its place. And
- * whoever orders them and cannot, because its disk fails, has another one take its place.
+ * that does, or was told that it cannot. If it can, the client is told; if not, the leader is asked to let another member take its
+ * place. And whoever orders them and cannot, because its disk fails, has another one take its place.
  */
 export class Takeover {
   readonly #deps: TakeoverDeps;
@@ -82,24 +87,24 @@ export class Takeover {
     const info = store.info(block);
     if (info === undefined) throw new TfsError('DONT_KNOW', `block ${block} is not on this DataServer`);
     const { opsPrimary } = info;
-    if (await this.#lives(opsPrimary)) throw elsewhere(block, opsPrimary);
+    if (await this.#canOrder(opsPrimary)) throw elsewhere(block, opsPrimary);
     const now = await requestConfiguration(block, [opsPrimary]);
     // What is held here may be older: the others can have left this replica out.
     if (store.info(block)?.opsPrimary !== server) throw elsewhere(block, now.opsPrimary);
     mark('sequencer-taken-over');
   }
 
-  async #lives(server: ServerId): Promise<boolean> {
+  async #canOrder(server: ServerId): Promise<boolean> {
     const { peers, directory } = this.#deps;
     try {
-      await peers.call(
+      const { header } = await peers.call(
         await directory.address(server),
-        Op.PING,
+        Op.CAN_ORDER,
         EMPTY_BUFFER,
         undefined,
-        SEQUENCER_PING_MS_MAX,
+        CAN_ORDER_MS_MAX,
       );
-      return true;
+      return decodeControl(zCanOrderReply, header, 'CAN_ORDER').able;
     } catch {
       // Whatever the reason: whether it is to be left out the leader decides.
       return false;

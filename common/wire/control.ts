@@ -351,6 +351,9 @@ export type ReadRawReply = z.infer<typeof zReadRawReply>;
 export const zOpsTail = z.object({ block: zBlock, afterSeq: u32 });
 export type OpsTail = z.infer<typeof zOpsTail>;
 
+/** CAN_ORDER, between DataServers: whether the disk takes writes and a leader is in contact, without which nothing changes. */
+export const zCanOrderReply = z.object({ able: z.boolean() });
+
 /** Leading NameServer -> a replica whose ops log is behind: fetch the rest from the sequencer. */
 export const zSyncOps = z.object({ block: zBlock, reign: zReign, from: zMember });
 export type SyncOps = z.infer<typeof zSyncOps>;

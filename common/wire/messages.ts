@@ -35,6 +35,7 @@ export const Op = {
   CREATE_BLOCK: 24,
   READ_RAW: 27,
   OPS_TAIL: 28,
+  CAN_ORDER: 49,
   PREPARE_OPS: 35,
   INSTALL_OPS: 36,
   BLOCK_HEAD: 41,

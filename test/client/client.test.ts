@@ -407,6 +407,28 @@ describe('client: delete, undelete, hide, reveal', (test) => {
     await rejects(client.get(name), 'NOT_FOUND');
   });
 
+  test('asks another member where the one that orders a block is cut off from the leader', async (t) => {
+    const cluster = new FakeCluster();
+    const client = await open(t, cluster);
+    const { name, key } = await client.put(randomBytes(100));
+    const block = cluster.blocks.get(key.block)!;
+    const [first, ...others] = [...block.members].sort((a) => (a === block.opsPrimary ? -1 : 1));
+    cluster.server(first!).before = (op) => {
+      if (op === Op.MUTATE)
+        throw new TfsError('UNAVAILABLE', 'no leading NameServer is known', {
+          details: { leaderless: true },
+        });
+    };
+    // It has the leader let it take the place of the other one.
+    for (const other of others)
+      cluster.server(other).before = (op) => {
+        if (op === Op.MUTATE) block.opsPrimary = other;
+      };
+    await client.remove(name);
+    assert.is(cluster.server(first!).calls.filter((op) => op === Op.MUTATE).length, 1);
+    assert.ok(others.includes(block.opsPrimary!));
+  });
+
   test('an unknown name is NOT_FOUND', async (t) => {
     const client = await open(t, new FakeCluster());
     const { key } = await client.put(randomBytes(100));

@@ -1,6 +1,7 @@
 import * as assert from 'uvu/assert';
 import { isTfsError, TfsError } from '../../common/errors.ts';
 import { type BlockId, type ServerId, serverId } from '../../common/ids.ts';
+import { encodeControl } from '../../common/wire/control.ts';
 import type { BlockStore } from '../../dataserver/block/store.ts';
 import { Takeover } from '../../dataserver/takeover.ts';
 import { describe } from '../kit/suite.ts';
@@ -15,14 +16,15 @@ class World {
   readonly asked: (readonly ServerId[])[] = [];
   /** Who orders the operations after the leader was asked; undefined while it refuses. */
   next: ServerId | undefined;
-  isOtherAlive = false;
+  /** Undefined while it does not answer. */
+  canOther: boolean | undefined;
   readonly takeover = new Takeover({
     server: SELF,
     store: { info: () => ({ opsPrimary: this.opsPrimary }) } as unknown as BlockStore,
     peers: {
       call: async () => {
-        if (!this.isOtherAlive) throw new TfsError('DEADLINE', 'silent');
-        return { header: Buffer.alloc(0), payload: Buffer.alloc(0) };
+        if (this.canOther === undefined) throw new TfsError('DEADLINE', 'silent');
+        return { header: encodeControl({ able: this.canOther }), payload: Buffer.alloc(0) };
       },
     },
     directory: { address: async (id) => ({ host: 'node', port: id }) },
@@ -62,16 +64,19 @@ describe('who orders the operations of a block', (test) => {
     assert.is(await world.ensure(), 'the disk takes no writes; nobody else can do it now');
   });
 
-  test('a member takes the place of one that is silent, and names one that is not', async () => {
+  test('a member takes the place of one that is silent, or that cannot, and names one that can', async () => {
     const world = new World();
     world.opsPrimary = OTHER;
-    world.isOtherAlive = true;
+    world.canOther = true;
     assert.is(await world.ensure(), '2');
     assert.equal(world.asked, []);
-    world.isOtherAlive = false;
-    world.next = SELF;
-    assert.is(await world.ensure(), 'mine');
-    assert.equal(world.asked, [[OTHER]]);
+    for (const cannot of [undefined, false]) {
+      world.canOther = cannot;
+      world.opsPrimary = OTHER;
+      world.next = SELF;
+      assert.is(await world.ensure(), 'mine');
+    }
+    assert.equal(world.asked, [[OTHER], [OTHER]]);
     world.opsPrimary = OTHER;
     world.next = serverId(3);
     world.takeover.ensure(B);

@@ -173,7 +173,7 @@ export class DataNode {
       [Op.PREPARE_GENERATION, (request) => steps.prepare(request)],
       [Op.COMMIT_GENERATION, (request) => steps.commit(request)],
       [Op.ABANDON_GENERATION, (request) => steps.abandon(request)],
-      [Op.PING, () => ({ header: Buffer.alloc(0) })],
+      [Op.CAN_ORDER, () => ({ header: encodeControl({ able: true }) })],
     ]);
   }
 }

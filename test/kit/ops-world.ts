@@ -133,7 +133,7 @@ class Node {
       [Op.CONFIGURE, (request) => reconfigurer.configure(request)],
       [Op.PREPARE_OPS, (request) => reconfigurer.prepare(request)],
       [Op.INSTALL_OPS, (request) => reconfigurer.install(request)],
-      [Op.PING, () => ({ header: Buffer.alloc(0) })],
+      [Op.CAN_ORDER, () => ({ header: encodeControl({ able: true }) })],
     ]);
   }
 

@@ -33,12 +33,23 @@ const TROUBLES: Readonly<Record<string, Break>> = {
     node.kill();
   },
   'its process stands still': ({ node }) => node.process!.pause(),
-  'nobody reaches its host': ({ node }, { hosts, network }) => {
+  'nobody reaches its host, and it nobody': ({ node }, { hosts, network }) => {
     for (const host of hosts)
       if (host !== node.host) {
         network.block(host, node.host);
         network.block(node.host, host);
       }
+  },
+  'nobody reaches its host': ({ node }, { hosts, network }) => {
+    for (const host of hosts) if (host !== node.host) network.block(host, node.host);
+  },
+  'its host reaches nobody': ({ node }, { hosts, network }) => {
+    for (const host of hosts) if (host !== node.host) network.block(node.host, host);
+  },
+  'its host and another one do not reach each other': (server, { dataservers, network }) => {
+    const other = dataservers.find(({ id }) => id !== server.id)!;
+    network.block(server.node.host, other.node.host);
+    network.block(other.node.host, server.node.host);
   },
   'its disk is mounted read-only': ({ medium }) => {
     medium.faults.isReadOnly = true;
