@@ -75,9 +75,10 @@ export class Takeover {
     const { server, requestConfiguration } = this.#deps;
     const wish = { sound: why.code === 'CORRUPT' };
     const now = await requestConfiguration(block, [server], wish).catch((error: unknown) => {
-      throw cannot(why, toTfsError(error).message);
+      throw cannot(why, toTfsError(error));
     });
-    if (now.opsPrimary === server) throw cannot(why, 'nobody else can do it now');
+    if (now.opsPrimary === server)
+      throw cannot(why, new TfsError('UNAVAILABLE', 'nobody else can do it now'));
     mark('sequencer-gave-up');
     throw elsewhere(block, now.opsPrimary);
   }
@@ -118,5 +119,6 @@ const elsewhere = (block: BlockId, opsPrimary: ServerId): TfsError =>
     retryAfterMs: 250,
   });
 
-const cannot = (why: TfsError, rest: string): TfsError =>
-  new TfsError('UNAVAILABLE', `${why.message}; ${rest}`, { cause: why, retryAfterMs: 500 });
+/** @param rest why nobody else does it; it may say, by its details, who could be asked */
+const cannot = (why: TfsError, { message, details = {} }: TfsError): TfsError =>
+  new TfsError('UNAVAILABLE', `${why.message}; ${message}`, { cause: why, details, retryAfterMs: 500 });

@@ -14,6 +14,7 @@ class World {
   opsPrimary = SELF;
   unfit: TfsError | undefined;
   readonly asked: (readonly ServerId[])[] = [];
+  isLeaderless = false;
   /** Who orders the operations after the leader was asked; undefined while it refuses. */
   next: ServerId | undefined;
   /** Undefined while it does not answer. */
@@ -31,6 +32,8 @@ class World {
     unfit: () => this.unfit,
     requestConfiguration: async (_, failed) => {
       this.asked.push(failed);
+      if (this.isLeaderless)
+        throw new TfsError('UNAVAILABLE', 'no leader', { details: { leaderless: true } });
       if (this.next === undefined) throw new TfsError('UNAVAILABLE', 'it is to be told first');
       if (!failed.includes(SELF)) this.opsPrimary = this.next;
       return { opsPrimary: this.next };
@@ -62,6 +65,10 @@ describe('who orders the operations of a block', (test) => {
     assert.equal(world.asked, [[SELF], [SELF]], 'once for all who wait');
     world.next = SELF;
     assert.is(await world.ensure(), 'the disk takes no writes; nobody else can do it now');
+    world.isLeaderless = true;
+    const error = await world.takeover.giveUp(B, world.unfit).catch((thrown: unknown) => thrown);
+    assert.ok(isTfsError(error, 'UNAVAILABLE'));
+    assert.equal(error.details, { leaderless: true }, 'the client asks another member');
   });
 
   test('a member takes the place of one that is silent, or that cannot, and names one that can', async () => {
