@@ -12,7 +12,7 @@ import { seedOf } from './faults.ts';
 import type { IndexCache } from './index-cache.ts';
 import { writeIdx } from './load.ts';
 import { LoadedIndex } from './loaded-index.ts';
-import { removeOtherGenerations } from './old-generations.ts';
+import type { OldGenerations } from './old-generations.ts';
 import type { OpsLogOptions } from './open.ts';
 import type { OpsLog } from './ops-log.ts';
 import type { Rebuilt } from './rebuild.ts';
@@ -31,6 +31,7 @@ export interface InstallParts {
   readonly context: StoreContext;
   readonly cache: IndexCache;
   readonly trash: Trash;
+  readonly old: OldGenerations;
   readonly opsOptions: OpsLogOptions;
   /** Makes a block known that was not here, or attaches what a block was given anew. */
   readonly attach: (block: Block) => void;
@@ -65,6 +66,7 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   // Without a pause from here on: every reader has all of the old or all of the new.
   const block = held ?? newBlock(context, superblock, log, seal);
   const { ops: before, fileName: nameBefore, state: stateBefore } = block;
+  const generationBefore = held && { generation: held.generation, bytes: held.fileBytes };
   block.adopt(superblock, log, context.faults);
   applyNameFlags(index, state);
   block.state = BlockState.SEALED;
@@ -82,7 +84,7 @@ export async function installReplica(parts: InstallParts, replica: NewReplica): 
   // What was never sealed may be more than anybody else has.
   if (nameBefore !== fileName && stateBefore !== BlockState.SEALED)
     await keepIn(parts.trash, context, nameBefore);
-  await removeOtherGenerations(context, id, order.generation);
+  await parts.old.removeOthers(id, order.generation, generationBefore);
   if (built.whole) mark(held === undefined ? 'replica-copied' : 'replica-repaired');
   report(context, order, built);
 }

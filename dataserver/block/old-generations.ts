@@ -54,6 +54,34 @@ export class OldGenerations {
     return gone;
   }
 
+  /**
+   * Removes the files of the block's other generations now: that of the one before, and whatever else there is. What the
+   * disk does not remove goes later; what it does not name, at the next start.
+   */
+  async removeOthers(
+    block: BlockId,
+    generation: number,
+    before: Pick<OldFile, 'generation' | 'bytes'> | undefined,
+  ): Promise<void> {
+    const bytesOf = new Map<number, number>();
+    if (before !== undefined) bytesOf.set(before.generation, before.bytes);
+    for (const number of await this.#generationsOf(block)) bytesOf.set(number, bytesOf.get(number) ?? 0);
+    bytesOf.delete(generation);
+    for (const [number, bytes] of bytesOf)
+      await this.#remove({ block, generation: number, bytes, index: undefined, fromMs: 0 });
+  }
+
+  async #generationsOf(block: BlockId): Promise<number[]> {
+    const { disk, log } = this.#context;
+    try {
+      const files = (await disk.list(STORE_DIRECTORIES.blocks)).map(parseBlockFileName);
+      return files.flatMap((file) => (file?.block === block && file.kind !== 'ops' ? [file.number] : []));
+    } catch (error) {
+      log.warn({ err: error, block }, 'earlier files of a block cannot be looked for');
+      return [];
+    }
+  }
+
   /** What the disk does not remove now takes its space still, and is tried again after another grace time. */
   async #remove(file: OldFile): Promise<boolean> {
     if (await removeGeneration(this.#context, file.block, file.generation)) return true;
@@ -72,18 +100,4 @@ export async function removeGeneration(
   for (const kind of ['blk', 'idx'] as const)
     if (!(await context.discard(inBlocks(blockFileName(block, generation, kind))))) isGone = false;
   return isGone;
-}
-
-/** All files of the block's other generations. */
-export async function removeOtherGenerations(
-  context: StoreContext,
-  block: BlockId,
-  generation: number,
-): Promise<void> {
-  const numbers = new Set<number>();
-  for (const name of await context.disk.list(STORE_DIRECTORIES.blocks)) {
-    const file = parseBlockFileName(name);
-    if (file?.block === block && file.kind !== 'ops' && file.number !== generation) numbers.add(file.number);
-  }
-  for (const number of numbers) await removeGeneration(context, block, number);
 }

@@ -867,6 +867,44 @@ describe('replicas of a compacted block', (test) => {
     }
   });
 
+  test('the file that was left out with it goes, also where the disk does not name it, or not remove it at once', async (t) => {
+    for (const what of ['list', 'unlink'] as const) {
+      const clock = new RushingClock();
+      const c = await Compaction.open(t, SIZES, { clock });
+      await c.delete(0, 2, 5, 9);
+      await c.purge();
+      const { generation, version, seq } = c.store(1).info(BLOCK)!;
+      const order = { block: BLOCK, generation: generation + 1, version, seq, bytesPerSecond: 1 << 30 };
+      for (const i of [1, 2]) await c.commit(await c.store(i).prepareCompaction(order, []), i);
+      let [isFailing, isMended] = [false, false];
+      const before = c.world.records.at(-1)!.end;
+      await c.world.restart(0, (disk) => {
+        disk.corrupt(blk(0), (bytes) => void bytes.fill(1, 0, 9));
+        const [list, unlink] = [disk.list.bind(disk), disk.unlink.bind(disk)];
+        const fail = () => Promise.reject(new TfsError('IO', 'EIO'));
+        // From when the new file has the place of the old one.
+        disk.list = async (directory) => {
+          const names = await list(directory);
+          isFailing = !isMended && names.includes(`${BLOCK}.1.idx`);
+          return isFailing && what === 'list' ? fail() : names;
+        };
+        disk.unlink = (path) =>
+          isFailing && what === 'unlink' && path.endsWith('.0.blk') ? fail() : unlink(path);
+      });
+      assert.is((await c.world.receive(0, [c.world.donor(1), c.world.donor(2)])).whole, true, what);
+      assert.ok(isFailing);
+      [isFailing, isMended] = [false, true];
+      const isThere = async () => (await c.files()).includes(`${BLOCK}.0.blk`);
+      if (what === 'unlink') {
+        assert.is(await isThere(), true);
+        assert.is(c.store().totals().generationBytes, before, 'it is counted');
+        clock.advance(OLD_GENERATION_MS);
+        await c.store().purgeTrash();
+      }
+      assert.equal([await isThere(), c.store().totals().generationBytes], [false, 0], what);
+    }
+  });
+
   test('a member whose log does not say yet what was purged waits for its operations', async (t) => {
     const c = await Compaction.open(t);
     await c.delete(0);
