@@ -97,6 +97,7 @@ export const MARKS = {
   'disk-room-from-trash': 'the trash went because a new file needs its space',
   'mount-gone': 'the directory is not the disk any more that was opened',
   'mount-taken': 'another process serves the mount',
+  'hollow-block-removed': 'a superblock without a log, left of a copy that was being made, was removed',
   'orphan-log-aside': 'an ops log without its block file was set aside',
   'drop-finished': 'files of a dropped replica were removed by the next start',
   'generation-discarded': 'a next generation that was not committed was removed by the next start',

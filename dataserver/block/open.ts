@@ -2,6 +2,7 @@ import { isTfsError, toTfsError } from '../../common/errors.ts';
 import { blockFileName, parseBlockFileName } from '../../common/format/file-names.ts';
 import { readOpsFile } from '../../common/format/ops.ts';
 import type { BlockId } from '../../common/ids.ts';
+import { SUPERBLOCK_BYTES } from '../../common/limits.ts';
 import { mark } from '../../common/marks.ts';
 import { BlockFlag, BlockState } from '../../common/wire/messages.ts';
 import { type SealInfo, STORE_DIRECTORIES } from './api.ts';
@@ -83,6 +84,10 @@ async function openBlock(
     return undefined;
   }
   const { head, log, generation, why } = await readFiles(context, block, found);
+  if (isHollow(found, head) && (await removeGeneration(context, block, generation))) {
+    mark('hollow-block-removed');
+    return undefined;
+  }
   context.ops(block, log.ops, log.state, 'found');
   const ops = new OpsLog(context, log.place, log.state, options);
   const { seal } = ops.facts;
@@ -214,6 +219,13 @@ const isLogDurable = (ops: OpsLog): Promise<boolean> =>
     () => true,
     () => false,
   );
+
+/**
+ * A superblock, and neither records nor operations: what a crash leaves of a copy of an empty block that was being made. By
+ * the next start the block may be gone everywhere, and nobody would ever give it a log.
+ */
+const isHollow = ({ generations, logs }: Found, { superblock, fileBytes }: Head): boolean =>
+  logs.length === 0 && generations.length === 1 && superblock !== undefined && fileBytes === SUPERBLOCK_BYTES;
 
 /** An ops log without records: what a crash leaves of a block that was being made, and nothing else should. */
 async function setAside(context: StoreContext, block: BlockId, found: Found): Promise<void> {

@@ -54,6 +54,7 @@ export const PINNED: readonly Pinned[] = [
   { seed: 2100138, why: 'a copy that was made whole in place did not count when its disk was emptied' },
   { seed: 2400113, why: '73: the ops log of a copy that could not be made stayed' },
   { seed: 2700574, why: '75: a file of an earlier generation stayed, uncounted' },
+  { seed: 2701021, why: '76: what was left of a copy of a block that held nothing' },
   { seed: 1903593, why: 'a disk that was left alone had lost a write: no store could tell' },
   { seed: 1201091, why: 'one call of a slow disk of a slow process took three minutes' },
   { seed: 510084, why: 'the observer asked for what a file had before it was damaged' },

@@ -598,7 +598,7 @@ describe('a replica that could not be opened is made whole', (test) => {
   test('the sequencer of a block that was sealed without a record needs no more than one member', async (t) => {
     const world = await ReplicaWorld.open(t, []);
     await world.seal();
-    await world.restart(0, (disk) => disk.unlink(OPS_PATH));
+    await world.restart(0, (disk) => disk.corrupt(OPS_PATH, (bytes) => void bytes.fill(1)));
     assert.is(world.replicas[0]!.store.info(BLOCK)!.flags & BlockFlag.QUARANTINED, BlockFlag.QUARANTINED);
     // The third member never had it, or let go of it already.
     assert.is((await world.receive(0, [world.donor(1)])).whole, true);

@@ -219,7 +219,10 @@ describe('block store', (test) => {
     const disk = new RecordingDisk();
     const { store, writer } = await opened(disk);
     await put(store, writer, [Buffer.from('a')]);
-    for (const id of [70_000, 70_001, 70_002]) await store.create(superblockOf(id), CONFIGURATION);
+    for (const id of [70_000, 70_001]) await store.create(superblockOf(id), CONFIGURATION);
+    const third = new Writer(superblockOf(70_002));
+    await store.create(third.superblock, CONFIGURATION);
+    await put(store, third, [Buffer.from('c')]);
     await store.close();
     const found = disk.settled();
     found.corrupt('blocks/70000.0.blk', (bytes) => void bytes.fill(0xee, 100, 110));
@@ -267,6 +270,23 @@ describe('block store', (test) => {
     t.defer(() => again.close());
     assert.equal(again.blocks, []);
     assert.equal(await found.list('blocks'), ['notes.txt']);
+  });
+
+  test('so is what it left of a copy of an empty block, which would never get a log; one with records stays', async (t) => {
+    const disk = new RecordingDisk();
+    const { store, writer } = await opened(disk);
+    const full = new Writer(superblockOf(70_000));
+    await store.create(full.superblock, CONFIGURATION);
+    await put(store, full, [Buffer.from('a')]);
+    await store.close();
+    assert.is(writer.superblock.block, ID);
+    const found = disk.settled();
+    for (const id of [ID, 70_000]) await found.unlink(`blocks/${id}.0.ops`);
+    const again = await openStore(found);
+    t.defer(() => again.close());
+    assert.equal(again.blocks, [70_000]);
+    assert.is(again.info(70_000 as BlockId)?.flags, BlockFlag.SUSPECT | BlockFlag.QUARANTINED);
+    assert.equal(await found.list('blocks'), ['70000.0.blk']);
   });
 
   test('a block that a full disk has no room for leaves no file, however late the calls end', async (t) => {
