@@ -34,17 +34,33 @@ const decodersOf = (): number[] =>
     .trim()
     .split(' ')
     .map(Number)
-    .filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('tinypool'));
+    .filter((pid) => procOf(pid, 'cmdline').includes('tinypool'));
 
-const ticksOf = (pid: number): number => {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ');
-  return Number(fields[11]) + Number(fields[12]);
+/** Empty for a process that is gone. */
+const procOf = (pid: number, what: string): string => {
+  try {
+    return readFileSync(`/proc/${pid}/${what}`, 'utf8');
+  } catch {
+    return '';
+  }
 };
 
-/** It has taken 50 ms of a core since. */
-async function untilAtWork(pid: number): Promise<void> {
-  const before = ticksOf(pid);
-  while (ticksOf(pid) < before + 5) await sleep(5);
+const ticksOf = (pid: number): number => {
+  const fields = procOf(pid, 'stat').split(') ')[1]?.split(' ') ?? [];
+  return Number(fields[11] ?? 0) + Number(fields[12] ?? 0);
+};
+
+/** One that was at work before may still be on its way out. @returns the first that takes 50 ms of a core */
+async function untilAtWork(): Promise<number> {
+  const before = new Map<number, number>();
+  for (;;) {
+    for (const pid of decodersOf()) {
+      const ticks = ticksOf(pid);
+      if (ticks >= (before.get(pid) ?? Number.POSITIVE_INFINITY) + 5) return pid;
+      if (!before.has(pid)) before.set(pid, ticks);
+    }
+    await sleep(5);
+  }
 }
 
 const flat = (width: number, height: number): Promise<Buffer> =>
@@ -160,17 +176,15 @@ describe('decoders in processes of their own', (test) => {
     const avif: Rendition = { ...PLAIN, format: 'avif', quality: 95 };
     // Woken after its time is over, it sees that it had next to none of it.
     const starved = codeOf(decoders.make({ original: slow, rendition: avif, pixels: 9e6 }));
-    const [first] = decodersOf();
-    await untilAtWork(first!);
-    process.kill(first!, 'SIGSTOP');
+    const first = await untilAtWork();
+    process.kill(first, 'SIGSTOP');
     await sleep(2_200);
-    process.kill(first!, 'SIGCONT');
+    process.kill(first, 'SIGCONT');
     assert.is(await starved, 'OVERLOADED');
     while ((await codeOf(decoders.make({ original: small, rendition: SMALL, pixels: 1e4 }))) !== 'made');
     const hung = codeOf(decoders.make({ original: slow, rendition: avif, pixels: 9e6 }));
-    const [second] = decodersOf();
-    await untilAtWork(second!);
-    process.kill(second!, 'SIGSTOP');
+    const second = await untilAtWork();
+    process.kill(second, 'SIGSTOP');
     assert.is(await hung, 'UNDECODABLE');
     while ((await codeOf(decoders.make({ original: small, rendition: SMALL, pixels: 1e4 }))) !== 'made');
   });
