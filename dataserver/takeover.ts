@@ -29,8 +29,8 @@ export interface TakeoverDeps {
 
 /**
  * An operation came to a member that does not order the block's operations, because its client could not reach the one
- * that does, or was told that it cannot. If it can, the client is told; if not, the leader is asked to let another member take its
- * place. And whoever orders them and cannot, because its disk fails, has another one take its place.
+ * that does, or was told that it cannot. If it can, the client is told; if not, the leader is asked to let another member
+ * take its place. And whoever orders them and cannot, because its disk fails, has another one take its place.
  */
 export class Takeover {
   readonly #deps: TakeoverDeps;
@@ -57,8 +57,10 @@ export class Takeover {
    * @param why CORRUPT, where only a member with a sound copy could do it
    * @throws TfsError UNAVAILABLE, always; details `opsPrimary`: who is the sequencer from now on
    */
-  giveUp(block: BlockId, why: TfsError): Promise<never> {
-    return this.#once(block, () => this.#giveUp(block, why)) as Promise<never>;
+  async giveUp(block: BlockId, why: TfsError): Promise<never> {
+    await this.#once(block, () => this.#giveUp(block, why));
+    // What was asked was another question, and made this server the sequencer once more.
+    throw cannot(why, new TfsError('UNAVAILABLE', 'the configuration has changed meanwhile'));
   }
 
   /** Asks the leader once for all who wait. */

@@ -1,7 +1,6 @@
 import { TfsError, toTfsError } from '../common/errors.ts';
 import type { BlockId, ServerId, Version } from '../common/ids.ts';
 import {
-  AILING_MS_MIN,
   ATTACH_RETRY_MS_MIN,
   DOUBT_MS_MAX,
   PROVISIONAL_AFTER_MS,
@@ -13,6 +12,7 @@ import type { Clock } from '../common/seams/clock.ts';
 import { tunable } from '../common/tunables.ts';
 import type { ConfigurationWish, Member, Reign, RequestCfgReply } from '../common/wire/control.ts';
 import { BlockState } from '../common/wire/messages.ts';
+import { AilingServers } from './ailing-servers.ts';
 import type { BlockMap } from './block-map.ts';
 import type { Commands } from './commands.ts';
 import { type MemberSight, planConfiguration } from './configuration-plan.ts';
@@ -69,13 +69,6 @@ interface Attach {
   attempts: number;
 }
 
-/** A server that could not take part in a configuration that was to begin. */
-interface Ailing {
-  /** Monotonic: until then none is begun with it where it can be done without. */
-  untilMs: number;
-  times: number;
-}
-
 /** A configuration that was decided on, and may have begun on some of its members. */
 class HalfBegun extends TfsError {
   constructor(message: string, cause: unknown) {
@@ -95,13 +88,14 @@ export class Configurer {
   readonly #attach = new Map<BlockId, Attach>();
   /** By `block server`. */
   readonly #doubted = new Map<string, Doubt>();
-  readonly #ailing = new Map<ServerId, Ailing>();
+  readonly #ailing: AilingServers;
   /** The newest version that was tried, which a member may hold although nobody has reported it. */
   readonly #tried = new Map<BlockId, Version>();
   #closed = false;
 
   constructor(deps: ConfigurerDeps) {
     this.#deps = deps;
+    this.#ailing = new AilingServers(deps.clock);
   }
 
   /** Changes under way. */
@@ -248,7 +242,7 @@ export class Configurer {
         sight: (server) => this.#sight(block, server, reign, isSpared),
       });
     let plan = planWith(true);
-    if (plan.kind === 'refuse' && this.#ailing.size > 0) plan = planWith(false);
+    if (plan.kind === 'refuse') plan = planWith(false);
     if (plan.kind === 'keep') return;
     if (plan.kind === 'refuse') {
       mark('configuration-refused');
@@ -289,11 +283,11 @@ export class Configurer {
         const doubt = this.#doubted.get(keyOf(block, server));
         if (doubt !== undefined) doubt.untilMs = untilMs;
       }
-      this.#noteAiling(toTfsError(error), opsPrimary);
-      const reason = toTfsError(error).message;
-      throw new HalfBegun(`block ${block} could not be given a new configuration: ${reason}`, error);
+      const failure = toTfsError(error);
+      this.#ailing.failed(failure, opsPrimary);
+      throw new HalfBegun(`block ${block} could not be given a new configuration: ${failure.message}`, error);
     }
-    for (const server of members) this.#ailing.delete(server);
+    this.#ailing.tookPart(members);
     this.stats.configured++;
     const before = facts.replicas.filter(({ member }) => member);
     if (before.some(({ server }) => !members.includes(server))) mark('configured-without-member');
@@ -316,21 +310,6 @@ export class Configurer {
     );
   }
 
-  /** Whoever could not take part would keep the others waiting the next time, too. */
-  #noteAiling({ code, details }: TfsError, opsPrimary: ServerId): void {
-    const avoid = details?.['avoid'];
-    const others = code === 'STALE_EPOCH' ? [] : [opsPrimary];
-    const now = this.#deps.clock.monotonic();
-    for (const server of Array.isArray(avoid) ? (avoid as ServerId[]) : others) {
-      const before = this.#ailing.get(server);
-      // One that was well for long is at the beginning again.
-      const times =
-        before === undefined || now > before.untilMs + tunable.attachRetryMsMax ? 0 : before.times;
-      const ms = Math.min(tunable.attachRetryMsMax, AILING_MS_MIN * 2 ** Math.min(times, 16));
-      this.#ailing.set(server, { untilMs: now + ms, times: times + 1 });
-    }
-  }
-
   /** @param isSpared nothing is begun with a server that could not take part lately */
   #sight(block: BlockId, server: ServerId, reign: Reign, isSpared: boolean): MemberSight {
     const { clock, reachable, canWrite, domainOf, isDrained, unconfirmedFromMs } = this.#deps;
@@ -343,7 +322,7 @@ export class Configurer {
       reachable: isPromised,
       domain: domainOf(server),
       drained: isDrained(server),
-      writable: canWrite(server) && !(isSpared && now < (this.#ailing.get(server)?.untilMs ?? now)),
+      writable: canWrite(server) && !(isSpared && this.#ailing.has(server)),
       harmless: (told && isPromised) || now >= unconfirmedFromMs(server, reign),
     };
   }

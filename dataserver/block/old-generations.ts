@@ -68,7 +68,7 @@ export class OldGenerations {
     for (const number of await this.#generationsOf(block)) bytesOf.set(number, bytesOf.get(number) ?? 0);
     bytesOf.delete(generation);
     for (const [number, bytes] of bytesOf)
-      await this.#remove({ block, generation: number, bytes, index: undefined, fromMs: 0 });
+      await this.#remove({ block, generation: number, bytes, index: undefined });
   }
 
   async #generationsOf(block: BlockId): Promise<number[]> {
@@ -83,7 +83,7 @@ export class OldGenerations {
   }
 
   /** What the disk does not remove now takes its space still, and is tried again after another grace time. */
-  async #remove(file: OldFile): Promise<boolean> {
+  async #remove(file: Omit<OldFile, 'fromMs'>): Promise<boolean> {
     if (await removeGeneration(this.#context, file.block, file.generation)) return true;
     this.add(file);
     return false;

@@ -71,6 +71,17 @@ describe('who orders the operations of a block', (test) => {
     assert.equal(error.details, { leaderless: true }, 'the client asks another member');
   });
 
+  test('giving up never ends well, also where it waited for what made this server the sequencer', async () => {
+    const world = new World();
+    world.opsPrimary = OTHER;
+    world.next = SELF;
+    const taken = world.ensure();
+    const given = world.takeover.giveUp(B, new TfsError('CORRUPT', 'its record is damaged'));
+    assert.is(await given.catch(({ code }: TfsError) => code), 'UNAVAILABLE');
+    assert.is(await taken, 'mine');
+    assert.equal(world.asked, [[OTHER]]);
+  });
+
   test('a member takes the place of one that is silent, or that cannot, and names one that can', async () => {
     const world = new World();
     world.opsPrimary = OTHER;
